@@ -1,0 +1,57 @@
+"""LoRA through peft, and merging it away for rollouts and exports.
+
+A learner's state then has ``X.base_layer.weight``, ``X.lora_A.default.weight``, ``X.lora_B.default.weight``; the published
+layout has ``X.weight`` = base + scaling * B @ A. The scaling (alpha / rank) travels as the buffer ``lora_scaling``.
+"""
+
+from __future__ import annotations
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+
+SCALING = "lora_scaling"
+_KEPT_TRAINABLE = ("proprio_projector", "value_head")
+
+
+def add_lora(policy: nn.Module, rank: int, alpha: float, dropout: float = 0.0) -> None:
+    """Puts adapters on every linear layer that takes part, but ``lm_head``; freezes everything else.
+
+    OpenVLA-OFT's ``all-linear``: vision blocks, projector and decoder. The small heads (proprio, value) stay trainable
+    as they are.
+    """
+    targets = [
+        name
+        for name, module in policy.named_modules()
+        if type(module) is nn.Linear
+        and module.weight.requires_grad
+        and "lm_head" not in name
+        and not name.startswith(_KEPT_TRAINABLE)
+    ]
+    settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, init_lora_weights="gaussian")
+    inject_adapter_in_model(settings, policy)
+    for name, parameter in policy.named_parameters():
+        if name.startswith(_KEPT_TRAINABLE):
+            parameter.requires_grad_(True)
+    policy.register_buffer(SCALING, torch.tensor(alpha / rank))
+
+
+def merged(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state with adapters, or without, to one with the published names only. The input is not changed."""
+    if SCALING not in state:
+        return state
+    scaling = float(state[SCALING])
+    result: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        if ".lora_" in name or name == SCALING:
+            continue
+        if ".base_layer." not in name:
+            result[name] = tensor
+            continue
+        owner, _, leaf = name.partition(".base_layer.")
+        if leaf == "weight":
+            down, up = (state[f"{owner}.lora_{x}.default.weight"] for x in ("A", "B"))
+            delta = scaling * (up.float() @ down.float())
+            tensor = (tensor.float() + delta).to(tensor.dtype)
+        result[f"{owner}.{leaf}"] = tensor
+    return result

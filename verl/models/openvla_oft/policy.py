@@ -1,0 +1,262 @@
+"""The OpenVLA-OFT policy: camera frames, an instruction and proprioception to a chunk of actions, and their probabilities.
+
+    images -> ImageProcessor -> VisionBackbone -> Projector -+
+    proprio -> norm_stats -> ProprioProjector ---------------+-> ParallelDecoder -> logits of 256 tokens, A times
+    instruction -> Prompts ----------------------------------+        |
+                                                                      +-> ValueHead (PPO)
+
+Parameters have the names of the published checkpoints: ``vision_backbone.featurizer...``,
+``vision_backbone.fused_featurizer...``, ``projector...``, ``language_model.model...``, ``proprio_projector...``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from verl.models.openvla_oft import checkpoint, export, lora, norm_stats
+from verl.models.openvla_oft.action_tokens import ActionTokens
+from verl.models.openvla_oft.config import PolicyConfig
+from verl.models.openvla_oft.decoder import ParallelDecoder, make_decoder
+from verl.models.openvla_oft.errors import CheckpointError, ConfigError, InputError
+from verl.models.openvla_oft.images import ImageProcessor
+from verl.models.openvla_oft.outputs import Evaluation, PolicyOutput
+from verl.models.openvla_oft.prompts import Prompts
+from verl.models.openvla_oft.value_head import ValueHead
+from verl.models.openvla_oft.vision import Projector, ProprioProjector, VisionBackbone
+
+
+class OpenVLAOFTPolicy(nn.Module):
+    """See the module. Make one with :meth:`from_pretrained`."""
+
+    def __init__(
+        self,
+        config: PolicyConfig,
+        processor: ImageProcessor,
+        prompts: Prompts,
+        unnorm_key: str | None = None,
+        value_head: bool = False,
+        attention: str = "sdpa",
+    ) -> None:
+        super().__init__()
+        self.config, self.processor, self.prompts = config, processor, prompts
+        self.unnorm_key = norm_stats.choose(config.norm_stats, unnorm_key)
+        stats, kind = config.norm_stats[self.unnorm_key], config.action_proprio_normalization_type
+        self.action_bounds = norm_stats.Bounds(stats.get("action", {}), kind, f"{self.unnorm_key}.action")
+        self.proprio_bounds = None
+        if len(self.action_bounds) != config.action_dim:
+            raise ConfigError(f"action_dim: {config.action_dim}, but norm_stats of {self.unnorm_key} have {len(self.action_bounds)}")
+        llama = config.llama()
+        self.action_tokens = ActionTokens(config.action_vocab_size, config.n_action_bins)
+        self.vision_backbone = VisionBackbone(config.vision)
+        self.projector = Projector(config.vision.fused, self.vision_backbone.embed_dim, llama.hidden_size)
+        self.language_model = make_decoder(llama, attention)
+        self.proprio_projector: ProprioProjector | None = None
+        if config.use_proprio:
+            self.proprio_bounds = norm_stats.Bounds(stats.get("proprio", {}), kind, f"{self.unnorm_key}.proprio")
+            self.proprio_projector = ProprioProjector(config.proprio_dim, llama.hidden_size)
+        self.value_head = ValueHead(llama.hidden_size) if value_head else None
+
+    # ---- making and keeping
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        unnorm_key: str | None = None,
+        value_head: bool = False,
+        dtype: torch.dtype = torch.float32,
+        attention: str = "sdpa",
+        **overrides: Any,
+    ) -> OpenVLAOFTPolicy:
+        """Loads a checkpoint of the published layout from a local folder.
+
+        Args:
+            path: the folder.
+            unnorm_key: dataset in ``norm_stats``; may be left out where there is only one.
+            value_head: add PPO's value head; read from the checkpoint where it has one, else new.
+            dtype: of all parameters. Learners want float32, rollouts on a GPU bfloat16.
+            attention: of the decoder: ``sdpa``, ``eager`` or ``flash_attention_2``.
+            overrides: keys of ``config.json`` to replace, e.g. ``num_images_in_input=2``, ``center_crop=True``.
+
+        Raises:
+            CheckpointError, ConfigError, NormStatsError: in one line, what is missing or not allowed.
+        """
+        folder = Path(path)
+        config = PolicyConfig.load(folder, **overrides)
+        stats = norm_stats.load(folder, config.norm_stats)
+        config = PolicyConfig.from_dict({**config.published, "norm_stats": stats})
+        processor = ImageProcessor.load(
+            folder, config.vision.image_sizes[0], len(config.vision.model_ids), config.center_crop
+        )
+        prompts = Prompts(folder, config.llama().vocab_size)
+        with torch.device("meta"):
+            policy = cls(config, processor, prompts, unnorm_key, value_head, attention)
+        policy._fill(folder, checkpoint.read(folder), dtype)
+        policy.eval()
+        return policy
+
+    def _fill(self, folder: Path, tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+        wanted = self.state_dict()
+        if not any(name.startswith("value_head.") for name in wanted):
+            tensors = {k: v for k, v in tensors.items() if not k.startswith("value_head.")}
+        elif not any(name.startswith("value_head.") for name in tensors) and self.value_head is not None:
+            self.value_head = self.value_head.to_empty(device="cpu")
+            self.value_head.reset_parameters()
+            tensors = {**tensors, **{f"value_head.{k}": v for k, v in self.value_head.state_dict().items()}}
+        checkpoint.check(folder, tensors, wanted)
+        trained = {name: p.requires_grad for name, p in self.named_parameters()}
+        self.load_state_dict({name: t.to(dtype) for name, t in tensors.items()}, assign=True)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(trained[name])
+        # Buffers that no checkpoint holds were made without memory: make them again, or the rotation would be garbage.
+        self.language_model.model.rotary_emb = LlamaRotaryEmbedding(self.language_model.config)
+        if left := [n for n, t in (*self.named_parameters(), *self.named_buffers()) if t.is_meta]:
+            raise CheckpointError(f"the checkpoint at {folder} left {left[:6]} without values")
+
+    def save_pretrained(self, path: str | Path, proprio_file: bool = False) -> None:
+        """Writes the published layout; adapters come merged. ``proprio_file``: as OpenVLA-OFT keeps the projector."""
+        export.save(self.config, self.processor, self.prompts.tokenizer, self.state_dict(), Path(path), proprio_file)
+
+    @staticmethod
+    def save_state(source: str | Path, state: dict[str, torch.Tensor], path: str | Path) -> None:
+        """Writes ``state`` (with or without adapters) with the other files of the checkpoint ``source``."""
+        export.save_beside(Path(source), state, Path(path))
+
+    def load_weights(self, state: dict[str, torch.Tensor]) -> None:
+        """Takes over a learner's weights, adapters merged. A value head that this policy has no place for is left out."""
+        state = lora.merged(state)
+        if self.value_head is None:
+            state = {k: v for k, v in state.items() if not k.startswith("value_head.")}
+        checkpoint.check(Path("(weights from the learner)"), state, self.state_dict())
+        self.load_state_dict(state)
+
+    # ---- for the learner
+
+    def add_lora(self, rank: int, alpha: float, dropout: float = 0.0) -> None:
+        """Adapters on every linear layer but ``lm_head``; everything else but the small heads is frozen."""
+        lora.add_lora(self, rank, alpha, dropout)
+
+    def gradient_checkpointing_enable(self) -> None:
+        """Recomputes blocks in the backward pass instead of keeping their activations."""
+        self.vision_backbone.checkpointing = True
+        self.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def shard_blocks(self) -> list[nn.Module]:
+        """The transformer blocks that take part, in the order of the forward pass: what FSDP shards one by one."""
+        return [*self.vision_backbone.used_blocks(), *self.language_model.model.layers]
+
+    # ---- for rollouts
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.language_model.model.embed_tokens.weight.device
+
+    @torch.no_grad()
+    def predict(
+        self,
+        images: np.ndarray | torch.Tensor,
+        instructions: Sequence[str],
+        proprio: np.ndarray | torch.Tensor | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> PolicyOutput:
+        """Samples a chunk for each observation; ``temperature`` 0 takes the most probable tokens.
+
+        Args:
+            images: (B, cameras, H, W, 3) uint8.
+            instructions: B texts.
+            proprio: (B, proprio_dim) raw; needed where the checkpoint uses it.
+            temperature: divides the logits of the 256 action tokens. At 0 the log-probabilities are those at 1.
+            generator: for the samples, on the policy's device.
+        """
+        if temperature < 0:
+            raise InputError(f"temperature: {temperature}, but it must be at least 0")
+        logits, values = self(images, instructions, proprio)
+        scaled = torch.log_softmax(logits / (temperature or 1.0), dim=-1)
+        if temperature == 0:
+            picked = scaled.argmax(-1)
+        else:
+            flat = scaled.exp().flatten(0, 1)
+            picked = torch.multinomial(flat, 1, generator=generator).view(scaled.shape[:2])
+        log_probs = scaled.gather(-1, picked[..., None])[..., 0].cpu()
+        tokens = (picked + self.action_tokens.first).cpu()
+        return PolicyOutput(self.to_actions(tokens.numpy()), tokens, log_probs, None if values is None else values.cpu())
+
+    def evaluate(
+        self,
+        images: np.ndarray | torch.Tensor,
+        instructions: Sequence[str],
+        proprio: np.ndarray | torch.Tensor | None,
+        tokens: torch.Tensor,
+        temperature: float = 1.0,
+    ) -> Evaluation:
+        """Log-probabilities and entropy of given ``tokens`` (B, A) under the current weights, with gradients."""
+        logits, values = self(images, instructions, proprio)
+        scaled = torch.log_softmax(logits / temperature, dim=-1)
+        index = self.action_tokens.index(torch.as_tensor(tokens).to(scaled.device))
+        if index.shape != scaled.shape[:2] or index.min() < 0 or index.max() >= self.action_tokens.bins:
+            raise InputError(f"tokens: {tuple(index.shape)}, expected {tuple(scaled.shape[:2])} ids of action tokens")
+        log_probs = scaled.gather(-1, index[..., None])[..., 0]
+        entropy = -(scaled.exp() * scaled).sum(-1)
+        return Evaluation(log_probs, entropy, values)
+
+    def to_actions(self, tokens: np.ndarray) -> np.ndarray:
+        """(B, A) token ids to (B, chunk, action_dim) float32 actions in the robot's units."""
+        shape = (len(tokens), self.config.num_actions_chunk, self.config.action_dim)
+        actions = self.action_bounds.denormalise(self.action_tokens.decode(tokens).reshape(shape))
+        if self.config.gripper_convention == "rlds":  # 0 close .. 1 open, as OpenVLA's data has it, to -1 open / +1 close
+            actions[..., -1] = -np.sign(2 * actions[..., -1] - 1)
+        return actions.astype(np.float32)
+
+    def forward(
+        self,
+        images: np.ndarray | torch.Tensor,
+        instructions: Sequence[str],
+        proprio: np.ndarray | torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Observations to ((B, A, 256) float32 logits of the action tokens, (B,) values or None)."""
+        pixels, prompts, lengths, state = self._inputs(images, instructions, proprio)
+        hidden = self.action_hidden(pixels, prompts, lengths, state)
+        decoder = ParallelDecoder(self.language_model, self.config.action_tokens)
+        logits = decoder.logits(hidden, self.action_tokens.first, self.action_tokens.bins)
+        return logits, None if self.value_head is None else self.value_head(hidden)
+
+    def action_hidden(
+        self, pixels: torch.Tensor, prompts: torch.Tensor, lengths: torch.Tensor, proprio: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Prepared inputs (normalised pixels, prompt ids, normalised proprio) to (B, A, D) hidden states."""
+        patches = self.projector(self.vision_backbone(pixels))
+        if self.proprio_projector is not None and proprio is not None:
+            state = self.proprio_projector(proprio.to(self.proprio_projector.fc1.weight.dtype))
+            patches = torch.cat([patches, state[:, None].to(patches.dtype)], dim=1)
+        return ParallelDecoder(self.language_model, self.config.action_tokens).hidden(patches, prompts, lengths)
+
+    def _inputs(
+        self, images: np.ndarray | torch.Tensor, instructions: Sequence[str], proprio: np.ndarray | torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        device = self.device
+        frames = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images).to(device)
+        if frames.ndim == 5 and frames.shape[1] != self.config.num_images_in_input:
+            raise InputError(
+                f"images: {frames.shape[1]} cameras, but num_images_in_input is {self.config.num_images_in_input}"
+            )
+        if len(instructions) != len(frames):
+            raise InputError(f"instructions: {len(instructions)} for {len(frames)} observations")
+        prompts, lengths = self.prompts(tuple(instructions))
+        state = None
+        if self.proprio_bounds is not None:
+            if proprio is None or tuple(proprio.shape) != (len(frames), self.config.proprio_dim):
+                given = None if proprio is None else tuple(proprio.shape)
+                raise InputError(f"proprio: {given}, but ({len(frames)}, {self.config.proprio_dim}) is expected")
+            raw = proprio.cpu().numpy() if isinstance(proprio, torch.Tensor) else np.asarray(proprio)
+            state = torch.from_numpy(self.proprio_bounds.normalise(raw)).float().to(device)
+        return self.processor(frames), prompts.to(device), lengths.to(device), state
