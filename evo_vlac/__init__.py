@@ -1,0 +1,35 @@
+"""evo_vlac: everything VLAC, the vision-language-action-critic, can do.
+
+Names are loaded when first used, so that ``import evo_vlac`` imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_WHERE = {
+    "GAC_model": "evo_vlac.gac_model",
+    "Critic": "evo_vlac.critic",
+    "SwiftEngine": "evo_vlac.swift_engine",
+    "Query": "evo_vlac.engine",
+    "Answer": "evo_vlac.engine",
+    "TokenInfo": "evo_vlac.engine",
+    "Engine": "evo_vlac.engine",
+    "DoneResult": "evo_vlac.parsing",
+    "CriticResult": "evo_vlac.parsing",
+    "TrajectoryResult": "evo_vlac.critic",
+    "EvoVlacError": "evo_vlac.errors",
+}
+
+__all__ = sorted(_WHERE)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'evo_vlac' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})
