@@ -1,0 +1,268 @@
+"""The configuration as frozen dataclasses, checked when built.
+
+The keys, their defaults and their meanings stand in ``verl/trainer/config/ppo_trainer.yaml``; hydra refuses unknown ones.
+Here each value is checked, and an error names the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from verl.errors import ConfigError
+
+
+def one_of(key: str, value: Any, allowed: typing.Sequence[Any]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{key}={value!r}: allowed are {', '.join(map(str, allowed))}")
+
+
+def in_range(key: str, value: float, low: float, high: float = float("inf")) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{key}={value!r}: must be from {low} to {high}")
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    task_suite_name: str
+    n_samples: int
+    train_batch_size: int
+    val_batch_size: int
+    oversample_factor: float
+    filter_accuracy: bool
+    accuracy_lower_bound: float
+    accuracy_upper_bound: float
+    min_spread: float
+    value_spread: float | None
+    seed: int
+    val_seed: int
+
+    def __post_init__(self) -> None:
+        in_range("data.n_samples", self.n_samples, 1)
+        in_range("data.train_batch_size", self.train_batch_size, 1)
+        in_range("data.val_batch_size", self.val_batch_size, 0)
+        in_range("data.oversample_factor", self.oversample_factor, 1)
+        in_range("data.accuracy_lower_bound", self.accuracy_lower_bound, 0, 1)
+        in_range("data.accuracy_upper_bound", self.accuracy_upper_bound, self.accuracy_lower_bound, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    path: str
+    vla: str
+    action_token_len: int
+    action_chunks_len: int
+    lora_rank: int
+    lora_alpha: int
+    enable_gradient_checkpointing: bool
+
+    def __post_init__(self) -> None:
+        one_of("actor_rollout_ref.model.vla", self.vla, ["openvla-oft"])
+
+
+@dataclass(frozen=True, slots=True)
+class OptimConfig:
+    lr: float
+    weight_decay: float
+    betas: tuple[float, float]
+    warmup_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class FsdpConfig:
+    world_size: int | None
+    param_offload: bool
+    optimizer_offload: bool
+    dtype: str
+
+    def __post_init__(self) -> None:
+        one_of("actor_rollout_ref.actor.fsdp_config.dtype", self.dtype, ["float32", "bfloat16"])
+
+
+@dataclass(frozen=True, slots=True)
+class ActorConfig:
+    optim: OptimConfig
+    ppo_mini_batch_size: int
+    ppo_micro_batch_size: int
+    ppo_epochs: int
+    grad_clip: float
+    clip_ratio_low: float
+    clip_ratio_high: float
+    entropy_coeff: float
+    value_coeff: float
+    num_images_in_input: int
+    fsdp_config: FsdpConfig
+
+    def __post_init__(self) -> None:
+        in_range("actor_rollout_ref.actor.ppo_mini_batch_size", self.ppo_mini_batch_size, 1)
+        in_range("actor_rollout_ref.actor.ppo_micro_batch_size", self.ppo_micro_batch_size, 1)
+        in_range("actor_rollout_ref.actor.ppo_epochs", self.ppo_epochs, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutConfig:
+    temperature: float
+    do_sample: bool
+    val_do_sample: bool
+    unnorm_key: str
+    use_proprio: bool
+    center_crop: bool
+    workers: int
+    envs_per_worker: int
+    max_batch_size: int
+    gpus_per_worker: float
+    device: str | None
+    dtype: str
+    torch_threads: int
+    episode_timeout_s: float
+
+    def __post_init__(self) -> None:
+        in_range("actor_rollout_ref.rollout.temperature", self.temperature, 1e-3, 10)
+        in_range("actor_rollout_ref.rollout.workers", self.workers, 1, 4096)
+        in_range("actor_rollout_ref.rollout.envs_per_worker", self.envs_per_worker, 1, 4096)
+
+
+@dataclass(frozen=True, slots=True)
+class KlConfig:
+    kl_coef: float
+
+
+@dataclass(frozen=True, slots=True)
+class AlgorithmConfig:
+    adv_estimator: str
+    gamma: float
+    lam: float
+    norm_adv_by_std_in_grpo: bool
+    kl_ctrl: KlConfig
+
+    def __post_init__(self) -> None:
+        one_of("algorithm.adv_estimator", self.adv_estimator, ["grpo", "rloo", "gae"])
+        in_range("algorithm.gamma", self.gamma, 0, 1)
+        in_range("algorithm.lam", self.lam, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsConfig:
+    done: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarConfig:
+    start: bool
+    python: str | None
+    config: dict[str, Any]
+    max_restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CriticConfig:
+    enable: bool
+    run_id: str | None
+    every: str
+    threshold: float
+    hold: int
+    reward: str
+    weights: WeightsConfig
+    value_stride: int
+    invalid: str
+    verdict_timeout_s: float
+    audit_val: bool
+    audit_min_precision: float
+    audit_stop: bool
+    ready_timeout_s: float
+    sidecar: SidecarConfig
+
+    def __post_init__(self) -> None:
+        one_of("critic.every", self.every, ["step", "chunk"])
+        one_of("critic.reward", self.reward, ["done", "done_value", "progress"])
+        one_of("critic.invalid", self.invalid, ["not_done", "drop", "stop"])
+        in_range("critic.threshold", self.threshold, 0, 1)
+        in_range("critic.hold", self.hold, 1)
+        in_range("critic.value_stride", self.value_stride, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerConfig:
+    total_episodes: int
+    total_training_steps: int | None
+    val_only: bool
+    val_before_train: bool
+    test_freq: int
+    save_freq: int
+    resume: str | None
+    logger: tuple[str, ...]
+    project_name: str
+    experiment_name: str | None
+    run_id: str | None
+    default_local_dir: str
+    nnodes: int
+    n_gpus_per_node: int | None
+    videos: int
+    max_lost_episodes: int
+    ray_address: str | None
+
+    def __post_init__(self) -> None:
+        for name in self.logger:
+            one_of("trainer.logger", name, ["console", "tensorboard", "wandb"])
+        in_range("trainer.nnodes", self.nnodes, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything. ``env`` stays a mapping: each environment checks its own keys."""
+
+    env: dict[str, Any]
+    data: DataConfig
+    model: ModelConfig
+    actor: ActorConfig
+    rollout: RolloutConfig
+    algorithm: AlgorithmConfig
+    critic: CriticConfig
+    trainer: TrainerConfig
+
+    @classmethod
+    def from_mapping(cls, tree: dict[str, Any]) -> Config:
+        """From the resolved configuration tree (``OmegaConf.to_container(cfg, resolve=True)``)."""
+        shared = tree["actor_rollout_ref"]
+        return cls(
+            env=dict(tree["env"]),
+            data=_build(DataConfig, tree["data"], "data"),
+            model=_build(ModelConfig, shared["model"], "actor_rollout_ref.model"),
+            actor=_build(ActorConfig, shared["actor"], "actor_rollout_ref.actor"),
+            rollout=_build(RolloutConfig, shared["rollout"], "actor_rollout_ref.rollout"),
+            algorithm=_build(AlgorithmConfig, tree["algorithm"], "algorithm"),
+            critic=_build(CriticConfig, tree["critic"], "critic"),
+            trainer=_build(TrainerConfig, tree["trainer"], "trainer"),
+        )
+
+
+def _build(kind: type, tree: Any, where: str) -> Any:
+    """An instance of dataclass ``kind`` from a mapping, numbers and lists brought to the declared types."""
+    hints = typing.get_type_hints(kind)
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(tree) - known)
+    if unknown:
+        raise ConfigError(f"{where}.{unknown[0]}: unknown key; known are {', '.join(sorted(known))}")
+    missing = sorted(known - set(tree))
+    if missing:
+        raise ConfigError(f"{where}.{missing[0]}: missing")
+    return kind(**{name: _convert(hints[name], tree[name], f"{where}.{name}") for name in known})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, where)
+    options = typing.get_args(hint) if typing.get_origin(hint) not in (tuple, dict, list) else ()
+    if options:  # X | None
+        return None if value is None else _convert(options[0], value, where)
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
+    if typing.get_origin(hint) is dict:
+        return dict(value or {})
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{where}={value!r}: must be a {hint.__name__}")
+    return value

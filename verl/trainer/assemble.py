@@ -1,0 +1,145 @@
+"""Puts a run together from its configuration: sidecars, learners, rollout workers, trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from verl.config import Config
+from verl.envs.factory import count_tasks
+from verl.envs.pool import BridgeConfig
+from verl.trainer.cluster import Cluster
+from verl.trainer.ppo.fleet import Fleet
+from verl.trainer.ppo.loop import Trainer
+from verl.trainer.ppo.schedule import Schedule
+from verl.trainer.progress import Progress
+from verl.trainer.recorder import Recorder
+from verl.trainer.run_folder import RunFolder
+from verl.trainer.watch import SidecarWatch
+from verl.workers.learner import LearnerOptions
+from verl.workers.rollout import RolloutOptions
+
+START_TIMEOUT_S = 300.0
+
+
+def bridge_config(config: Config, run_id: str) -> BridgeConfig | None:
+    """How environment processes ask the critic; None when nobody does."""
+    critic = config.critic
+    if not critic.enable and not critic.audit_val:
+        return None
+    return BridgeConfig(
+        run_id=critic.run_id or run_id,
+        every=critic.every,
+        threshold=critic.threshold,
+        hold=critic.hold,
+        reward=critic.reward,
+        done_weight=critic.weights.done,
+        value_weight=critic.weights.value,
+        value_stride=critic.value_stride,
+        invalid=critic.invalid,
+        timeout_s=critic.verdict_timeout_s,
+        audit_evaluation=critic.audit_val,
+    )
+
+
+def rollout_options(config: Config, run_id: str) -> RolloutOptions:
+    """What every rollout worker is given; the cluster binds each to its node's sidecar."""
+    rollout = config.rollout
+    return RolloutOptions(
+        model_path=str(Path(config.model.path).expanduser().absolute()),
+        unnorm_key=rollout.unnorm_key,
+        center_crop=rollout.center_crop,
+        temperature=rollout.temperature,
+        do_sample=rollout.do_sample,
+        val_do_sample=rollout.val_do_sample,
+        max_batch_size=rollout.max_batch_size,
+        device=rollout.device,
+        dtype=rollout.dtype,
+        threads=rollout.torch_threads,
+        seed=config.data.seed,
+        value_head=config.algorithm.adv_estimator == "gae",
+        pool={
+            "env_config": dict(config.env),
+            "bridge": bridge_config(config, run_id),
+            "size": rollout.envs_per_worker,
+            "timeout_s": rollout.episode_timeout_s,
+        },
+    )
+
+
+def learner_options(config: Config) -> LearnerOptions:
+    """What every learner is given."""
+    model = dataclasses.replace(config.model, path=str(Path(config.model.path).expanduser().absolute()))
+    return LearnerOptions(
+        model=model,
+        actor=config.actor,
+        algorithm=config.algorithm,
+        unnorm_key=config.rollout.unnorm_key,
+        center_crop=config.rollout.center_crop,
+        temperature=config.rollout.temperature,
+        seed=config.data.seed,
+        threads=max(1, (os.cpu_count() or 1)),
+    )
+
+
+class Run:
+    """Everything of a run that must be ended again. Use as a context manager."""
+
+    def __init__(self, config: Config, folder: RunFolder, recorder: Recorder, progress: Progress) -> None:
+        self.config, self.folder, self.recorder, self.progress = config, folder, recorder, progress
+        self.cluster = Cluster(config, config.critic.run_id or folder.run_id, folder.file("logs"))
+        self.fleet: Fleet | None = None
+        self.learners: list[Any] = []
+
+    def __enter__(self) -> Run:
+        return self
+
+    def start(self) -> Trainer:
+        """Starts all parts side by side and waits until each is ready."""
+        config, note = self.config, self.progress.note
+        sidecars: list[Any] = []
+        if config.critic.enable or config.critic.audit_val:
+            self.cluster.start_sidecars(self._sidecar_file)
+            sidecars = [node.sidecar for node in self.cluster.nodes]
+        ready = [s.wait_ready.remote(config.critic.ready_timeout_s) for s in sidecars]
+        self.learners = self.cluster.learners(learner_options(config))
+        options = rollout_options(config, self.folder.run_id)
+        watch = SidecarWatch(sidecars if config.critic.sidecar.start else [], note)
+        self.fleet = Fleet(
+            make=lambda index: self.cluster.rollout_worker(index, options),
+            workers=config.rollout.workers * len(self.cluster.nodes),
+            capacity=config.rollout.envs_per_worker,
+            timeout_s=max(60.0, config.rollout.episode_timeout_s * 2),
+            max_lost=config.trainer.max_lost_episodes,
+            on_tick=watch.tick,
+        )
+        ray.get([learner.pid.remote() for learner in self.learners], timeout=START_TIMEOUT_S)
+        if ready:
+            ray.get(ready, timeout=config.critic.ready_timeout_s + 30)
+        schedule = Schedule(config.data, tasks=count_tasks(config.env))
+        return Trainer(config, schedule, self.fleet, self.learners, sidecars, self.recorder, self.progress)
+
+    def _sidecar_file(self, run_id: str) -> Path:
+        path = self.folder.file("logs", f"sidecar-{run_id}.yaml")
+        wanted = {
+            "run_id": run_id,
+            "threshold": self.config.critic.threshold,
+            **self.config.critic.sidecar.config,
+        }
+        path.write_text(yaml.safe_dump(wanted))
+        return path
+
+    def __exit__(self, *_: object) -> None:
+        """Ends workers, learners and sidecars, in this order; each gets a few seconds."""
+        if self.fleet is not None:
+            self.fleet.close()
+        for learner in self.learners:
+            ray.kill(learner)
+        stops = [node.sidecar.stop.remote() for node in self.cluster.nodes if node.sidecar is not None]
+        if stops:
+            ray.wait(stops, num_returns=len(stops), timeout=20)

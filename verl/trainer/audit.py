@@ -1,0 +1,74 @@
+"""VLAC's done against the simulator's, kept apart from learning: what a user looks at before trusting the critic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from verl.trajectory import Episode
+
+
+@dataclass(slots=True)
+class Confusion:
+    """Episodes by the critic's verdict and the simulator's."""
+
+    both: int = 0
+    false_done: int = 0
+    missed: int = 0
+    neither: int = 0
+
+    def add(self, done: bool, success: bool) -> None:
+        if done and success:
+            self.both += 1
+        elif done:
+            self.false_done += 1
+        elif success:
+            self.missed += 1
+        else:
+            self.neither += 1
+
+    @property
+    def precision(self) -> float:
+        """Of the episodes that the critic called done, the share that the simulator calls a success; NaN without any."""
+        called = self.both + self.false_done
+        return self.both / called if called else float("nan")
+
+    @property
+    def recall(self) -> float:
+        """Of the simulator's successes, the share that the critic called done; NaN without any."""
+        successes = self.both + self.missed
+        return self.both / successes if successes else float("nan")
+
+
+@dataclass(slots=True)
+class Audit:
+    """Counts over the whole run, and a window of the latest episodes for the warning.
+
+    A success of the simulator counts as missed only if the episode went on to its end without a done; an episode that
+    the critic ended one frame early is a false done.
+    """
+
+    window: int = 64
+    total: Confusion = field(default_factory=Confusion)
+    recent: list[tuple[bool, bool]] = field(default_factory=list)
+    latencies_us: list[np.ndarray] = field(default_factory=list)
+    invalid: int = 0
+    verdicts: int = 0
+
+    def add(self, episode: Episode) -> None:
+        self.total.add(episode.complete, episode.env_success)
+        self.recent = [*self.recent, (episode.complete, episode.env_success)][-self.window :]
+        self.latencies_us.append(episode.latencies_us)
+        self.invalid += episode.invalid_verdicts
+        self.verdicts += len(episode.latencies_us)
+
+    def recent_precision(self) -> float:
+        """Precision over the window; NaN with fewer than 8 dones in it."""
+        dones = [success for done, success in self.recent if done]
+        return float(np.mean(dones)) if len(dones) >= 8 else float("nan")
+
+    def latency_ms(self, percentile: float) -> float:
+        """Percentile of all verdicts' latencies, asked to answered, in ms; NaN without any."""
+        merged = np.concatenate(self.latencies_us) if self.latencies_us else np.zeros(0)
+        return float(np.percentile(merged, percentile)) / 1000 if len(merged) else float("nan")

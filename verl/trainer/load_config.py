@@ -1,0 +1,84 @@
+"""From command line and files to a checked configuration; every mistake is one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from verl.config import Config
+from verl.errors import ConfigError
+
+
+def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, dict[str, Any]]:
+    """The configuration from ``ppo_trainer.yaml``, then ``file`` (the same tree, any part of it), then ``overrides``.
+
+    Returns:
+        The checked dataclasses, and the resolved tree (for ``config.yaml``).
+
+    Raises:
+        ConfigError: naming the key, its value and what is allowed.
+    """
+    wanted = [*(_flatten(file) if file else []), *overrides]
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            raise ConfigError(f"{text!r}: an override has the form key=value")
+    try:
+        with initialize_config_module("verl.trainer.config", version_base="1.3"):
+            tree = compose("ppo_trainer", overrides=wanted)
+        resolved = OmegaConf.to_container(tree, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_one_line(error)) from None
+    assert isinstance(tree, DictConfig) and isinstance(resolved, dict)
+    return Config.from_mapping(resolved), resolved
+
+
+def _flatten(file: str) -> list[str]:
+    """A YAML file's leaves as hydra overrides; ``env: libero`` selects the environment's group."""
+    path = Path(file)
+    if not path.is_file():
+        raise ConfigError(f"--config {file}: no such file")
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path))
+    except (OmegaConfBaseException, ValueError, OSError) as error:
+        raise ConfigError(f"--config {file}: {_one_line(error)}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"--config {file}: must hold a mapping")
+    environment = tree.pop("env", None)
+    if isinstance(environment, dict):
+        group = environment.pop("group", None)
+        leaves = list(_leaves(environment, "env"))
+    else:
+        group, leaves = environment, []
+    selected = [f"env={group}"] if group else []
+    return selected + leaves + list(_leaves(tree, ""))
+
+
+def _leaves(tree: dict[Any, Any], where: str) -> Any:
+    for key, value in tree.items():
+        path = f"{where}.{key}" if where else str(key)
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, path)
+        else:
+            text = "{}" if value == {} else json.dumps(value)
+            # an interpolation must reach OmegaConf unquoted
+            yield (
+                f"++{path}={value}"
+                if isinstance(value, str) and value.startswith("${")
+                else f"++{path}={text}"
+            )
+
+
+def _one_line(error: Exception) -> str:
+    """hydra's message without its advice and its indented context."""
+    cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
+    lines = [line.strip() for line in f"{error}\n{cause}".splitlines() if line.strip()]
+    useful = [
+        line for line in lines if not line.startswith(("Set the env", "full_key", "object_type", "To append"))
+    ]
+    return "; ".join(dict.fromkeys(useful)) or type(error).__name__

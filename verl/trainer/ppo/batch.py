@@ -1,0 +1,100 @@
+"""From episodes to the learner's samples: which groups count, their advantages, masks and token-level rewards.
+
+Nothing here reads ``Episode.env_success``: a test holds that changing it changes no sample.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from verl.config import AlgorithmConfig, DataConfig
+from verl.trainer.ppo.core_algos import GroupFilter, gae, grpo_advantages
+from verl.trajectory import Episode, Samples, token_mask
+
+
+def complete_groups(episodes: Iterable[Episode], size: int) -> list[list[Episode]]:
+    """The groups of which all ``size`` rollouts are there, in the order of their numbers."""
+    groups: dict[int, list[Episode]] = defaultdict(list)
+    for episode in episodes:
+        groups[episode.group].append(episode)
+    return [sorted(g, key=lambda e: e.episode) for _, g in sorted(groups.items()) if len(g) >= size]
+
+
+def group_filter(data: DataConfig) -> GroupFilter | None:
+    """The configured filter, or None when every group counts."""
+    if not data.filter_accuracy:
+        return None
+    spread = float("inf") if data.value_spread is None else data.value_spread
+    return GroupFilter(data.accuracy_lower_bound, data.accuracy_upper_bound, data.min_spread, spread)
+
+
+def keeps(rule: GroupFilter | None, group: list[Episode]) -> bool:
+    """Whether a group of rollouts of one initial state is trained on."""
+    if rule is None:
+        return True
+    return rule.keep(np.array([e.complete for e in group]), np.array([e.score for e in group]))
+
+
+def build_samples(
+    episodes: list[Episode], algorithm: AlgorithmConfig, chunk: int, action_dim: int
+) -> Samples:
+    """Flattens ``episodes`` into chunk samples with advantages.
+
+    GRPO and RLOO: one advantage an episode, on all its counting tokens. GAE: one a chunk, from the rewards of its steps.
+    Token ``finish_step * action_dim - 1`` is the last that counts; an episode of no step has none.
+    """
+    masks = [token_mask(e.steps, e.chunks, chunk, action_dim) for e in episodes]
+    if algorithm.adv_estimator == "gae":
+        pairs = [_chunk_gae(e, algorithm, chunk) for e in episodes]
+        per_chunk = _normalised([p[0] for p in pairs], masks)
+        returns = [p[1] for p in pairs]
+    else:
+        scores = np.array([e.step_rewards.sum() for e in episodes], np.float32)
+        groups = np.array([e.group for e in episodes])
+        if algorithm.adv_estimator == "grpo":
+            per_episode = grpo_advantages(scores, groups, algorithm.norm_adv_by_std_in_grpo)
+        else:
+            per_episode = _leave_one_out(scores, groups)
+        per_chunk = [np.full(e.chunks, a, np.float32) for e, a in zip(episodes, per_episode)]
+        returns = [np.zeros(e.chunks, np.float32) for e in episodes]
+    advantages = [a[:, None] * m for a, m in zip(per_chunk, masks)]
+    return Samples(
+        images=np.concatenate([e.images for e in episodes]),
+        proprio=np.concatenate([e.proprio for e in episodes]),
+        instructions=[e.instruction for e in episodes for _ in range(e.chunks)],
+        tokens=np.concatenate([e.tokens for e in episodes]),
+        old_log_probs=np.concatenate([e.log_probs for e in episodes]),
+        mask=np.concatenate(masks),
+        advantages=np.concatenate(advantages).astype(np.float32),
+        returns=np.concatenate(returns),
+    )
+
+
+def _chunk_gae(episode: Episode, algorithm: AlgorithmConfig, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+    padded = np.zeros(episode.chunks * chunk, np.float32)
+    padded[: episode.steps] = episode.step_rewards[: episode.steps]
+    rewards = padded.reshape(episode.chunks, chunk).sum(axis=1)
+    values = episode.values if episode.values is not None else np.zeros(episode.chunks, np.float32)
+    return gae(rewards, values, algorithm.gamma, algorithm.lam)
+
+
+def _normalised(advantages: list[np.ndarray], masks: list[np.ndarray]) -> list[np.ndarray]:
+    """To zero mean and unit deviation over the batch, as PPO does."""
+    flat = np.concatenate(advantages)
+    valid = np.concatenate([m.any(axis=1) for m in masks])
+    mean, deviation = flat[valid].mean(), flat[valid].std() + 1e-6
+    return [((a - mean) / deviation).astype(np.float32) for a in advantages]
+
+
+def _leave_one_out(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """RLOO (Ahmadian et al. 2024, eq. 8): score minus the mean of the others of its group."""
+    advantages = np.zeros(len(scores), np.float32)
+    for group in np.unique(groups):
+        member = groups == group
+        n = member.sum()
+        if n > 1:
+            advantages[member] = (scores[member] - scores[member].mean()) * n / (n - 1)
+    return advantages

@@ -1,0 +1,158 @@
+"""The driver's view of all rollout workers: hands episodes out, takes results in, replaces what dies."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from verl.envs.pool import EpisodeRequest
+from verl.errors import RunFailed
+from verl.trajectory import Episode
+
+logger = logging.getLogger(__name__)
+SLICE_S = 1.0  # how long a worker runs before it reports
+
+
+@dataclass(slots=True)
+class FleetStatistics:
+    """Where the rollout's time went; seconds are summed over workers."""
+
+    policy_s: float = 0.0
+    policy_batches: int = 0
+    policy_observations: int = 0
+    lost: int = 0
+    lost_reasons: dict[str, int] = field(default_factory=dict)
+    workers_replaced: int = 0
+
+
+@dataclass(slots=True)
+class _Worker:
+    actor: Any
+    index: int
+    running: dict[int, EpisodeRequest] = field(default_factory=dict)
+    call: Any = None
+    started: float = 0.0
+
+
+class Fleet:
+    """Rollout workers as one. ``make(index)`` returns a new worker's actor handle."""
+
+    def __init__(
+        self,
+        make: Callable[[int], Any],
+        workers: int,
+        capacity: int,
+        timeout_s: float,
+        max_lost: int,
+        on_tick: Callable[[], None],
+    ) -> None:
+        """
+        Args:
+            capacity: environments of one worker.
+            timeout_s: a worker that does not report for so long is replaced.
+            max_lost: lost episodes after which the run fails.
+            on_tick: called about once a second while episodes run.
+        """
+        self.make, self.capacity, self.timeout_s = make, capacity, timeout_s
+        self.max_lost, self.on_tick = max_lost, on_tick
+        self.statistics = FleetStatistics()
+        self.weights: Any = None
+        self.workers = [_Worker(make(i), i) for i in range(workers)]
+
+    def load_weights(self, reference: Any) -> None:
+        """Gives every worker the policy behind this object reference, and later ones too."""
+        self.weights = reference
+        ray.get([w.actor.load_weights.remote(reference) for w in self.workers], timeout=self.timeout_s)
+
+    def run(
+        self,
+        requests: list[EpisodeRequest],
+        finished: list[Episode],
+        refill: Callable[[Episode], list[EpisodeRequest]],
+    ) -> Iterator[Episode]:
+        """Runs ``requests``, and whatever ``refill`` adds after each episode; yields them as they end.
+
+        Each is in ``finished`` before ``refill`` sees it.
+        """
+        queue = deque(requests)
+        while queue or any(w.running for w in self.workers):
+            for worker in self.workers:
+                self._dispatch(worker, queue)
+            calls = [w.call for w in self.workers if w.call is not None]
+            done, _ = ray.wait(calls, num_returns=1, timeout=SLICE_S * 2) if calls else ([], [])
+            for worker in self.workers:
+                if worker.call is not None and worker.call in done:
+                    for episode in self._collect(worker, queue):
+                        finished.append(episode)
+                        queue.extend(refill(episode))
+                        yield episode
+                elif worker.call is not None and time.monotonic() - worker.started > self.timeout_s:
+                    self._replace(worker, queue, f"no report for {self.timeout_s:.0f} s")
+            self.on_tick()
+
+    def _dispatch(self, worker: _Worker, queue: deque[EpisodeRequest]) -> None:
+        if worker.call is not None:
+            return
+        # one more than there are environments, so that none waits while the driver thinks
+        fresh = [queue.popleft() for _ in range(min(len(queue), self.capacity + 1 - len(worker.running)))]
+        worker.running.update({r.episode: r for r in fresh})
+        if worker.running:
+            worker.call = worker.actor.advance.remote(fresh, SLICE_S)
+            worker.started = time.monotonic()
+
+    def _collect(self, worker: _Worker, queue: deque[EpisodeRequest]) -> list[Episode]:
+        try:
+            report = ray.get(worker.call)
+        except RayActorError as error:
+            self._replace(worker, queue, f"died ({type(error).__name__})")
+            return []
+        except RayTaskError as error:
+            raise RunFailed(f"rollout worker {worker.index}: {error.cause}") from error
+        worker.call = None
+        self.statistics.policy_s += report.policy_s
+        self.statistics.policy_batches += report.policy_batches
+        self.statistics.policy_observations += report.policy_observations
+        for lost in report.lost:
+            self._count_lost(lost.reason)
+            queue.append(worker.running.pop(lost.request.episode))
+        for episode in report.episodes:
+            worker.running.pop(episode.episode)
+        return list(report.episodes)
+
+    def _count_lost(self, reason: str, number: int = 1) -> None:
+        stats = self.statistics
+        stats.lost += number
+        stats.lost_reasons[reason] = stats.lost_reasons.get(reason, 0) + number
+        logger.warning("%d episode(s) lost: %s", number, reason)
+        if stats.lost > self.max_lost:
+            raise RunFailed(
+                f"{stats.lost} episodes were lost, more than trainer.max_lost_episodes={self.max_lost}; the last: {reason}"
+            )
+
+    def _replace(self, worker: _Worker, queue: deque[EpisodeRequest], reason: str) -> None:
+        """A new actor in the place of one that died or hangs; its episodes are run again."""
+        logger.warning("rollout worker %d %s: replaced", worker.index, reason)
+        ray.kill(worker.actor)
+        queue.extendleft(worker.running.values())
+        lost = len(worker.running)
+        worker.running = {}
+        worker.call = None
+        self.statistics.workers_replaced += 1
+        self._count_lost(f"rollout worker {reason}", lost)
+        worker.actor = self.make(worker.index)
+        if self.weights is not None:
+            ray.get(worker.actor.load_weights.remote(self.weights), timeout=self.timeout_s)
+
+    def close(self) -> None:
+        """Ends the workers and their environment processes."""
+        calls = [w.actor.close.remote() for w in self.workers]
+        ray.wait(calls, num_returns=len(calls), timeout=10)
+        for worker in self.workers:
+            ray.kill(worker.actor)

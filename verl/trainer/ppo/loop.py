@@ -1,0 +1,257 @@
+"""The training loop: roll out, keep the groups that carry a signal, update, hand the new weights out, evaluate.
+
+ROLLOUT  rollout workers + sidecar -> episodes -> groups -> filter -> advantages -> samples
+UPDATE   the sidecar leaves the GPU -> learners step -> new weights to the workers
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import ray
+
+from verl.config import Config
+from verl.envs.pool import EpisodeRequest
+from verl.errors import RunFailed
+from verl.trainer.audit import Audit
+from verl.trainer.ppo.batch import build_samples, complete_groups, group_filter, keeps
+from verl.trainer.ppo.fleet import Fleet
+from verl.trainer.ppo.schedule import Schedule
+from verl.trainer.progress import Progress
+from verl.trainer.recorder import Recorder
+from verl.trajectory import Episode
+
+logger = logging.getLogger(__name__)
+UPDATE_TIMEOUT_S = 3600.0
+PHASE_TIMEOUT_S = 60.0
+MOST_OVERSAMPLING = 4
+
+
+class Trainer:
+    """Owns the order of things; models, environments and files are others' business."""
+
+    def __init__(
+        self,
+        config: Config,
+        schedule: Schedule,
+        fleet: Fleet,
+        learners: list[Any],
+        sidecars: list[Any],
+        recorder: Recorder,
+        progress: Progress,
+    ) -> None:
+        self.config, self.schedule, self.fleet = config, schedule, fleet
+        self.learners, self.sidecars = learners, sidecars
+        self.recorder, self.progress = recorder, progress
+        self.audit = Audit()
+        self.rule = group_filter(config.data)
+        self.updates, self.episodes, self.dropped_groups = 0, 0, 0
+        self.success_before: float | None = None
+        self.success_after: float | None = None
+        self.time_s: dict[str, float] = defaultdict(float)
+
+    # ---- the run
+
+    def fit(self) -> None:
+        """Trains until the episodes or the updates are used up; evaluates before (if asked), between and after."""
+        trainer = self.config.trainer
+        if trainer.val_before_train or trainer.val_only:
+            self.success_before = self.success_after = self.evaluate()
+        if trainer.val_only:
+            return
+        while not self._finished():
+            episodes = self._rollout()
+            self._update(episodes)
+            if trainer.save_freq > 0 and self.updates % trainer.save_freq == 0:
+                self.save()
+            if trainer.test_freq > 0 and self.updates % trainer.test_freq == 0 and not self._finished():
+                self.evaluate()
+        self.save()
+        self.success_after = self.evaluate()
+
+    def _finished(self) -> bool:
+        limit = self.config.trainer.total_training_steps
+        return self.episodes >= self.config.trainer.total_episodes or (
+            limit is not None and self.updates >= limit
+        )
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.time_s[name] += time.monotonic() - started
+
+    # ---- rollout
+
+    def _rollout(self) -> list[Episode]:
+        """Groups until ``train_batch_size`` of them are kept, or the episodes are used up."""
+        data, trainer = self.config.data, self.config.trainer
+        size = data.n_samples
+        affordable = max(1, -(-(trainer.total_episodes - self.episodes) // size))
+        wanted = min(data.train_batch_size, affordable)
+        started = min(affordable, max(wanted, round(wanted * data.oversample_factor)))
+        most = min(affordable, MOST_OVERSAMPLING * wanted)  # a starving filter must not eat the whole budget
+        record = trainer.videos if self._records() else 0
+        requests = [r for g in range(started) for r in self.schedule.group(record if g == 0 else 0)]
+        finished: list[Episode] = []
+        ended = kept = 0
+
+        def refill(episode: Episode) -> list[EpisodeRequest]:
+            """Another group in the place of one that just turned out to carry no signal."""
+            nonlocal started, ended, kept
+            group = [e for e in finished if e.group == episode.group]
+            if len(group) < size:
+                return []
+            ended += 1
+            if keeps(self.rule, group):
+                kept += 1
+            else:
+                self.dropped_groups += 1
+            if kept + (started - ended) >= wanted or started >= most:
+                return []
+            started += 1
+            return self.schedule.group()
+
+        with self._timed("rollout"):
+            self.progress.stage("rollout", len(requests))
+            for episode in self.fleet.run(requests, finished, refill):
+                self._record_training(episode)
+        self.episodes += len(finished)
+        groups = [g for g in complete_groups(finished, size) if keeps(self.rule, g)][:wanted]
+        self._log_rollout(finished, len(groups))
+        return [e for g in groups for e in g]
+
+    def _records(self) -> bool:
+        """The first rollout is recorded, and each from the last budgeted update on."""
+        data, trainer = self.config.data, self.config.trainer
+        left = trainer.total_episodes - self.episodes
+        return self.updates == 0 or left <= data.train_batch_size * data.n_samples
+
+    def _record_training(self, episode: Episode) -> None:
+        self.audit.add(episode)
+        self.recorder.episode(episode, self.updates)
+        self.progress.episode(episode, self.audit)
+
+    def _log_rollout(self, episodes: list[Episode], kept: int) -> None:
+        if not episodes:
+            raise RunFailed("the rollout brought no episode")
+        confusion = self.audit.total
+        self.recorder.log(
+            self.updates,
+            {
+                "train/episodes": self.episodes,
+                "train/complete": np.mean([e.complete for e in episodes]),
+                "train/env_success": np.mean([e.env_success for e in episodes]),
+                "train/score": np.mean([e.score for e in episodes]),
+                "train/steps": np.mean([e.steps for e in episodes]),
+                "train/groups_kept": kept,
+                "train/groups_dropped": self.dropped_groups,
+                "train/episodes_lost": self.fleet.statistics.lost,
+                "critic/p50_ms": self.audit.latency_ms(50),
+                "critic/p99_ms": self.audit.latency_ms(99),
+                "critic/precision": confusion.precision,
+                "critic/recall": confusion.recall,
+                "critic/invalid": self.audit.invalid,
+                "time/rollout_s": self.time_s["rollout"],
+            },
+        )
+        self._check_audit()
+
+    def _check_audit(self) -> None:
+        critic, precision = self.config.critic, self.audit.recent_precision()
+        if not critic.enable or not precision < critic.audit_min_precision:
+            return
+        message = (
+            f"of VLAC's latest dones only {100 * precision:.0f} % are successes for the simulator "
+            f"(critic.audit_min_precision={critic.audit_min_precision}): the policy may be exploiting the critic"
+        )
+        if critic.audit_stop:
+            raise RunFailed(message)
+        logger.warning(message)
+        self.progress.note(message)
+
+    # ---- update
+
+    def _update(self, episodes: list[Episode]) -> None:
+        self.updates += 1
+        if not episodes:
+            self.recorder.log(self.updates, {"train/episodes": self.episodes, "actor/skipped": 1})
+            self.progress.note("no group carried a signal: no update")
+            return
+        with self._timed("update"):
+            self.progress.stage("update", None)
+            model = self.config.model
+            samples = build_samples(
+                episodes, self.config.algorithm, model.action_chunks_len, model.action_token_len
+            )
+            self._phase("UPDATE")
+            reference = ray.put(samples)
+            metrics = ray.get(
+                [learner.update.remote(reference, self.updates) for learner in self.learners],
+                timeout=UPDATE_TIMEOUT_S,
+            )[0]
+            self._phase("ROLLOUT")
+            self._hand_out_weights()
+        self.recorder.log(
+            self.updates,
+            {"train/episodes": self.episodes, **{f"actor/{k}": v for k, v in metrics.items()}},
+        )
+
+    def _hand_out_weights(self) -> None:
+        parts = ray.get([learner.weights.remote() for learner in self.learners], timeout=UPDATE_TIMEOUT_S)
+        self.fleet.load_weights(ray.put(parts[0]))
+
+    def _phase(self, name: str) -> None:
+        """Told to every node's sidecar, acknowledged by it."""
+        calls = [s.phase.remote(name, PHASE_TIMEOUT_S) for s in self.sidecars]
+        ray.get(calls, timeout=PHASE_TIMEOUT_S + 30)
+
+    # ---- evaluation and checkpoints
+
+    def evaluate(self) -> float:
+        """Share of evaluation episodes that the simulator calls a success; always the same initial states."""
+        requests = self.schedule.evaluation(self.config.trainer.videos)
+        if not requests:
+            return float("nan")
+        episodes: list[Episode] = []
+        with self._timed("evaluation"):
+            self.progress.stage("evaluation", len(requests))
+            for episode in self.fleet.run(requests, episodes, lambda _: []):
+                self.recorder.episode(episode, self.updates)
+                self.progress.episode(episode, None)
+        success = float(np.mean([e.env_success for e in episodes]))
+        metrics = {
+            "train/episodes": self.episodes,
+            "val/success": success,
+            "val/steps": float(np.mean([e.steps for e in episodes])),
+        }
+        for task in sorted({e.task for e in episodes}):
+            metrics[f"val/success/{task}"] = float(
+                np.mean([e.env_success for e in episodes if e.task == task])
+            )
+        self.recorder.log(self.updates, metrics)
+        self.progress.evaluated(success, len(episodes), self.updates)
+        return success
+
+    def save(self) -> None:
+        """A checkpoint in ``checkpoints/step-N``."""
+        with self._timed("checkpoint"):
+            self.recorder.checkpoint(self.updates, self.learners, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs beside the learners' own state."""
+        return {"updates": self.updates, "episodes": self.episodes, "schedule": self.schedule.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The counterpart of :meth:`state`; the learners have loaded theirs already."""
+        self.updates, self.episodes = state["updates"], state["episodes"]
+        self.schedule.restore(state["schedule"])
+        self._hand_out_weights()

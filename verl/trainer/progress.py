@@ -1,0 +1,88 @@
+"""What a person sees while it runs: a live line on a terminal, a line a stage in a log."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import (
+    Progress as Bar,
+)
+
+from verl.trainer.audit import Audit
+from verl.trajectory import Episode
+
+
+class Progress:
+    """Use as a context manager. On a terminal the current stage is one live line; finished stages stay as text."""
+
+    def __init__(self, console: Console, total_episodes: int) -> None:
+        self.console, self.total_episodes = console, total_episodes
+        self.bar = Bar(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("{task.fields[info]}"), console=console, transient=True,
+            disable=not console.is_terminal,
+        )  # fmt: skip
+        self.task: int | None = None
+        self.name, self.seen, self.done, self.success, self.trained = "", 0, 0, 0, 0
+        self.started = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A new stage begins: rollout, update, evaluation."""
+        self._end_stage()
+        self.name, self.seen, self.done, self.success = name, 0, 0, 0
+        self.started = time.monotonic()
+        self.task = self.bar.add_task(name, total=total, info="")
+
+    def episode(self, episode: Episode, audit: Audit | None) -> None:
+        """One more episode has ended."""
+        self.seen += 1
+        self.done += episode.complete
+        self.success += episode.env_success
+        self.trained += episode.training
+        if audit is not None:
+            info = f"VLAC: {self.done} done   verdict p50 {audit.latency_ms(50):.0f} ms"
+        else:
+            info = f"simulator: {self.success} successes"
+        if self.task is not None:
+            total = max(self.seen, self.bar.tasks[-1].total or 0)
+            self.bar.update(self.task, advance=1, total=total, info=info)
+
+    def evaluated(self, success: float, episodes: int, updates: int) -> None:
+        """An evaluation has ended."""
+        self._end_stage(quiet=True)
+        self.console.print(
+            f"evaluation after {updates} updates: {100 * success:.1f} % success by simulator ({episodes} episodes, "
+            f"{time.monotonic() - self.started:.0f} s)"
+        )
+
+    def note(self, text: str) -> None:
+        """Something a person should know."""
+        self.console.print(text)
+
+    def _end_stage(self, quiet: bool = False) -> None:
+        if self.task is not None:
+            self.bar.remove_task(self.task)  # type: ignore[arg-type]
+            self.task = None
+        if quiet or self.name != "rollout" or not self.seen:
+            self.name = ""
+            return
+        self.console.print(
+            f"rollout: {self.trained}/{self.total_episodes} episodes, VLAC says done in {self.done} of {self.seen}, "
+            f"{time.monotonic() - self.started:.0f} s"
+        )
+        self.name = ""

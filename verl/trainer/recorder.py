@@ -1,0 +1,118 @@
+"""Writes what a run shows: metrics, videos, checkpoints, and at the end the summary, the curves and the table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from verl.config import Config
+from verl.trainer.report.curves import draw_curves
+from verl.trainer.report.verdict_video import write_verdict_video
+from verl.trainer.run_folder import RunFolder
+from verl.trainer.tracking import Tracker
+from verl.trajectory import Episode
+
+if TYPE_CHECKING:
+    from verl.trainer.ppo.loop import Trainer
+
+logger = logging.getLogger(__name__)
+SAVE_TIMEOUT_S = 3600.0
+
+
+class Recorder:
+    """One a run. Files appear whole or not at all."""
+
+    def __init__(self, config: Config, folder: RunFolder, tree: dict[str, Any]) -> None:
+        self.config, self.folder = config, folder
+        self.tracker = Tracker(config.trainer, folder, tree)
+        self.videos: list[str] = []
+
+    def log(self, step: int, metrics: dict[str, Any]) -> None:
+        """Numbers of this step; NaN (nothing to tell) is left out."""
+        known = {name: float(value) for name, value in metrics.items() if not math.isnan(float(value))}
+        self.tracker.log(step, known)
+
+    def episode(self, episode: Episode, step: int) -> None:
+        """A line in ``episodes.jsonl``, and a video when it was recorded."""
+        row = {
+            "step": step, "episode": episode.episode, "group": episode.group, "task": episode.task,
+            "seed": episode.seed, "training": episode.training, "steps": episode.steps,
+            "complete": episode.complete, "score": episode.score, "env_success": episode.env_success,
+            "env_success_step": episode.env_success_step, "invalid": episode.invalid_verdicts,
+            "timings": {k: round(v, 4) for k, v in episode.timings.items()},
+        }  # fmt: skip
+        with open(self.folder.file("episodes.jsonl"), "a") as lines:
+            lines.write(json.dumps(row, default=float) + "\n")
+        if episode.frames is None:
+            return
+        kind = "train" if episode.training else "eval"
+        ending = "done" if episode.complete else ("success" if episode.env_success else "end")
+        name = f"step{step:03d}-{kind}-{episode.episode & 0xFFFFFF:05d}-{ending}.mp4"
+        try:
+            write_verdict_video(episode, self.folder.file("videos", name), self.config.critic.threshold)
+            self.videos.append(name)
+        except (OSError, ValueError) as error:  # a video is not worth a run
+            logger.warning("video %s not written: %s", name, error)
+        episode.frames = None
+
+    def checkpoint(self, step: int, learners: list[Any], state: dict[str, Any]) -> Path:
+        """Writes ``checkpoints/step-N`` and points ``checkpoints/last`` to it."""
+        root = self.folder.file("checkpoints")
+        part, final = root / f".step-{step}.part", root / f"step-{step}"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        ray.get([learner.save.remote(str(part)) for learner in learners], timeout=SAVE_TIMEOUT_S)
+        (part / "trainer.json").write_text(json.dumps(state))
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(part, final)
+        link = root / ".last"
+        link.unlink(missing_ok=True)
+        link.symlink_to(final.name)
+        os.replace(link, root / "last")
+        return final
+
+    def finish(self, trainer: Trainer, wall_s: float) -> dict[str, Any]:
+        """Writes ``summary.json`` and ``curves.png``; returns the summary."""
+        audit, total = trainer.audit, trainer.audit.total
+        summary: dict[str, Any] = {
+            "run_id": self.folder.run_id,
+            "success_before": trainer.success_before,
+            "success_after": trainer.success_after,
+            "eval_episodes": self.config.data.val_batch_size,
+            "episodes": trainer.episodes,
+            "updates": trainer.updates,
+            "wall_s": round(wall_s, 1),
+            "verdict_p50_ms": audit.latency_ms(50),
+            "verdict_p99_ms": audit.latency_ms(99),
+            "verdicts": audit.verdicts,
+            "invalid_verdicts": audit.invalid,
+            "critic_precision": total.precision,
+            "critic_recall": total.recall,
+            "confusion": {"both": total.both, "false_done": total.false_done, "missed": total.missed,
+                          "neither": total.neither},
+            "groups_dropped": trainer.dropped_groups,
+            "episodes_lost": trainer.fleet.statistics.lost,
+            "policy_s": round(trainer.fleet.statistics.policy_s, 1),
+            "time_s": {name: round(seconds, 1) for name, seconds in trainer.time_s.items()},
+            "videos": self.videos,
+        }  # fmt: skip
+        self.folder.write_json("summary.json", _without_nan(summary))
+        draw_curves(self.folder.file("metrics.jsonl"), self.folder.file("curves.png"), self.folder.run_id)
+        return summary
+
+    def close(self) -> None:
+        self.tracker.close()
+
+
+def _without_nan(tree: Any) -> Any:
+    """NaN is not JSON: null stands for it."""
+    if isinstance(tree, dict):
+        return {key: _without_nan(value) for key, value in tree.items()}
+    return None if isinstance(tree, float) and math.isnan(tree) else tree

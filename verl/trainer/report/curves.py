@@ -1,0 +1,50 @@
+"""``curves.png``: success, reward, episode length and latency over the run, from ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+PANELS = (
+    ("success", {"val/success": "simulator, evaluation", "train/complete": "VLAC, training",
+                 "train/env_success": "simulator, training (audit)"}, (0, 1)),
+    ("reward", {"train/score": "mean score"}, (0, 1)),
+    ("steps of an episode", {"train/steps": "training", "val/steps": "evaluation"}, None),
+    ("verdict latency, ms", {"critic/p50_ms": "p50", "critic/p99_ms": "p99"}, None),
+)  # fmt: skip
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of ``metrics.jsonl``; a torn last line is left out."""
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def draw_curves(metrics: Path, target: Path, title: str) -> None:
+    """Draws the panels against training episodes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = read_metrics(metrics)
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (name, series, limits) in zip(figure.subplots(2, 2).flat, PANELS):
+        for key, label in series.items():
+            points = [(r.get("train/episodes", 0), r[key]) for r in rows if key in r]
+            if points:
+                axes.plot(*zip(*points), marker="o", markersize=4, label=label)
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.set_xlabel("training episodes")
+        axes.grid(alpha=0.3)
+        if limits:
+            axes.set_ylim(limits[0] - 0.02, limits[1] + 0.02)
+        if axes.has_data():
+            axes.legend(fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(target, dpi=110)

@@ -1,0 +1,61 @@
+"""The short table at the end of a run, on the terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a proportion (Wilson 1927, eq. 2)."""
+    if trials == 0:
+        return 0.0, 1.0
+    p = successes / trials
+    centre = (p + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def percent(value: float | None) -> str:
+    """``0.316`` as ``31.6 %``, an unknown as a dash."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _success(summary: dict[str, Any], when: str) -> str:
+    value = summary.get(f"success_{when}")
+    if value is None:
+        return "-"
+    trials = summary["eval_episodes"]
+    low, high = wilson(round(value * trials), trials)
+    return f"{percent(value)}  (95 %: {100 * low:.0f} to {100 * high:.0f}, n={trials})"
+
+
+def print_summary(console: Console, summary: dict[str, Any]) -> None:
+    """What the run shows, in two small tables."""
+    table = Table(title=f"run {summary['run_id']}", title_justify="left", show_header=False)
+    table.add_row("success by simulator, before", _success(summary, "before"))
+    table.add_row("success by simulator, after", _success(summary, "after"))
+    table.add_row("training episodes", f"{summary['episodes']} in {summary['updates']} updates")
+    if not math.isnan(summary["verdict_p50_ms"]):
+        table.add_row(
+            "verdict latency",
+            f"p50 {summary['verdict_p50_ms']:.1f} ms, p99 {summary['verdict_p99_ms']:.1f} ms"
+            f" ({summary['verdicts']} verdicts, {summary['invalid_verdicts']} invalid)",
+        )
+    where = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["time_s"].items())
+    table.add_row("where the time went", f"{where}; all {summary['wall_s']:.0f} s")
+    console.print(table)
+    confusion = summary["confusion"]
+    if sum(confusion.values()):
+        matrix = Table(title="critic against simulator, training episodes", title_justify="left")
+        for heading in ("", "simulator: success", "simulator: no"):
+            matrix.add_column(heading)
+        matrix.add_row("VLAC: done", str(confusion["both"]), str(confusion["false_done"]))
+        matrix.add_row("VLAC: not done", str(confusion["missed"]), str(confusion["neither"]))
+        console.print(matrix)
+        console.print(
+            f"done precision {percent(summary['critic_precision'])}, recall {percent(summary['critic_recall'])}"
+        )

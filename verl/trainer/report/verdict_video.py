@@ -1,0 +1,84 @@
+"""An episode's frames as a video with the critic's verdicts drawn in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from verl.trajectory import Episode
+
+SCALE, PANEL, FPS = (
+    3,
+    96,
+    10,
+)  # enlargement of the frame, height of the curve's panel in pixels, frames a second
+INK, FAINT, DONE, SUCCESS = (230, 230, 230), (90, 90, 90), (255, 170, 40), (80, 200, 120)
+
+
+def write_verdict_video(episode: Episode, path: Path, threshold: float) -> None:
+    """Writes ``path`` (mp4): each frame, the curve of P(done) up to it, the threshold, and how the episode ended.
+
+    Raises:
+        ValueError: the episode was not recorded (``frames`` is None).
+    """
+    import av
+
+    if episode.frames is None:
+        raise ValueError(f"episode {episode.episode} has no frames: it was not recorded")
+    drawn = [_draw(episode, i, threshold) for i in range(len(episode.frames))]
+    drawn += [drawn[-1]] * FPS  # the end stays for a second
+    temporary = path.with_suffix(".part.mp4")
+    with av.open(str(temporary), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.height, stream.width = drawn[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for image in drawn:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    temporary.replace(path)
+
+
+def _draw(episode: Episode, index: int, threshold: float) -> np.ndarray:
+    frame = Image.fromarray(np.ascontiguousarray(episode.frames[index]))  # type: ignore[index]
+    scale = max(1, SCALE * 112 // frame.width)
+    frame = frame.resize((frame.width * scale, frame.height * scale), Image.Resampling.NEAREST)
+    width, height = frame.width // 2 * 2, (frame.height + PANEL) // 2 * 2
+    canvas = Image.new("RGB", (width, height), (24, 24, 28))
+    canvas.paste(frame, (0, 0))
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=13)
+    probabilities = episode.probabilities
+    known = probabilities[index] if index < len(probabilities) else np.nan
+    says = "not asked" if np.isnan(known) else f"P(done) {known:.2f}"
+    pen.text((6, 4), f"{episode.instruction}   step {index}", fill=INK, font=font)
+    pen.text((6, 20), says, fill=DONE if known > threshold else INK, font=font)
+    if index == len(episode.frames) - 1:  # type: ignore[arg-type]
+        pen.text((6, frame.height - 22), _ending(episode), fill=DONE if episode.complete else INK, font=font)
+    if episode.env_success_step is not None and index >= episode.env_success_step:
+        pen.text((width - 104, 4), "simulator: yes", fill=SUCCESS, font=font)
+    _curve(pen, probabilities, index, threshold, (0, frame.height, width, height), len(episode.frames))  # type: ignore[arg-type]
+    return np.asarray(canvas)
+
+
+def _ending(episode: Episode) -> str:
+    if not episode.training:
+        return "simulator: success" if episode.env_success else "simulator: no success"
+    return (
+        f"VLAC: done, reward {episode.score:.2f}" if episode.complete else f"end, reward {episode.score:.2f}"
+    )
+
+
+def _curve(pen, probabilities, index, threshold, box, frames) -> None:  # type: ignore[no-untyped-def]
+    left, top, right, bottom = box[0] + 6, box[1] + 8, box[2] - 6, box[3] - 8
+
+    def at(i: int, value: float) -> tuple[float, float]:
+        return left + (right - left) * i / max(1, frames - 1), bottom - (bottom - top) * value
+
+    pen.line([at(0, threshold), at(frames - 1, threshold)], fill=FAINT)
+    pen.line([at(0, 0), at(frames - 1, 0)], fill=FAINT)
+    points = [at(i, float(p)) for i, p in enumerate(probabilities[: index + 1]) if not np.isnan(p)]
+    if len(points) > 1:
+        pen.line(points, fill=DONE, width=2)
+    elif points:
+        pen.ellipse([points[0][0] - 2, points[0][1] - 2, points[0][0] + 2, points[0][1] + 2], fill=DONE)

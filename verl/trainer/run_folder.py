@@ -1,0 +1,51 @@
+"""``runs/<run id>/`` and the link ``runs/latest``: where a run leaves what it made.
+
+config.yaml  metrics.jsonl  summary.json  curves.png  videos/  logs/  checkpoints/  tensorboard/
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from verl.errors import ConfigError
+
+
+def new_run_id() -> str:
+    """Date, time and a random part: never twice."""
+    return datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+
+
+class RunFolder:
+    """Creates the folder; refuses one that holds a finished or running run unless it is resumed."""
+
+    def __init__(self, root: str, run_id: str, resume: bool = False) -> None:
+        self.run_id = run_id
+        self.path = Path(root).expanduser().absolute() / run_id
+        if (self.path / "metrics.jsonl").exists() and not resume:
+            raise ConfigError(
+                f"trainer.run_id={run_id}: {self.path} exists already; choose another or resume it with trainer.resume=auto"
+            )
+        for name in ("logs", "videos", "checkpoints", "tensorboard"):
+            (self.path / name).mkdir(parents=True, exist_ok=True)
+        self._link_latest()
+
+    def _link_latest(self) -> None:
+        link, temporary = self.path.parent / "latest", self.path.parent / f".latest-{os.getpid()}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(self.path.name)
+        os.replace(temporary, link)
+
+    def file(self, *parts: str) -> Path:
+        """A path in the folder."""
+        return self.path.joinpath(*parts)
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Whole or not at all."""
+        temporary = self.file(f".{name}.part")
+        temporary.write_text(json.dumps(content, indent=2, default=float) + "\n")
+        os.replace(temporary, self.file(name))

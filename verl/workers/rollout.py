@@ -1,0 +1,195 @@
+"""The rollout worker: a Ray actor with a copy of the policy and a pool of environment processes.
+
+    driver --advance(requests)--> RolloutWorker --act(actions)--> env processes --frames, asks--> lanes --> sidecar
+                                       ^------- observations (views into the lanes) ------'
+
+Whoever waits for an action is in the next forward pass; an environment whose episode has ended is not, and takes the
+next episode at once. The driver calls :meth:`RolloutWorker.advance` again and again; each call lasts about ``seconds``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeLost, EpisodeRequest, Observation
+from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.trajectory import Episode
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutOptions:
+    """What a rollout worker needs of the configuration."""
+
+    model_path: str
+    unnorm_key: str
+    center_crop: bool
+    temperature: float
+    do_sample: bool
+    val_do_sample: bool
+    max_batch_size: int
+    device: str | None
+    dtype: str
+    threads: int
+    seed: int
+    value_head: bool
+    pool: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Advance:
+    """What happened in one call of :meth:`RolloutWorker.advance`."""
+
+    episodes: list[Episode] = field(default_factory=list)
+    lost: list[EpisodeLost] = field(default_factory=list)
+    running: int = 0
+    policy_s: float = 0.0
+    policy_batches: int = 0
+    policy_observations: int = 0
+
+
+@dataclass(slots=True)
+class _Decisions:
+    """What the policy has seen and chosen in one running episode, a row a chunk."""
+
+    images: list[np.ndarray] = field(default_factory=list)
+    proprio: list[np.ndarray] = field(default_factory=list)
+    tokens: list[np.ndarray] = field(default_factory=list)
+    log_probs: list[np.ndarray] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+
+class RolloutWorker:
+    """See the module's head. Not thread-safe: Ray calls one method at a time."""
+
+    def __init__(self, options: RolloutOptions) -> None:
+        torch.set_num_threads(options.threads)
+        self.options = options
+        self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.policy = OpenVLAOFTPolicy.from_pretrained(
+            options.model_path,
+            unnorm_key=options.unnorm_key,
+            value_head=options.value_head,
+            dtype=getattr(torch, options.dtype),
+            center_crop=options.center_crop,
+        ).to(self.device)
+        self.pool = EnvPool(**options.pool)
+        self.waiting: list[Observation] = []
+        self.decisions: dict[int, _Decisions] = {}
+        self.training: dict[int, bool] = {}
+
+    def load_weights(self, state: dict[str, torch.Tensor]) -> None:
+        """Takes the learner's weights. Adapters come merged."""
+        self.policy.load_weights(state)
+
+    def advance(self, requests: list[EpisodeRequest], seconds: float) -> Advance:
+        """Starts ``requests``, lets everything run for ``seconds``, returns what ended meanwhile."""
+        for request in requests:
+            self.decisions[request.episode] = _Decisions()
+            self.training[request.episode] = request.training
+            self.pool.submit(request)
+        report, end = Advance(), time.monotonic() + seconds
+        while self.decisions and (left := end - time.monotonic()) > 0:
+            timeout = 0.0 if self.waiting else min(left, 0.5)
+            for event in self.pool.poll(timeout):
+                self._take(event, report)
+            if self.waiting:
+                self._decide(report)
+            elif report.episodes or report.lost:
+                break  # nothing to do but to wait: let the driver start new episodes first
+        report.running = len(self.decisions)
+        return report
+
+    def _take(self, event: Observation | EpisodeEnd | EpisodeLost, report: Advance) -> None:
+        if isinstance(event, Observation):
+            self.waiting.append(event)
+        elif isinstance(event, EpisodeEnd):
+            decisions = self.decisions.pop(event.request.episode)
+            self.training.pop(event.request.episode)
+            report.episodes.append(_episode(event, decisions))
+        else:
+            self.decisions.pop(event.request.episode, None)
+            self.training.pop(event.request.episode, None)
+            self.waiting = [o for o in self.waiting if o.episode != event.request.episode]
+            report.lost.append(event)
+
+    def _decide(self, report: Advance) -> None:
+        """One forward pass for those who wait, training and evaluation apart (they sample differently)."""
+        first_training = self.training[self.waiting[0].episode]
+        batch = [o for o in self.waiting if self.training[o.episode] == first_training]
+        batch = batch[: self.options.max_batch_size]
+        taken = {id(o) for o in batch}
+        self.waiting = [o for o in self.waiting if id(o) not in taken]
+        started = time.perf_counter()
+        sample = self.options.do_sample if first_training else self.options.val_do_sample
+        images = np.stack([np.stack(list(o.frames.values())) for o in batch])  # the one copy out of the lanes
+        proprio = np.stack([o.proprio for o in batch]).astype(np.float32)
+        noise = np.stack([self._noise(o) for o in batch]) if sample else None
+        output = self.policy.predict(
+            images,
+            [o.instruction for o in batch],
+            proprio,
+            temperature=self.options.temperature if sample else 0.0,
+            uniforms=noise,
+        )
+        tokens, log_probs = output.tokens.numpy(), output.log_probs.numpy()
+        values = None if output.values is None else output.values.numpy()
+        for i, observation in enumerate(batch):
+            self.pool.act(observation.env, output.actions[i])
+            kept = self.decisions[observation.episode]
+            kept.images.append(images[i])
+            kept.proprio.append(proprio[i])
+            kept.tokens.append(tokens[i])
+            kept.log_probs.append(log_probs[i])
+            if values is not None:
+                kept.values.append(float(values[i]))
+        report.policy_s += time.perf_counter() - started
+        report.policy_batches += 1
+        report.policy_observations += len(batch)
+
+    def _noise(self, observation: Observation) -> np.ndarray:
+        """Uniforms for the chunk's tokens, drawn from (seed, episode, chunk): who shares the batch does not matter."""
+        generator = np.random.default_rng((self.options.seed, observation.episode, observation.chunk))
+        return generator.random(self.policy.config.action_tokens, dtype=np.float32)
+
+    def close(self) -> None:
+        """Ends the environment processes."""
+        self.pool.close()
+
+
+def _episode(end: EpisodeEnd, decisions: _Decisions) -> Episode:
+    """The finished episode, cut to the chunks of which at least one step counts."""
+    chunks = min(len(decisions.tokens), end.chunks)
+    values = np.array(decisions.values[:chunks], np.float32) if decisions.values else None
+    return Episode(
+        episode=end.request.episode,
+        group=end.request.group,
+        task=end.request.task,
+        seed=end.request.seed,
+        instruction=end.instruction,
+        training=end.request.training,
+        images=np.stack(decisions.images[:chunks]),
+        proprio=np.stack(decisions.proprio[:chunks]),
+        tokens=np.stack(decisions.tokens[:chunks]),
+        log_probs=np.stack(decisions.log_probs[:chunks]),
+        values=values,
+        steps=end.steps,
+        complete=end.complete,
+        score=end.score,
+        step_rewards=end.step_rewards,
+        env_success=end.env_success,
+        env_success_step=end.env_success_step,
+        probabilities=end.probabilities,
+        critic_values=end.values,
+        invalid_verdicts=end.invalid,
+        latencies_us=end.latencies_us,
+        timings=end.timings,
+        frames=end.frames,
+    )

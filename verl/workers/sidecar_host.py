@@ -1,0 +1,121 @@
+"""One a node: a Ray actor that starts that node's sidecar, watches it, and passes the phases on to it.
+
+The sidecar is a process of its own, in a Python environment of its own; it supervises its service itself. What is
+watched here is the supervisor: should even that die, it is started again under the same run id, a few times.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from shm_bridge import Controller, Phase
+
+from verl.errors import SidecarFailed
+
+logger = logging.getLogger(__name__)
+PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class SidecarHost:
+    """Starts ``python -m sidecar`` and stands for it. Methods raise :class:`SidecarFailed` with the log's last lines."""
+
+    def __init__(
+        self, run_id: str, config_file: str, log_file: str, python: str | None, max_restarts: int
+    ) -> None:
+        self.run_id, self.config_file, self.log_file = run_id, config_file, log_file
+        self.python = python or os.environ.get("SIDECAR_PYTHON") or sys.executable
+        self.max_restarts, self.restarts = max_restarts, 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.controller: Controller | None = None
+
+    def start(self) -> None:
+        """Starts the process; returns at once."""
+        Path(self.log_file).parent.mkdir(parents=True, exist_ok=True)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        with open(self.log_file, "ab") as log:
+            self.process = subprocess.Popen(
+                [self.python, "-m", "sidecar", "--config", self.config_file],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, preexec_fn=_die_with_parent,
+            )  # fmt: skip
+
+    def wait_ready(self, timeout: float) -> None:
+        """Until a probe query has been answered."""
+        deadline = time.monotonic() + timeout
+        while True:
+            self._check_running()
+            try:
+                self._connection().wait_ready(timeout=min(1.0, max(0.05, deadline - time.monotonic())))
+                return
+            except (OSError, RuntimeError) as error:  # the bridge's errors are of these kinds
+                self.controller = None
+                if time.monotonic() > deadline:
+                    raise SidecarFailed(
+                        f"the sidecar was not ready within {timeout:.0f} s ({error}); its log: {self.log_file}\n"
+                        + self.log_tail()
+                    ) from None
+                time.sleep(0.1)
+
+    def _connection(self) -> Controller:
+        if self.controller is None:
+            self.controller = Controller.connect(self.run_id, timeout=1.0)
+        return self.controller
+
+    def _check_running(self) -> None:
+        if self.process is not None and (code := self.process.poll()) is not None:
+            raise SidecarFailed(
+                f"the sidecar ended with exit code {code}; its log: {self.log_file}\n{self.log_tail()}"
+            )
+
+    def check(self) -> int:
+        """Starts a dead supervisor again; the number of restarts so far."""
+        if self.process is None or self.process.poll() is None:
+            return self.restarts
+        if self.restarts >= self.max_restarts:
+            self._check_running()
+        self.restarts += 1
+        logger.warning(
+            "the sidecar died (exit code %s): start %d", self.process.returncode, self.restarts + 1
+        )
+        self.start()
+        return self.restarts
+
+    def phase(self, name: str, timeout: float) -> None:
+        """``ROLLOUT`` or ``UPDATE``; returns when the sidecar has acknowledged it."""
+        self._connection().request_phase(Phase[name], timeout=timeout)
+
+    def status(self) -> dict[str, Any]:
+        """What the control segment says, as a mapping."""
+        return dict(self._connection().status())
+
+    def log_tail(self, lines: int = 12) -> str:
+        """The log's last lines."""
+        try:
+            return "\n".join(Path(self.log_file).read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """SIGTERM, and SIGKILL when that does not help."""
+        if self.controller is not None:
+            self.controller.close()
+            self.controller = None
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(5)
