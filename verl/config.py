@@ -1,7 +1,7 @@
 """The configuration as frozen dataclasses, checked when built.
 
-The keys, their defaults and their meanings stand in ``verl/trainer/config/ppo_trainer.yaml``; hydra refuses unknown ones.
-Here each value is checked, and an error names the key, the value and what is allowed.
+The keys, their defaults and their meanings stand in ``verl/trainer/config/ppo_trainer.yaml``; hydra refuses unknown
+ones. Here each value is checked, and an error names the key, the value and what is allowed.
 """
 
 from __future__ import annotations

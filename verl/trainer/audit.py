@@ -30,7 +30,7 @@ class Confusion:
 
     @property
     def precision(self) -> float:
-        """Of the episodes that the critic called done, the share that the simulator calls a success; NaN without any."""
+        """Of the episodes that the critic called done, the share that the simulator calls a success; NaN without."""
         called = self.both + self.false_done
         return self.both / called if called else float("nan")
 

@@ -24,9 +24,7 @@ def find_checkpoint(wanted: str | None, folder: RunFolder) -> Path | None:
         return last.resolve() if last.exists() else None
     path = Path(wanted).expanduser()
     if not (path / "trainer.json").is_file() or not (path / "learner.pt").is_file():
-        raise ConfigError(
-            f"trainer.resume={wanted}: not a checkpoint folder (trainer.json and learner.pt expected)"
-        )
+        raise ConfigError(f"trainer.resume={wanted}: not a checkpoint folder (trainer.json and learner.pt expected)")
     return path.resolve()
 
 

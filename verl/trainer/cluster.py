@@ -17,7 +17,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from verl.config import Config
-from verl.errors import ConfigError, RunFailed
+from verl.errors import ConfigError, RunFailedError
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
 from verl.workers.sidecar_host import SidecarHost
@@ -29,9 +29,7 @@ OBJECT_STORE_BYTES = 256 * 2**20  # on a machine of our own; a cluster has its o
 def start_ray(config: Config, log_folder: Path) -> None:
     """Joins ``trainer.ray_address``, or starts a Ray of our own on this machine."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    runtime = {
-        "env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))}
-    }
+    runtime = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))}}
     common: dict[str, Any] = {
         "logging_level": logging.WARNING,
         "log_to_driver": False,
@@ -42,9 +40,7 @@ def start_ray(config: Config, log_folder: Path) -> None:
         try:
             ray.init(address=address, **common)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(
-                f"trainer.ray_address={address}: no Ray cluster answers there ({error})"
-            ) from None
+            raise ConfigError(f"trainer.ray_address={address}: no Ray cluster answers there ({error})") from None
     else:
         del common["runtime_env"]
         # Logical CPUs only count actors here; what they really use is the threads that the configuration gives them.
@@ -81,9 +77,7 @@ class Cluster:
             raise ConfigError(f"trainer.nnodes={wanted}: the Ray cluster has {len(alive)} node(s)")
         # The same run id on every node would do on different machines; several Ray nodes on one machine need their own.
         names = [f"{run_id}-n{i}" if wanted > 1 else run_id for i in range(wanted)]
-        self.nodes = [
-            Node(n["NodeID"], name) for n, name in zip(sorted(alive, key=lambda n: n["NodeID"]), names)
-        ]
+        self.nodes = [Node(n["NodeID"], name) for n, name in zip(sorted(alive, key=lambda n: n["NodeID"]), names)]
         self.gpus = sum(n["Resources"].get("GPU", 0) for n in alive)
 
     def start_sidecars(self, write_config: Any) -> None:
@@ -118,7 +112,7 @@ class Cluster:
         world = self.config.actor.fsdp_config.world_size or max(1, int(self.gpus))
         per_rank = 0.0 if self.gpus == 0 else min(1.0, self.gpus / world) - self._rollout_share(world)
         if self.gpus and per_rank <= 0:
-            raise RunFailed(
+            raise RunFailedError(
                 f"{self.gpus:.0f} GPU(s) are not enough for {world} learner(s) beside the rollout workers"
             )
         address = f"{ray.util.get_node_ip_address()}:{_free_port()}"

@@ -67,18 +67,12 @@ def _leaves(tree: dict[Any, Any], where: str) -> Any:
         else:
             text = "{}" if value == {} else json.dumps(value)
             # an interpolation must reach OmegaConf unquoted
-            yield (
-                f"++{path}={value}"
-                if isinstance(value, str) and value.startswith("${")
-                else f"++{path}={text}"
-            )
+            yield (f"++{path}={value}" if isinstance(value, str) and value.startswith("${") else f"++{path}={text}")
 
 
 def _one_line(error: Exception) -> str:
     """hydra's message without its advice and its indented context."""
     cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
     lines = [line.strip() for line in f"{error}\n{cause}".splitlines() if line.strip()]
-    useful = [
-        line for line in lines if not line.startswith(("Set the env", "full_key", "object_type", "To append"))
-    ]
+    useful = [line for line in lines if not line.startswith(("Set the env", "full_key", "object_type", "To append"))]
     return "; ".join(dict.fromkeys(useful)) or type(error).__name__

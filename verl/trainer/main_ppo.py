@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             bool(config.trainer.resume),
         )
     except VerlError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201: the command line's own output
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     _log_to(folder.file("logs", "driver.log"))
     folder.file("config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
@@ -70,7 +70,7 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    except Exception as error:  # noqa: BLE001: the last place that can tell a person, with the log's path
+    except Exception as error:
         logger.exception("the run failed")
         print(  # noqa: T201
             f"error: {_reason(error)}\n  the whole story: {folder.file('logs')}", file=sys.stderr

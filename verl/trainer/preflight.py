@@ -28,7 +28,8 @@ def check_policy(config: Config) -> None:
     wanted = config.rollout.unnorm_key
     if wanted not in known and f"{wanted}_no_noops" not in known:
         raise ConfigError(
-            f"actor_rollout_ref.rollout.unnorm_key={wanted}: {folder} has statistics of {', '.join(sorted(known)) or 'nothing'}"
+            f"actor_rollout_ref.rollout.unnorm_key={wanted}: {folder} has statistics of "
+            f"{', '.join(sorted(known)) or 'nothing'}"
         )
 
 

@@ -28,7 +28,8 @@ class RunFolder:
         self.path = Path(root).expanduser().absolute() / run_id
         if (self.path / "metrics.jsonl").exists() and not resume:
             raise ConfigError(
-                f"trainer.run_id={run_id}: {self.path} exists already; choose another or resume it with trainer.resume=auto"
+                f"trainer.run_id={run_id}: {self.path} exists already; choose another or resume it with "
+                "trainer.resume=auto"
             )
         for name in ("logs", "videos", "checkpoints", "tensorboard"):
             (self.path / name).mkdir(parents=True, exist_ok=True)

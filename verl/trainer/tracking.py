@@ -16,7 +16,7 @@ class Tracker:
 
     def __init__(self, trainer: TrainerConfig, folder: RunFolder, config: dict[str, Any]) -> None:
         self.started = time.monotonic()
-        self._lines = open(folder.file("metrics.jsonl"), "a", buffering=1)  # noqa: SIM115: closed in close()
+        self._lines = open(folder.file("metrics.jsonl"), "a", buffering=1)  # noqa: SIM115
         self._board = self._wandb = None
         if "tensorboard" in trainer.logger:
             from torch.utils.tensorboard import SummaryWriter

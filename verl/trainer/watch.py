@@ -10,14 +10,14 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from verl.errors import SidecarFailed
+from verl.errors import SidecarLostError
 
 logger = logging.getLogger(__name__)
 INTERVAL_S = 1.0
 
 
 class SidecarWatch:
-    """Call :meth:`tick` now and then. Raises :class:`SidecarFailed` when a sidecar is gone for good."""
+    """Call :meth:`tick` now and then. Raises :class:`SidecarLostError` when a sidecar is gone for good."""
 
     def __init__(self, hosts: list[Any], note: Callable[[str], None]) -> None:
         self.hosts, self.note = hosts, note
@@ -42,9 +42,9 @@ class SidecarWatch:
         try:
             restarts = ray.get(call)
         except RayTaskError as error:
-            raise SidecarFailed(str(error.cause)) from None
+            raise SidecarLostError(str(error.cause)) from None
         except RayActorError as error:
-            raise SidecarFailed(f"the actor that keeps the sidecar died: {error}") from None
+            raise SidecarLostError(f"the actor that keeps the sidecar died: {error}") from None
         if restarts > self.restarts[index]:
             self.restarts[index] = restarts
             self.note(f"the sidecar died and was started again (restart {restarts})")

@@ -1,7 +1,7 @@
 """The learner: a Ray actor a rank, holding its shard of the policy under torch FSDP2.
 
-Every rank is handed the same :class:`~verl.trajectory.Samples`, takes every ``world``-th of each mini-batch, and makes the
-same number of forward and backward passes (FSDP's collectives must match): a short rank pads with samples of zero mask.
+Every rank is handed the same :class:`~verl.trajectory.Samples`, takes every ``world``-th of each mini-batch, and makes
+the same number of forward and backward passes (FSDP's collectives must match): a short rank pads with samples of zero mask.
 """
 
 from __future__ import annotations
@@ -118,9 +118,7 @@ class Learner:
         for _ in range(actor.ppo_epochs):
             order = order_of.permutation(len(samples))
             for start in range(0, len(order), actor.ppo_mini_batch_size):
-                history.append(
-                    self._mini_batch(samples.take(order[start : start + actor.ppo_mini_batch_size]))
-                )
+                history.append(self._mini_batch(samples.take(order[start : start + actor.ppo_mini_batch_size])))
         if self.options.actor.fsdp_config.optimizer_offload:
             self._move_optimizer("cpu")
         return {name: float(np.mean([h[name] for h in history])) for name in history[0]} if history else {}
@@ -235,9 +233,7 @@ class Learner:
 
     def load(self, folder: str) -> None:
         """Back to what :meth:`save` wrote."""
-        saved: dict[str, Any] = torch.load(
-            Path(folder) / "learner.pt", map_location="cpu", weights_only=False
-        )
+        saved: dict[str, Any] = torch.load(Path(folder) / "learner.pt", map_location="cpu", weights_only=False)
         options = StateDictOptions(full_state_dict=True)
         set_model_state_dict(self.policy, saved["model"], options=options)
         set_optimizer_state_dict(self.policy, self.optimizer, saved["optimizer"], options=options)

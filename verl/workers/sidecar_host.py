@@ -18,7 +18,7 @@ from typing import Any
 
 from shm_bridge import Controller, Phase
 
-from verl.errors import SidecarFailed
+from verl.errors import SidecarLostError
 
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
@@ -29,11 +29,9 @@ def _die_with_parent() -> None:
 
 
 class SidecarHost:
-    """Starts ``python -m sidecar`` and stands for it. Methods raise :class:`SidecarFailed` with the log's last lines."""
+    """Starts ``python -m sidecar`` and stands for it. Raises :class:`SidecarLostError` with the last log lines."""
 
-    def __init__(
-        self, run_id: str, config_file: str, log_file: str, python: str | None, max_restarts: int
-    ) -> None:
+    def __init__(self, run_id: str, config_file: str, log_file: str, python: str | None, max_restarts: int) -> None:
         self.run_id, self.config_file, self.log_file = run_id, config_file, log_file
         self.python = python or os.environ.get("SIDECAR_PYTHON") or sys.executable
         self.max_restarts, self.restarts = max_restarts, 0
@@ -61,7 +59,7 @@ class SidecarHost:
             except (OSError, RuntimeError) as error:  # the bridge's errors are of these kinds
                 self.controller = None
                 if time.monotonic() > deadline:
-                    raise SidecarFailed(
+                    raise SidecarLostError(
                         f"the sidecar was not ready within {timeout:.0f} s ({error}); its log: {self.log_file}\n"
                         + self.log_tail()
                     ) from None
@@ -74,7 +72,7 @@ class SidecarHost:
 
     def _check_running(self) -> None:
         if self.process is not None and (code := self.process.poll()) is not None:
-            raise SidecarFailed(
+            raise SidecarLostError(
                 f"the sidecar ended with exit code {code}; its log: {self.log_file}\n{self.log_tail()}"
             )
 
@@ -85,9 +83,7 @@ class SidecarHost:
         if self.restarts >= self.max_restarts:
             self._check_running()
         self.restarts += 1
-        logger.warning(
-            "the sidecar died (exit code %s): start %d", self.process.returncode, self.restarts + 1
-        )
+        logger.warning("the sidecar died (exit code %s): start %d", self.process.returncode, self.restarts + 1)
         self.start()
         return self.restarts
 

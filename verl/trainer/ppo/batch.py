@@ -38,12 +38,10 @@ def keeps(rule: GroupFilter | None, group: list[Episode]) -> bool:
     return rule.keep(np.array([e.complete for e in group]), np.array([e.score for e in group]))
 
 
-def build_samples(
-    episodes: list[Episode], algorithm: AlgorithmConfig, chunk: int, action_dim: int
-) -> Samples:
+def build_samples(episodes: list[Episode], algorithm: AlgorithmConfig, chunk: int, action_dim: int) -> Samples:
     """Flattens ``episodes`` into chunk samples with advantages.
 
-    GRPO and RLOO: one advantage an episode, on all its counting tokens. GAE: one a chunk, from the rewards of its steps.
+    GRPO and RLOO: one advantage an episode, on all its counting tokens. GAE: one a chunk, from its steps' rewards.
     Token ``finish_step * action_dim - 1`` is the last that counts; an episode of no step has none.
     """
     masks = [token_mask(e.steps, e.chunks, chunk, action_dim) for e in episodes]

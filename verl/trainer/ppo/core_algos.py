@@ -1,7 +1,7 @@
 """Advantages and losses: pure functions on arrays and tensors, no model and no environment.
 
-Sources: GRPO, Shao et al. 2024 (DeepSeekMath), eq. 3 with outcome supervision; the asymmetric clip and dynamic sampling,
-Yu et al. 2025 (DAPO), sections 3.1 and 3.2; PPO and its clip, Schulman et al. 2017, eq. 7; GAE, Schulman et al. 2016,
+Sources: GRPO, Shao et al. 2024 (DeepSeekMath), eq. 3 with outcome supervision; the asymmetric clip and dynamic
+sampling, Yu et al. 2025 (DAPO), sections 3.1 and 3.2; PPO and its clip, Schulman et al. 2017, eq. 7; GAE, Schulman et al. 2016,
 eq. 16; the KL estimator k3, Schulman 2020 (http://joschu.net/blog/kl-approx.html).
 """
 
@@ -78,9 +78,7 @@ def gae(rewards: np.ndarray, values: np.ndarray, gamma: float, lam: float, boots
     return advantages, (advantages + values).astype(np.float32)
 
 
-def masked_mean(
-    x: torch.Tensor, mask: torch.Tensor, count: torch.Tensor | float | None = None
-) -> torch.Tensor:
+def masked_mean(x: torch.Tensor, mask: torch.Tensor, count: torch.Tensor | float | None = None) -> torch.Tensor:
     """Mean of ``x`` where ``mask`` is 1. ``count`` replaces the divisor when a batch is fed in parts."""
     return (x * mask).sum() / (mask.sum() if count is None else count).clamp(min=1)
 

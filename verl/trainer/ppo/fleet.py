@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from verl.envs.pool import EpisodeRequest
-from verl.errors import RunFailed
+from verl.errors import RunFailedError
 from verl.trajectory import Episode
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class Fleet:
             self._replace(worker, queue, f"died ({type(error).__name__})")
             return []
         except RayTaskError as error:
-            raise RunFailed(f"rollout worker {worker.index}: {error.cause}") from error
+            raise RunFailedError(f"rollout worker {worker.index}: {error.cause}") from error
         worker.call = None
         self.statistics.policy_s += report.policy_s
         self.statistics.policy_batches += report.policy_batches
@@ -132,8 +132,9 @@ class Fleet:
         stats.lost_reasons[reason] = stats.lost_reasons.get(reason, 0) + number
         logger.warning("%d episode(s) lost: %s", number, reason)
         if stats.lost > self.max_lost:
-            raise RunFailed(
-                f"{stats.lost} episodes were lost, more than trainer.max_lost_episodes={self.max_lost}; the last: {reason}"
+            raise RunFailedError(
+                f"{stats.lost} episodes were lost, more than trainer.max_lost_episodes={self.max_lost}; "
+                f"the last: {reason}"
             )
 
     def _replace(self, worker: _Worker, queue: deque[EpisodeRequest], reason: str) -> None:

@@ -18,7 +18,7 @@ import ray
 
 from verl.config import Config
 from verl.envs.pool import EpisodeRequest
-from verl.errors import RunFailed
+from verl.errors import RunFailedError
 from verl.trainer.audit import Audit
 from verl.trainer.ppo.batch import build_samples, complete_groups, group_filter, keeps
 from verl.trainer.ppo.fleet import Fleet
@@ -77,9 +77,7 @@ class Trainer:
 
     def _finished(self) -> bool:
         limit = self.config.trainer.total_training_steps
-        return self.episodes >= self.config.trainer.total_episodes or (
-            limit is not None and self.updates >= limit
-        )
+        return self.episodes >= self.config.trainer.total_episodes or (limit is not None and self.updates >= limit)
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -142,7 +140,7 @@ class Trainer:
 
     def _log_rollout(self, episodes: list[Episode], kept: int) -> None:
         if not episodes:
-            raise RunFailed("the rollout brought no episode")
+            raise RunFailedError("the rollout brought no episode")
         confusion = self.audit.total
         self.recorder.log(
             self.updates,
@@ -174,7 +172,7 @@ class Trainer:
             f"(critic.audit_min_precision={critic.audit_min_precision}): the policy may be exploiting the critic"
         )
         if critic.audit_stop:
-            raise RunFailed(message)
+            raise RunFailedError(message)
         logger.warning(message)
         self.progress.note(message)
 
@@ -189,9 +187,7 @@ class Trainer:
         with self._timed("update"):
             self.progress.stage("update", None)
             model = self.config.model
-            samples = build_samples(
-                episodes, self.config.algorithm, model.action_chunks_len, model.action_token_len
-            )
+            samples = build_samples(episodes, self.config.algorithm, model.action_chunks_len, model.action_token_len)
             self._phase("UPDATE")
             reference = ray.put(samples)
             metrics = ray.get(
@@ -234,9 +230,7 @@ class Trainer:
             "val/steps": float(np.mean([e.steps for e in episodes])),
         }
         for task in sorted({e.task for e in episodes}):
-            metrics[f"val/success/{task}"] = float(
-                np.mean([e.env_success for e in episodes if e.task == task])
-            )
+            metrics[f"val/success/{task}"] = float(np.mean([e.env_success for e in episodes if e.task == task]))
         self.recorder.log(self.updates, metrics)
         self.progress.evaluated(success, len(episodes), self.updates)
         return success

@@ -64,9 +64,7 @@ def _draw(episode: Episode, index: int, threshold: float) -> np.ndarray:
 def _ending(episode: Episode) -> str:
     if not episode.training:
         return "simulator: success" if episode.env_success else "simulator: no success"
-    return (
-        f"VLAC: done, reward {episode.score:.2f}" if episode.complete else f"end, reward {episode.score:.2f}"
-    )
+    return f"VLAC: done, reward {episode.score:.2f}" if episode.complete else f"end, reward {episode.score:.2f}"
 
 
 def _curve(pen, probabilities, index, threshold, box, frames) -> None:  # type: ignore[no-untyped-def]

@@ -1,0 +1,39 @@
+"""Every error that this package raises on purpose, one class a failure."""
+
+from __future__ import annotations
+
+
+class VerlError(Exception):
+    """Base of all errors raised by this package."""
+
+
+class ConfigError(VerlError):
+    """A configuration key has an unknown name or a value that is not allowed."""
+
+
+class UnknownTaskError(ConfigError):
+    """A suite, task or task number that the environment does not have."""
+
+
+class RenderingUnavailableError(VerlError):
+    """The off-screen renderer could not be started, most often because a system library is missing."""
+
+
+class AssetsMissingError(VerlError):
+    """A simulator's data files (meshes, textures, initial states) were not found."""
+
+
+class EnvironmentFailedError(VerlError):
+    """An environment process could not be started, or went on dying after it was replaced."""
+
+
+class InvalidVerdictError(VerlError):
+    """The critic's answer could not be parsed and ``critic.invalid`` is ``stop``."""
+
+
+class SidecarLostError(VerlError):
+    """The sidecar died and none took its place within the deadline."""
+
+
+class RunFailedError(VerlError):
+    """The run cannot go on: too many lost episodes, a failed worker, or an audit that was told to stop it."""
