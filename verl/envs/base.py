@@ -1,0 +1,95 @@
+"""What every simulated environment offers, and the camera frames it writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+
+from verl.errors import ConfigError
+
+
+class Stored(IntEnum):
+    """How stored rows become an upright image: by strides, never by a copy. Numbered as in ``shm_bridge``."""
+
+    UPRIGHT = 0
+    FLIP_ROWS = 1
+    ROTATE_180 = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera of an environment: its name in the simulator, its size, and how the renderer leaves the rows."""
+
+    name: str
+    height: int
+    width: int
+    stored: Stored = Stored.FLIP_ROWS
+
+    def __post_init__(self) -> None:
+        for key, value in (("height", self.height), ("width", self.width)):
+            if not 16 <= value <= 4096:
+                raise ConfigError(f"camera {self.name!r}: {key}={value!r}; must be from 16 to 4096 pixels")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.height, self.width, 3)
+
+    def upright(self, raw: np.ndarray) -> np.ndarray:
+        """A view on ``raw`` (..., H, W, 3) the right way up. No copy."""
+        if self.stored is Stored.FLIP_ROWS:
+            return raw[..., ::-1, :, :]
+        if self.stored is Stored.ROTATE_180:
+            return raw[..., ::-1, ::-1, :]
+        return raw
+
+
+class Environment(Protocol):
+    """One simulated world in one process. An episode depends on its seed, its task and its actions, on nothing else.
+
+    Attributes:
+        instruction: what the policy and the critic are told, of the task last reset to.
+        max_steps: environment steps after which an episode ends.
+        action_dim: 7: six of the arm (translation, rotation), one of the gripper (-1 open, 1 closed).
+        cameras: what :meth:`render` knows, the critic's camera first.
+        tasks: how many tasks :meth:`reset` can choose from.
+    """
+
+    instruction: str
+    max_steps: int
+    action_dim: int
+    cameras: tuple[Camera, ...]
+    tasks: int
+
+    def reset(self, seed: int, task: int = 0) -> None:
+        """Starts an episode of ``task`` in the initial state that ``seed`` names."""
+
+    def step(self, action: np.ndarray) -> bool:
+        """Advances one control step.
+
+        Args:
+            action: (7,) float32 in [-1, 1]; values outside are clipped.
+
+        Returns:
+            The simulator's success. For evaluation and the audit only: it must reach no reward.
+        """
+
+    def render(self, camera: str, out: np.ndarray) -> None:
+        """Draws into ``out``, (H, W, 3) uint8, C-contiguous, rows as the renderer has them (``Camera.stored``)."""
+
+    def proprio(self) -> np.ndarray:
+        """(8,) float32: end effector position (3, metres), axis-angle (3, radians), gripper joints (2, metres)."""
+
+    def close(self) -> None:
+        """Frees the simulator and the renderer."""
+
+
+def axis_angle(quaternion: np.ndarray) -> np.ndarray:
+    """(3,) axis times angle of a unit quaternion (x, y, z, w), as in LIBERO's observations."""
+    w = float(np.clip(quaternion[3], -1.0, 1.0))
+    length = np.sqrt(1.0 - w * w)
+    if np.isclose(length, 0.0):
+        return np.zeros(3)
+    return np.asarray(quaternion[:3]) * (2.0 * np.arccos(w) / length)
