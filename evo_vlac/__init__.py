@@ -22,7 +22,7 @@ _WHERE = {
     "EvoVlacError": "evo_vlac.errors",
 }
 
-__all__ = sorted(_WHERE)  # noqa: PLE0605
+__all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,9 +2,10 @@
 
     queries.py --Query--> Engine.answer --Answer--> parsing.py
 
-A :class:`Query` is a finished question: text, images, how many tokens may come back. An engine turns a list of them into
-as many answers. Everything about VLAC's wording lies before it and everything about reading numbers lies behind it, so
-engines (ms-swift here, vLLM or a remote server elsewhere) can be exchanged without changing a verdict.
+A :class:`Query` is a finished question: text, images, how many tokens may come back. An engine turns a list
+of them into as many answers. Everything about VLAC's wording lies before it and everything about reading
+numbers lies behind it, so engines (ms-swift here, vLLM or a remote server elsewhere) can be exchanged without
+changing a verdict.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ IMAGE_MARK = "<image>"
 class Query:
     """One question to the critic.
 
-    ``kind`` is the key in prompts.json; ``prompt`` is filled and has at most one ``<image>`` mark per image (images
-    without a mark are put in front, as the checkpoints were trained). ``choices`` names the single-token answers where
-    only those are wanted (``("0", "1")`` for done): one forward pass is enough then. ``image_keys`` gives every image an
-    identity for engines that keep embeddings; the first ``prefix_images`` images are shared by the queries of one
-    episode (reference trajectory and first frame) and come first in the prompt.
+    ``kind`` is the key in prompts.json; ``prompt`` is filled and has at most one ``<image>`` mark per image
+    (images without a mark are put in front, as the checkpoints were trained). ``choices`` names the
+    single-token answers where only those are wanted (``("0", "1")`` for done): one forward pass is enough
+    then. ``image_keys`` gives every image an identity for engines that keep embeddings; the first
+    ``prefix_images`` images are shared by the queries of one episode (reference trajectory and first frame)
+    and come first in the prompt.
     """
 
     kind: str
@@ -56,15 +58,11 @@ class Query:
             raise OptionError(f"top_logprobs is {self.top_logprobs}; 0 or more is allowed")
         marks = self.prompt.count(IMAGE_MARK)
         if marks > len(self.images):
-            raise PromptError(
-                f"{self.kind}: the prompt has {marks} {IMAGE_MARK} marks for {len(self.images)} images"
-            )
+            raise PromptError(f"{self.kind}: the prompt has {marks} {IMAGE_MARK} marks for {len(self.images)} images")
         if self.image_keys and len(self.image_keys) != len(self.images):
             raise PromptError(f"{self.kind}: {len(self.image_keys)} image_keys for {len(self.images)} images")
         if not 0 <= self.prefix_images <= len(self.images):
-            raise PromptError(
-                f"{self.kind}: prefix_images is {self.prefix_images} of {len(self.images)} images"
-            )
+            raise PromptError(f"{self.kind}: prefix_images is {self.prefix_images} of {len(self.images)} images")
 
     @property
     def marked_prompt(self) -> str:
@@ -79,8 +77,8 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """One answer token: its text, its natural log-probability (raw logits, whole vocabulary), and the likeliest
-    alternatives, best first, itself among them where it belongs."""
+    """One answer token: its text, its natural log-probability (raw logits, whole vocabulary), and the
+    likeliest alternatives, best first, itself among them where it belongs."""
 
     text: str
     logprob: float
@@ -89,7 +87,8 @@ class TokenInfo:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said. ``tokens`` has no end-of-text token; it is empty where no log-probabilities were asked.
+    """What the model said. ``tokens`` has no end-of-text token; it is empty where no log-probabilities were
+    asked.
 
     ``error`` is set, and ``text`` empty, where this one query failed.
     """
@@ -106,7 +105,8 @@ class Engine(Protocol):
     name: str
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        """As many answers as queries, in their order. A query that fails gets ``Answer.error``; never raises for it."""
+        """As many answers as queries, in their order. A query that fails gets ``Answer.error``; never raises
+        for it."""
 
     def close(self) -> None:
         """Frees the model. Calling it twice is allowed."""

@@ -16,7 +16,8 @@ class ImageError(EvoVlacError, ValueError):
 
 
 class OptionError(EvoVlacError, ValueError):
-    """An option has a value that is not allowed; the message names the option, the value and what is allowed."""
+    """An option has a value that is not allowed; the message names the option, the value and what is
+    allowed."""
 
 
 class CheckpointError(EvoVlacError):

@@ -99,7 +99,8 @@ class CalibrationBin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """``ece``: expected calibration error, 0 to 1. ``brier``: mean squared error of the probability, 0 to 1."""
+    """``ece``: expected calibration error, 0 to 1. ``brier``: mean squared error of the probability, 0 to
+    1."""
 
     ece: float
     brier: float

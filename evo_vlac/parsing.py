@@ -1,7 +1,7 @@
 """From the model's words to numbers, without guessing.
 
-An answer that cannot be read is never a number: its result has ``valid`` False, ``value`` NaN and the text itself. The
-caller decides what an invalid answer means.
+An answer that cannot be read is never a number: its result has ``valid`` False, ``value`` NaN and the text
+itself. The caller decides what an invalid answer means.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _RICH_SHARE = 0.1  # alternatives below this share of the best are noise, not op
 
 @dataclass(frozen=True, slots=True)
 class DoneResult:
-    """A verdict on one image. ``probability`` is P(1) / (P(0) + P(1)), 0 to 1; NaN where the answer is not valid."""
+    """A verdict on one image. ``probability`` is P(1) / (P(0) + P(1)), 0 to 1; NaN where the answer is not
+    valid."""
 
     done: bool
     value: float
@@ -45,10 +46,11 @@ class DoneResult:
 
 @dataclass(frozen=True, slots=True)
 class CriticResult:
-    """The progress between two images: ``value`` in percent of the remaining work, -100 to 100, NaN if not valid.
+    """The progress between two images: ``value`` in percent of the remaining work, -100 to 100, NaN if not
+    valid.
 
-    ``probability`` is the model's probability of exactly this answer (NaN without log-probabilities). ``before`` and
-    ``after`` are the percentages of a think answer.
+    ``probability`` is the model's probability of exactly this answer (NaN without log-probabilities).
+    ``before`` and ``after`` are the percentages of a think answer.
     """
 
     value: float
@@ -62,7 +64,8 @@ class CriticResult:
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """An action of the end effector: x y z in mm, roll pitch yaw in degrees, open 0..1. Empty if not valid."""
+    """An action of the end effector: x y z in mm, roll pitch yaw in degrees, open 0..1. Empty if not
+    valid."""
 
     action: dict[str, float]
     valid: bool
@@ -87,7 +90,8 @@ def parse_done(answer: Answer, threshold: float = DONE_THRESHOLD) -> DoneResult:
 
 
 def done_probability(tokens: Sequence[TokenInfo]) -> float:
-    """P(1) / (P(0) + P(1)) of the first token that is not blank; NaN where neither is among its alternatives."""
+    """P(1) / (P(0) + P(1)) of the first token that is not blank; NaN where neither is among its
+    alternatives."""
     for token in tokens:
         if not token.text.strip():
             continue
@@ -101,10 +105,11 @@ def done_probability(tokens: Sequence[TokenInfo]) -> float:
 
 
 def parse_critic(answer: Answer, *, rich: bool = False, think: bool = False) -> CriticResult:
-    """Reads a critic answer: a signed number, percent. Numbers beyond 100 in size are not percentages: invalid.
+    """Reads a critic answer: a signed number, percent. Numbers beyond 100 in size are not percentages:
+    invalid.
 
-    ``rich``: the probability-weighted number, one decimal (see :func:`rich_text`). ``think``: the number stands behind
-    ``</think>``; the percentages of both images are read too.
+    ``rich``: the probability-weighted number, one decimal (see :func:`rich_text`). ``think``: the number
+    stands behind ``</think>``; the percentages of both images are read too.
     """
     text = answer.text
     if answer.error is not None:
@@ -156,9 +161,10 @@ def parse_action(answer: Answer) -> ActionResult:
 def rich_text(answer: Answer) -> str:
     """The answer with every number replaced by its probability-weighted mean, to one decimal.
 
-    A digit token stands for the mean of the digit tokens among its top 10 alternatives whose probability is over a tenth
-    of the best one's. Digit tokens of one number are joined by their decimal places, so a number stays ONE number; there
-    only alternatives with as many digits count, since others would belong to another place.
+    A digit token stands for the mean of the digit tokens among its top 10 alternatives whose probability is
+    over a tenth of the best one's. Digit tokens of one number are joined by their decimal places, so a number
+    stays ONE number; there only alternatives with as many digits count, since others would belong to another
+    place.
     """
     if not answer.tokens:
         return answer.text
@@ -176,8 +182,7 @@ def _runs(tokens: Sequence[TokenInfo]) -> Iterator[list[TokenInfo]]:
         i += 1
         if _is_digits(run[0]):
             while i < len(tokens) and (
-                _continues(tokens[i])
-                or (tokens[i].text == "." and i + 1 < len(tokens) and _continues(tokens[i + 1]))
+                _continues(tokens[i]) or (tokens[i].text == "." and i + 1 < len(tokens) and _continues(tokens[i + 1]))
             ):
                 run.append(tokens[i])
                 i += 1
@@ -206,11 +211,7 @@ def _mean(token: TokenInfo, any_length: bool) -> float:
     total = weight = 0.0
     for text, logprob in top:
         text, probability = text.strip(), math.exp(logprob)
-        if (
-            _ascii_digits(text)
-            and (any_length or len(text) == len(digits))
-            and probability > _RICH_SHARE * best
-        ):
+        if _ascii_digits(text) and (any_length or len(text) == len(digits)) and probability > _RICH_SHARE * best:
             total += float(text) * probability
             weight += probability
     return total / weight if weight > 0 else float(digits)

@@ -38,7 +38,8 @@ def kinds() -> tuple[str, ...]:
 def fill(kind: str, *slots: str) -> str:
     """The prompt ``kind`` with its slots filled in order.
 
-    Raises PromptError for an unknown kind, a wrong number of slots, an empty slot or an image mark inside a slot.
+    Raises PromptError for an unknown kind, a wrong number of slots, an empty slot or an image mark inside a
+    slot.
     """
     prompts = table()["prompts"]
     if kind not in prompts:
@@ -61,10 +62,7 @@ def trajectory(frames: int, task: str) -> str:
 
 def critic(task: str, references: int = 0, think: bool = False) -> str:
     """The pair question; with references the trajectory stands directly in front of it."""
-    if references:
-        text = trajectory(references, task) + fill("critic_with_reference", task)
-    else:
-        text = fill("critic", task)
+    text = trajectory(references, task) + fill("critic_with_reference", task) if references else fill("critic", task)
     return text + fill("think_suffix") if think else text
 
 
@@ -78,9 +76,7 @@ def views(count: int) -> str:
 def state(values: Sequence[float]) -> str:
     """An end-effector state (x y z in mm, roll pitch yaw in degrees, open) as the checkpoints read it."""
     if len(values) != 7:
-        raise PromptError(
-            f"an end-effector state has 7 numbers (x y z roll pitch yaw open), got {len(values)}"
-        )
+        raise PromptError(f"an end-effector state has 7 numbers (x y z roll pitch yaw open), got {len(values)}")
     return str(table()["state_format"]["text"]).format(*values)
 
 

@@ -1,7 +1,7 @@
 """Questions to the critic, ready for an engine.
 
-Each function gives one :class:`~evo_vlac.engine.Query`. Images are uint8 (H, W, 3) arrays or PIL images, upright; engines
-squash them to the checkpoint's size.
+Each function gives one :class:`~evo_vlac.engine.Query`. Images are uint8 (H, W, 3) arrays or PIL images,
+upright; engines squash them to the checkpoint's size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ ActionKind = Literal["action", "action_chunk", "action_short", "position", "posi
 
 
 def reference_indices(frames: int, wanted: int) -> list[int]:
-    """Which of ``frames`` reference frames are shown when ``wanted`` are: ``int(i * (frames - 1) / (wanted - 1))``.
+    """Which of ``frames`` reference frames are shown when ``wanted`` are: ``int(i * (frames - 1) / (wanted -
+    1))``.
 
     One wanted frame is the last (the goal). Zero frames or zero wanted give none.
     """
@@ -90,8 +91,9 @@ def critic_query(
 ) -> Query:
     """How much of the remaining work is done between two images, in percent with a sign.
 
-    ``reference`` are the reference frames to show, already chosen (see :func:`reference_indices`); with them ``first``,
-    the first frame of the episode, is needed. ``keys`` follow the order of the images: reference, first, before, after.
+    ``reference`` are the reference frames to show, already chosen (see :func:`reference_indices`); with them
+    ``first``, the first frame of the episode, is needed. ``keys`` follow the order of the images: reference,
+    first, before, after.
     """
     images: tuple[Image, ...] = (before, after)
     prefix = 0
@@ -115,9 +117,7 @@ def critic_query(
 
 def task_query(first: Image, last: Image, *, system: str | None = None, temperature: float = 0.0) -> Query:
     """What task is being done between two images? Text up to ``</task>``."""
-    return _text(
-        "task_description", prompts.fill("task_description"), (first, last), system, temperature, _TEXT_TOKENS
-    )
+    return _text("task_description", prompts.fill("task_description"), (first, last), system, temperature, _TEXT_TOKENS)
 
 
 def vqa_query(
@@ -142,15 +142,11 @@ def action_query(
     system: str | None = None,
     temperature: float = 0.0,
 ) -> Query:
-    """What should the arm do next? ``views``: 1 to 3 images; ``state``: 7 numbers (mm, degrees, open) or ready text."""
+    """What should the arm do next? ``views``: 1 to 3 images; ``state``: 7 numbers (mm, degrees, open) or
+    ready text."""
     if kind not in ("action", "action_chunk", "action_short", "position", "position_short"):
-        raise OptionError(
-            f"kind is {kind!r}; allowed: action, action_chunk, action_short, position, position_short"
-        )
-    if isinstance(state, str):
-        text = state
-    else:
-        text = short_state(state) if kind.endswith("_short") else prompts.state(state)
+        raise OptionError(f"kind is {kind!r}; allowed: action, action_chunk, action_short, position, position_short")
+    text = state if isinstance(state, str) else short_state(state) if kind.endswith("_short") else prompts.state(state)
     prompt = prompts.views(len(views)) + prompts.fill(kind, text, task)
     if think:
         prompt += prompts.fill("think_suffix")
@@ -158,13 +154,9 @@ def action_query(
     return _text(kind, prompt, tuple(views), system, temperature, tokens)
 
 
-def action_inverse_query(
-    before: Image, after: Image, *, system: str | None = None, temperature: float = 0.0
-) -> Query:
+def action_inverse_query(before: Image, after: Image, *, system: str | None = None, temperature: float = 0.0) -> Query:
     """Which action lies between two images?"""
-    return _text(
-        "action_inverse", prompts.fill("action_inverse"), (before, after), system, temperature, _ACTION_TOKENS
-    )
+    return _text("action_inverse", prompts.fill("action_inverse"), (before, after), system, temperature, _ACTION_TOKENS)
 
 
 def action_score_query(
@@ -178,9 +170,7 @@ def action_score_query(
 def short_state(values: Sequence[float]) -> str:
     """The short form of a state: seven numbers in brackets."""
     if len(values) != 7:
-        raise PromptError(
-            f"an end-effector state has 7 numbers (x y z roll pitch yaw open), got {len(values)}"
-        )
+        raise PromptError(f"an end-effector state has 7 numbers (x y z roll pitch yaw open), got {len(values)}")
     return "({})".format(" ".join(str(v) for v in values))
 
 

@@ -1,11 +1,12 @@
 """Critic list to value list: how the progress of pairs adds up to the progress of a trajectory.
 
-Everything is in percent: a critic c says what share of the REMAINING work a step did (or undid), a value v how much of
-the whole work is done, v0 = 0. Formulas: VLAC (arXiv 2509.15937) and its published code.
+Everything is in percent: a critic c says what share of the REMAINING work a step did (or undid), a value v
+how much of the whole work is done, v0 = 0. Formulas: VLAC (arXiv 2509.15937) and its published code.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from typing import TypeAlias
 from evo_vlac.errors import OptionError
 
 ValueMode: TypeAlias = bool | str
-"""True: every critic is a share of the remaining work. "mix_f": falls are mirrored above 50 % (never under 10) and
-proportional below. Anything else: falls are mirrored everywhere, without a floor."""
+"""True: every critic is a share of the remaining work. "mix_f": falls are mirrored above 50 % (never under
+10) and proportional below. Anything else: falls are mirrored everywhere, without a floor."""
 
 MIX = "mix_f"
 _FLOOR = 10.0
@@ -24,8 +25,9 @@ _FLOOR = 10.0
 def critic_to_values(critics: Sequence[float], mode: ValueMode = True) -> list[float]:
     """The value list, one longer than ``critics``, percent, first 0.0.
 
-    Defined everywhere: critics outside -100..100 count as the bound; where the formula divides by 100 + c, a c of -100
-    counts as -99, the last whole percent it is defined at. A NaN critic (an invalid answer) leaves the value as it is.
+    Defined everywhere: critics outside -100..100 count as the bound; where the formula divides by 100 + c, a
+    c of -100 counts as -99, the last whole percent it is defined at. A NaN critic (an invalid answer) leaves
+    the value as it is.
     """
     values = [0.0]
     for critic in critics:
@@ -50,8 +52,8 @@ def next_value(value: float, critic: float, mode: ValueMode = True) -> float:
 def pair_indices(frames: int, skip: int = 1, frame_skip: bool = True) -> list[tuple[int, int]]:
     """Which frames are compared, (before, after), for a trajectory of ``frames`` frames.
 
-    ``frame_skip``: neighbours on the grid 0, skip, 2 skip, ... Else every frame i >= skip against i - skip. The last
-    frame is always scored: where the grid misses it, the last pair ends there and is shorter.
+    ``frame_skip``: neighbours on the grid 0, skip, 2 skip, ... Else every frame i >= skip against i - skip.
+    The last frame is always scored: where the grid misses it, the last pair ends there and is shorter.
     """
     if skip < 1:
         raise OptionError(f"skip is {skip}; at least 1 is needed")
@@ -62,7 +64,7 @@ def pair_indices(frames: int, skip: int = 1, frame_skip: bool = True) -> list[tu
     last = frames - 1
     if frame_skip:
         grid = [*range(0, last, skip), last]
-        return list(zip(grid[:-1], grid[1:]))
+        return list(itertools.pairwise(grid))
     if last < skip:
         return [(0, last)]
     return [(i - skip, i) for i in range(skip, frames)]
@@ -72,8 +74,8 @@ def pair_indices(frames: int, skip: int = 1, frame_skip: bool = True) -> list[tu
 class ValueOptions:
     """How raw critics become the reported critics and values; applied in the order of the fields.
 
-    ``addition_scale`` divides every critic; ``related_critic`` replaces critics by the differences of the values;
-    ``bias`` is added; critics within (0, positive_clip] and [-negative_clip, 0) become 0 (0: off).
+    ``addition_scale`` divides every critic; ``related_critic`` replaces critics by the differences of the
+    values; ``bias`` is added; critics within (0, positive_clip] and [-negative_clip, 0) become 0 (0: off).
     """
 
     mode: ValueMode = True
@@ -94,7 +96,7 @@ def process(critics: Sequence[float], options: ValueOptions | None = None) -> tu
     out = [float(c) / options.addition_scale for c in critics]
     if options.related_critic:
         values = critic_to_values(out, options.mode)
-        out = [b - a for a, b in zip(values[:-1], values[1:])]
+        out = [b - a for a, b in itertools.pairwise(values)]
     if options.bias != 0:
         out = [c + options.bias for c in out]
     if options.positive_clip != 0:

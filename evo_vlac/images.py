@@ -1,0 +1,130 @@
+"""Anything people call an image, as an upright RGB picture of the model's size.
+
+Arrays, PIL images, paths, URLs, data URIs and base64 text are taken; what is none of these is one clear
+ImageError.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PILImage
+from PIL import UnidentifiedImageError
+
+from evo_vlac.engine import Image
+from evo_vlac.errors import ImageError
+
+ImageLike: TypeAlias = "Image | str | os.PathLike[str] | bytes"
+
+URL_TIMEOUT_S = 30.0
+MAX_URL_BYTES = 64 * 2**20
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_SHOWN = 80
+
+
+def load_image(source: ImageLike) -> PILImage.Image:
+    """The picture as PIL RGB. Raises ImageError naming the source and what is wrong with it."""
+    if isinstance(source, PILImage.Image):
+        return _rgb(source, "the PIL image")
+    if isinstance(source, np.ndarray):
+        return PILImage.fromarray(np.ascontiguousarray(rgb_array(source)))
+    if isinstance(source, bytes):
+        return _decode(source, f"{len(source)} bytes")
+    if isinstance(source, os.PathLike):
+        return _open(Path(source))
+    if isinstance(source, str):
+        return _from_text(source)
+    allowed = "a uint8 array (H, W, 3), a PIL image, a path, a URL, a data URI or base64 text"
+    raise ImageError(f"an image of type {type(source).__name__} is not taken; allowed: {allowed}")
+
+
+def rgb_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Checks an image array: uint8, (H, W, 3); grey (H, W) or (H, W, 1) and RGBA (H, W, 4) become RGB."""
+    if array.dtype != np.uint8:
+        raise ImageError(f"an image array has dtype {array.dtype}; only uint8 (0 to 255) is taken")
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise ImageError(f"an image array has shape {array.shape}; needed: (height, width, 3)")
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2)
+    return array[..., :3]
+
+
+def squash(source: ImageLike, size: tuple[int, int]) -> PILImage.Image:
+    """The picture as RGB, squashed (not cropped) to (width, height) with LANCZOS, as the checkpoints were
+    trained."""
+    image = load_image(source)
+    return image if image.size == size else image.resize(size, PILImage.Resampling.LANCZOS)
+
+
+def _from_text(text: str) -> PILImage.Image:
+    if text.startswith(("http://", "https://")):
+        return _decode(_fetch(text), text)
+    if text.startswith("data:image"):
+        return _decode(_unbase64(text.partition(",")[2], "data URI"), "the data URI")
+    # A base64 text has no dot, so a file name with its extension is never mistaken for one.
+    if len(text) > 100 and _BASE64.fullmatch(text) and not _exists(text):
+        return _decode(_unbase64(text, "base64 text"), "the base64 text")
+    return _open(Path(text))
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # too long for a file name
+        return False
+
+
+def _open(path: Path) -> PILImage.Image:
+    if not path.is_file():
+        raise ImageError(f"no image file {path}" + (" (it is a folder)" if path.is_dir() else ""))
+    return _decode(path.read_bytes(), str(path))
+
+
+def _decode(data: bytes, name: str) -> PILImage.Image:
+    try:
+        with PILImage.open(io.BytesIO(data)) as image:
+            image.load()
+            return _rgb(image, name)
+    except (UnidentifiedImageError, OSError, SyntaxError, PILImage.DecompressionBombError) as error:
+        raise ImageError(f"{_short(name)} is not an image that can be read: {_short(str(error))}") from error
+
+
+def _rgb(image: PILImage.Image, name: str) -> PILImage.Image:
+    try:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{_short(name)} cannot be turned into RGB: {error}") from error
+
+
+def _unbase64(text: str, name: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=False)
+    except (binascii.Error, ValueError) as error:
+        raise ImageError(f"the {name} {_short(text)!r} is not valid base64: {error}") from error
+
+
+def _fetch(url: str) -> bytes:
+    try:
+        with urlopen(Request(url, headers={"User-Agent": "evo_vlac"}), timeout=URL_TIMEOUT_S) as reply:
+            data: bytes = reply.read(MAX_URL_BYTES + 1)
+    except (URLError, OSError, ValueError) as error:
+        raise ImageError(f"the image at {url} cannot be fetched: {error}") from error
+    if len(data) > MAX_URL_BYTES:
+        raise ImageError(f"the image at {url} has over {MAX_URL_BYTES} bytes")
+    return data
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

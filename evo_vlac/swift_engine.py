@@ -1,0 +1,251 @@
+"""The reference engine: VLAC through ms-swift's TransformersEngine.
+
+    queries -> groups of equal settings -> batches -> ms-swift -> answers in the queries' order
+
+Batches shrink where memory ends: out of memory halves the batch, for good, and goes on; any other failure of
+a batch is narrowed down to the query that causes it, which alone gets an error.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as PILImage
+
+from evo_vlac import checkpoint as checkpoints
+from evo_vlac.engine import Answer, Image, Query, TokenInfo
+from evo_vlac.errors import CheckpointError, EngineError, EvoVlacError, OptionError
+from evo_vlac.images import squash
+
+log = logging.getLogger(__name__)
+
+_CHOICE_TOP = 20  # looked at per token where only a few answers count, so that the rarer one is seen too
+
+
+class SwiftEngine:
+    """Answers queries with a VLAC checkpoint on one device.
+
+    model: folder of a checkpoint. device: "cpu", "cuda", "cuda:1", "mps", "auto" (the best there is). dtype:
+    "float32", "bfloat16", "float16" or "auto" (bfloat16 on CUDA, else float32). adapter: folder of a peft
+    adapter. max_batch_size: queries per forward at most. Raises CheckpointError, EngineError, OptionError.
+    """
+
+    name = "swift"
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_batch_size: int = 16,
+        adapter: str | Path | None = None,
+        attn_impl: str = "sdpa",
+    ) -> None:
+        if max_batch_size < 1:
+            raise OptionError(f"max_batch_size is {max_batch_size}; at least 1 is needed")
+        self.checkpoint = checkpoints.inspect(model)
+        checkpoints.require_runnable(self.checkpoint)
+        adapter_path = checkpoints.check_adapter(adapter) if adapter else None
+        self.device = resolve_device(device)
+        self.dtype = resolve_dtype(dtype, self.device)
+        self.max_batch_size = max_batch_size
+        self.engine: Any = self._load(adapter_path, attn_impl)
+        self._unprinted = _unprinted_tokens(self.engine)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) every image is squashed to."""
+        height, width = self.checkpoint.image_size
+        return width, height
+
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """See :class:`evo_vlac.engine.Engine`."""
+        answers: list[Answer | None] = [None] * len(queries)
+        pictures: dict[int, PILImage.Image] = {}
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        requests: dict[int, Any] = {}
+        for i, query in enumerate(queries):
+            try:
+                requests[i] = self._request(query, pictures)
+            except EvoVlacError as error:
+                answers[i] = Answer("", error=str(error))
+                continue
+            settings = (query.max_new_tokens, query.temperature, query.top_logprobs, bool(query.choices))
+            groups.setdefault(settings, []).append(i)
+        for settings, members in groups.items():
+            config = _request_config(*settings)
+            start = 0
+            while start < len(members):
+                part = members[start : start + self.max_batch_size]
+                start += len(part)
+                for i, answer in zip(part, self._batch([requests[i] for i in part], config)):
+                    answers[i] = answer
+        return [answer if answer is not None else Answer("", error="not answered") for answer in answers]
+
+    def close(self) -> None:
+        """Frees the model."""
+        self.engine = None
+        gc.collect()
+        if self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def _load(self, adapter: Path | None, attn_impl: str) -> Any:
+        import torch
+
+        TransformersEngine = _quiet_swift()
+        model_type, template_type = self.checkpoint.swift_types
+        try:
+            engine = TransformersEngine(
+                str(self.checkpoint.path),
+                model_type=model_type,
+                template_type=template_type,
+                torch_dtype=getattr(torch, self.dtype),
+                attn_impl=attn_impl,
+                device_map=self.device,
+                max_batch_size=0,
+                adapters=[str(adapter)] if adapter else None,
+                use_hf=True,
+            )
+        except torch.OutOfMemoryError as error:
+            raise EngineError(f"{self.checkpoint.path} does not fit on {self.device}: {_first_line(error)}") from error
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+            raise CheckpointError(f"{self.checkpoint.path} cannot be loaded: {_first_line(error)}") from error
+        engine.strict = False  # an image that cannot be encoded is that query's error, not the batch's
+        image_processor = getattr(engine.processor, "image_processor", None)
+        if image_processor is not None and hasattr(image_processor, "max_patches"):
+            image_processor.max_patches = 1
+        return engine
+
+    def _request(self, query: Query, pictures: dict[int, PILImage.Image]) -> Any:
+        from swift.infer_engine import InferRequest
+
+        messages = [{"role": "system", "content": query.system}] if query.system else []
+        messages.append({"role": "user", "content": query.marked_prompt})
+        return InferRequest(messages=messages, images=[self._picture(image, pictures) for image in query.images])
+
+    def _picture(self, image: Image, pictures: dict[int, PILImage.Image]) -> PILImage.Image:
+        """Squashes an image once per call, however many queries share it (reference frames are in all of
+        them)."""
+        if id(image) not in pictures:
+            pictures[id(image)] = squash(image, self.image_size)
+        return pictures[id(image)]
+
+    def _batch(self, requests: list[Any], config: Any) -> list[Answer]:
+        import torch
+
+        if self.engine is None:
+            raise EngineError("the engine is closed")
+        try:
+            responses = self.engine.infer(requests, config, use_tqdm=False)
+            return [self._answer(response) for response in responses]
+        except torch.OutOfMemoryError as error:
+            self._free()
+            if len(requests) == 1:
+                return [Answer("", error=f"out of memory on {self.device} with one query: {_first_line(error)}")]
+            self.max_batch_size = max(1, len(requests) // 2)
+            log.warning("out of memory with %d queries; going on with %d", len(requests), self.max_batch_size)
+        except Exception as error:  # noqa: BLE001  # whatever a model raises must not take the other queries with it
+            if len(requests) == 1:
+                return [Answer("", error=f"{type(error).__name__}: {_first_line(error)}")]
+            log.warning("a batch of %d failed (%s); looking for the query", len(requests), _first_line(error))
+        half = len(requests) // 2
+        return self._batch(requests[:half], config) + self._batch(requests[half:], config)
+
+    def _free(self) -> None:
+        import torch
+
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _answer(self, response: Any) -> Answer:
+        if isinstance(response, Exception):
+            return Answer("", error=f"{type(response).__name__}: {_first_line(response)}")
+        choice = response.choices[0]
+        content = (choice.logprobs or {}).get("content") or []
+        tokens = [
+            TokenInfo(
+                text=one["token"],
+                logprob=float(one["logprob"]),
+                top=tuple((t["token"], float(t["logprob"])) for t in one.get("top_logprobs") or ()),
+            )
+            for one in content
+        ]
+        while tokens and tokens[-1].text in self._unprinted:
+            tokens.pop()
+        return Answer(str(choice.message.content), tuple(tokens))
+
+
+def resolve_device(device: str) -> str:
+    """The torch device a name stands for; "auto" is CUDA, else MPS, else the CPU. EngineError where it is not
+    there."""
+    import torch
+
+    mps = getattr(torch.backends, "mps", None)
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda:0"
+        return "mps" if mps is not None and mps.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise OptionError(f"device is {device!r}; allowed: auto, cpu, cuda, cuda:N, mps") from error
+    index = torch.device(device).index or 0
+    if kind == "cuda" and (not torch.cuda.is_available() or index >= torch.cuda.device_count()):
+        raise EngineError(f"device is {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices")
+    if kind == "mps" and (mps is None or not mps.is_available()):
+        raise EngineError("device is 'mps', but torch has no MPS here")
+    if kind not in ("cpu", "cuda", "mps"):
+        raise OptionError(f"device is {device!r}; allowed: auto, cpu, cuda, cuda:N, mps")
+    return f"cuda:{index}" if kind == "cuda" else device
+
+
+def resolve_dtype(dtype: str, device: str) -> str:
+    """The torch dtype's name; "auto" is bfloat16 on CUDA, else float32."""
+    if dtype == "auto":
+        return "bfloat16" if device.startswith("cuda") else "float32"
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise OptionError(f"dtype is {dtype!r}; allowed: auto, float32, bfloat16, float16")
+    return dtype
+
+
+def _request_config(max_new_tokens: int, temperature: float, top_logprobs: int, choices: bool) -> Any:
+    from swift.infer_engine import RequestConfig
+
+    top = max(top_logprobs, _CHOICE_TOP) if choices else top_logprobs
+    return RequestConfig(
+        max_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=None if temperature == 0 else -1,  # ms-swift reads None as 50 when it samples
+        logprobs=top > 0,
+        top_logprobs=top or None,
+    )
+
+
+def _quiet_swift() -> Any:
+    """ms-swift's engine class, with its chatter below warnings left out."""
+    try:
+        from swift.infer_engine import TransformersEngine
+        from swift.utils import get_logger
+    except ImportError as error:
+        raise EngineError(f"ms-swift 4.6 is not installed (pip install 'ms-swift>=4.6'): {error}") from error
+    get_logger().setLevel(logging.ERROR)  # its warnings are about code a native checkpoint does not ship
+    return TransformersEngine
+
+
+def _unprinted_tokens(engine: Any) -> frozenset[str]:
+    tokenizer = engine.tokenizer
+    stops = [word for word in engine.template.template_meta.stop_words if isinstance(word, str)]
+    return frozenset([*tokenizer.all_special_tokens, *stops, *(word.strip() for word in stops)])
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:400]
