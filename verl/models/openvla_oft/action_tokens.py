@@ -1,8 +1,8 @@
 """Actions as tokens: 256 uniform bins of [-1, 1] on the last tokens of the vocabulary, as OpenVLA has it.
 
-    token id   vocab - 256 ........................ vocab - 1
-    bin              255                                 0          (descending: bin = vocab - id - 1)
-    value          +0.996 (bins 255 and 254 share it)  -0.996       (centres of the 255 intervals of 256 edges)
+token id   vocab - 256 ........................ vocab - 1
+bin              255                                 0          (descending: bin = vocab - id - 1)
+value          +0.996 (bins 255 and 254 share it)  -0.996       (centres of the 255 intervals of 256 edges)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Tensors of the published layout: sharded safetensors with an index, and the parts that lie in files of their own.
 
-    model.safetensors | model-0000i-of-0000n.safetensors + model.safetensors.index.json
-    proprio_projector--*_checkpoint.pt   OpenVLA-OFT keeps the proprio projector here; SimpleVLA-RL among the tensors
-    value_head.safetensors               ours, only with PPO
+model.safetensors | model-0000i-of-0000n.safetensors + model.safetensors.index.json
+proprio_projector--*_checkpoint.pt   OpenVLA-OFT keeps the proprio projector here; SimpleVLA-RL among the tensors
+value_head.safetensors               ours, only with PPO
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def read(folder: Path) -> dict[str, torch.Tensor]:
         tensors.update(_read_one(folder / name))
     projectors = sorted(folder.glob("proprio_projector--*checkpoint.pt"))
     if len(projectors) > 1:
-        raise CheckpointError(f"{folder} has {len(projectors)} proprio projectors, one expected: {[p.name for p in projectors]}")
+        raise CheckpointError(
+            f"{folder} has {len(projectors)} proprio projectors, one expected: {[p.name for p in projectors]}"
+        )
     for path in projectors:
         loaded = torch.load(path, weights_only=True, map_location="cpu")
         tensors.update({f"proprio_projector.{k.removeprefix('module.')}": v for k, v in loaded.items()})
@@ -58,10 +60,17 @@ def check(folder: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.
         raise CheckpointError(f"the checkpoint at {folder} " + "; ".join(problems))
 
 
-def write(folder: Path, tensors: dict[str, torch.Tensor], proprio_file: bool = False, shard_size: str = "5GB") -> None:
+def write(
+    folder: Path, tensors: dict[str, torch.Tensor], proprio_file: bool = False, shard_size: str = "5GB"
+) -> None:
     """Writes the published layout. ``proprio_file``: the proprio projector as OpenVLA-OFT's separate file."""
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in (*folder.glob("model*.safetensors"), *folder.glob("proprio_projector--*"), folder / INDEX, folder / VALUE_HEAD):
+    for stale in (
+        *folder.glob("model*.safetensors"),
+        *folder.glob("proprio_projector--*"),
+        folder / INDEX,
+        folder / VALUE_HEAD,
+    ):
         stale.unlink(missing_ok=True)
     parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "value_head": {}, "proprio_projector": {}}
     for name, tensor in tensors.items():

@@ -66,7 +66,13 @@ class PolicyConfig:
     center_crop: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("n_action_bins", "action_dim", "num_actions_chunk", "num_images_in_input", "proprio_dim"):
+        for name in (
+            "n_action_bins",
+            "action_dim",
+            "num_actions_chunk",
+            "num_images_in_input",
+            "proprio_dim",
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name}: {value!r}, but it must be a positive integer")
@@ -124,7 +130,13 @@ class PolicyConfig:
             fused=bool(raw.get("use_fused_vision_backbone", len(ids) == 2)),
         )
         ours = {name: raw[name] for name in _PLAIN_KEYS if raw.get(name) is not None}
-        return cls(vision=vision, text=dict(text), norm_stats=raw.get("norm_stats") or {}, published=dict(raw), **ours)
+        return cls(
+            vision=vision,
+            text=dict(text),
+            norm_stats=raw.get("norm_stats") or {},
+            published=dict(raw),
+            **ours,
+        )
 
 
 _PLAIN_KEYS = (

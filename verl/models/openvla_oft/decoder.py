@@ -64,7 +64,9 @@ class ParallelDecoder:
     def logits(self, hidden: torch.Tensor, first: int, count: int) -> torch.Tensor:
         """(B, A, D) to (B, A, count) float32 logits of the vocabulary's ``count`` tokens from ``first`` on."""
         head: nn.Module = self.llama.lm_head
-        if type(head) is nn.Linear:  # the other rows are never needed: 256 of 32064 in the published checkpoints
+        if (
+            type(head) is nn.Linear
+        ):  # the other rows are never needed: 256 of 32064 in the published checkpoints
             return linear(hidden, head.weight[first : first + count]).float()
         return head(hidden)[..., first : first + count].float()
 

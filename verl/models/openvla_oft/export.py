@@ -32,8 +32,17 @@ def save(
     _write_json(folder / "config.json", {**config.published, "norm_stats": config.norm_stats})
     _write_json(folder / "dataset_statistics.json", config.norm_stats)
     _write_json(folder / "preprocessor_config.json", processor.to_published())
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     checkpoint.write(folder, tensors, proprio_file)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """The tokenizer's files, readable by the published code's tokenizers 0.19 too: it wants merges as strings."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer.json"
+    raw = json.loads(path.read_text())
+    raw["model"]["merges"] = [m if isinstance(m, str) else " ".join(m) for m in raw["model"].get("merges", [])]
+    path.write_text(json.dumps(raw, ensure_ascii=False))
 
 
 def save_beside(source: Path, state: dict[str, torch.Tensor], folder: Path) -> None:
@@ -43,7 +52,11 @@ def save_beside(source: Path, state: dict[str, torch.Tensor], folder: Path) -> N
     folder.mkdir(parents=True, exist_ok=True)
     separate = any(source.glob("proprio_projector--*"))
     for path in source.iterdir():
-        if path.is_file() and not path.name.startswith(_WEIGHTS) and path.resolve() != (folder / path.name).resolve():
+        if (
+            path.is_file()
+            and not path.name.startswith(_WEIGHTS)
+            and path.resolve() != (folder / path.name).resolve()
+        ):
             shutil.copyfile(path, folder / path.name)
     checkpoint.write(folder, lora.merged(state), separate)
 

@@ -46,7 +46,9 @@ class ImageProcessor:
         if self.interpolation not in _FILTERS:
             raise ConfigError(f"interpolations: {self.interpolation!r}, allowed are {sorted(_FILTERS)}")
         if len(self.means) != len(self.stds):
-            raise ConfigError(f"means and stds: {len(self.means)} and {len(self.stds)} entries, one for each backbone expected")
+            raise ConfigError(
+                f"means and stds: {len(self.means)} and {len(self.stds)} entries, one for each backbone expected"
+            )
 
     @classmethod
     def load(cls, folder: Path, size: int, backbones: int, center_crop: bool) -> ImageProcessor:
@@ -60,10 +62,14 @@ class ImageProcessor:
             raise CheckpointError(f"{path} is not valid JSON: {error}") from None
         strategy = raw.get("image_resize_strategy")
         if strategy != "resize-naive":
-            raise ConfigError(f"image_resize_strategy: {strategy!r}, only 'resize-naive' (OpenVLA's) can be loaded")
+            raise ConfigError(
+                f"image_resize_strategy: {strategy!r}, only 'resize-naive' (OpenVLA's) can be loaded"
+            )
         sizes = [tuple(s) for s in raw.get("input_sizes", [])]
         if sizes != [(3, size, size)] * backbones:
-            raise ConfigError(f"input_sizes: {sizes}, but config.json's image_sizes need {backbones} times (3, {size}, {size})")
+            raise ConfigError(
+                f"input_sizes: {sizes}, but config.json's image_sizes need {backbones} times (3, {size}, {size})"
+            )
         names = raw.get("interpolations") or ["bicubic"] * backbones
         if len(set(names)) != 1:
             raise ConfigError(f"interpolations: {names}; one filter for all backbones expected")
@@ -85,7 +91,12 @@ class ImageProcessor:
             "tvf_do_letterbox": False,
             "tvf_letterbox_fill": None,
             "tvf_resize_params": [
-                {"antialias": True, "interpolation": int(_FILTERS[self.interpolation]), "max_size": None, "size": [self.size] * 2}
+                {
+                    "antialias": True,
+                    "interpolation": int(_FILTERS[self.interpolation]),
+                    "max_size": None,
+                    "size": [self.size] * 2,
+                }
             ]
             * n,
             "tvf_crop_params": [{"output_size": [self.size] * 2}] * n,
@@ -97,7 +108,9 @@ class ImageProcessor:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(B, cameras, H, W, 3) uint8 to (B, cameras * 3 * backbones, size, size) float32 on the images' device."""
         if images.dtype != torch.uint8 or images.ndim != 5 or images.shape[-1] != 3:
-            raise InputError(f"images: {tuple(images.shape)} {images.dtype}, but (B, cameras, H, W, 3) uint8 is expected")
+            raise InputError(
+                f"images: {tuple(images.shape)} {images.dtype}, but (B, cameras, H, W, 3) uint8 is expected"
+            )
         batch, cameras = images.shape[:2]
         flat = images.flatten(0, 1)
         if flat.shape[1:3] != (self.size, self.size):
@@ -115,7 +128,8 @@ class ImageProcessor:
         # PIL, not torch: its antialiased filters are the published ones, to the last grey level.
         resample = _FILTERS[self.interpolation]
         small = [
-            np.asarray(Image.fromarray(frame).resize((self.size, self.size), resample=resample)) for frame in images.cpu().numpy()
+            np.asarray(Image.fromarray(frame).resize((self.size, self.size), resample=resample))
+            for frame in images.cpu().numpy()
         ]
         return torch.from_numpy(np.stack(small)).to(images.device)
 

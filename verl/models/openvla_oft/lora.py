@@ -28,7 +28,9 @@ def add_lora(policy: nn.Module, rank: int, alpha: float, dropout: float = 0.0) -
         and "lm_head" not in name
         and not name.startswith(_KEPT_TRAINABLE)
     ]
-    settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, init_lora_weights="gaussian")
+    settings = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, init_lora_weights="gaussian"
+    )
     inject_adapter_in_model(settings, policy)
     for name, parameter in policy.named_parameters():
         if name.startswith(_KEPT_TRAINABLE):

@@ -27,7 +27,9 @@ class Bounds:
         low, high = _BOUNDS[normalization]
         for key in (low, high):
             if key not in stats:
-                raise NormStatsError(f"norm_stats of {name} lack {key!r}, which {normalization} needs; they have {sorted(stats)}")
+                raise NormStatsError(
+                    f"norm_stats of {name} lack {key!r}, which {normalization} needs; they have {sorted(stats)}"
+                )
         self.low, self.high = np.asarray(stats[low], np.float64), np.asarray(stats[high], np.float64)
         self.mask = np.asarray(stats.get("mask", np.ones_like(self.low)), bool)
 
@@ -36,7 +38,9 @@ class Bounds:
 
     def denormalise(self, normalised: np.ndarray) -> np.ndarray:
         """(..., dim) in [-1, 1] to the raw range, float64."""
-        return np.where(self.mask, 0.5 * (normalised + 1) * (self.high - self.low + 1e-8) + self.low, normalised)
+        return np.where(
+            self.mask, 0.5 * (normalised + 1) * (self.high - self.low + 1e-8) + self.low, normalised
+        )
 
     def normalise(self, raw: np.ndarray) -> np.ndarray:
         """(..., dim) raw to [-1, 1], clipped, float64."""
@@ -58,10 +62,14 @@ def load(folder: Path, from_config: dict[str, Any]) -> dict[str, Any]:
 def choose(stats: dict[str, Any], key: str | None) -> str:
     """The dataset whose statistics to use: ``key``, or ``key`` + ``_no_noops`` (LIBERO's), or the only one there is."""
     if not stats:
-        raise NormStatsError("the checkpoint has no norm_stats and no dataset_statistics.json: actions cannot be un-normalised")
+        raise NormStatsError(
+            "the checkpoint has no norm_stats and no dataset_statistics.json: actions cannot be un-normalised"
+        )
     if key is None:
         if len(stats) > 1:
-            raise NormStatsError(f"unnorm_key: the checkpoint has statistics of several datasets, name one of {sorted(stats)}")
+            raise NormStatsError(
+                f"unnorm_key: the checkpoint has statistics of several datasets, name one of {sorted(stats)}"
+            )
         return next(iter(stats))
     for candidate in (key, f"{key}_no_noops"):
         if candidate in stats:

@@ -51,7 +51,9 @@ class OpenVLAOFTPolicy(nn.Module):
         self.action_bounds = norm_stats.Bounds(stats.get("action", {}), kind, f"{self.unnorm_key}.action")
         self.proprio_bounds = None
         if len(self.action_bounds) != config.action_dim:
-            raise ConfigError(f"action_dim: {config.action_dim}, but norm_stats of {self.unnorm_key} have {len(self.action_bounds)}")
+            raise ConfigError(
+                f"action_dim: {config.action_dim}, but norm_stats of {self.unnorm_key} have {len(self.action_bounds)}"
+            )
         llama = config.llama()
         self.action_tokens = ActionTokens(config.action_vocab_size, config.n_action_bins)
         self.vision_backbone = VisionBackbone(config.vision)
@@ -59,7 +61,9 @@ class OpenVLAOFTPolicy(nn.Module):
         self.language_model = make_decoder(llama, attention)
         self.proprio_projector: ProprioProjector | None = None
         if config.use_proprio:
-            self.proprio_bounds = norm_stats.Bounds(stats.get("proprio", {}), kind, f"{self.unnorm_key}.proprio")
+            self.proprio_bounds = norm_stats.Bounds(
+                stats.get("proprio", {}), kind, f"{self.unnorm_key}.proprio"
+            )
             self.proprio_projector = ProprioProjector(config.proprio_dim, llama.hidden_size)
         self.value_head = ValueHead(llama.hidden_size) if value_head else None
 
@@ -123,7 +127,9 @@ class OpenVLAOFTPolicy(nn.Module):
 
     def save_pretrained(self, path: str | Path, proprio_file: bool = False) -> None:
         """Writes the published layout; adapters come merged. ``proprio_file``: as OpenVLA-OFT keeps the projector."""
-        export.save(self.config, self.processor, self.prompts.tokenizer, self.state_dict(), Path(path), proprio_file)
+        export.save(
+            self.config, self.processor, self.prompts.tokenizer, self.state_dict(), Path(path), proprio_file
+        )
 
     @staticmethod
     def save_state(source: str | Path, state: dict[str, torch.Tensor], path: str | Path) -> None:
@@ -189,7 +195,9 @@ class OpenVLAOFTPolicy(nn.Module):
             picked = torch.multinomial(flat, 1, generator=generator).view(scaled.shape[:2])
         log_probs = scaled.gather(-1, picked[..., None])[..., 0].cpu()
         tokens = (picked + self.action_tokens.first).cpu()
-        return PolicyOutput(self.to_actions(tokens.numpy()), tokens, log_probs, None if values is None else values.cpu())
+        return PolicyOutput(
+            self.to_actions(tokens.numpy()), tokens, log_probs, None if values is None else values.cpu()
+        )
 
     def evaluate(
         self,
@@ -204,7 +212,9 @@ class OpenVLAOFTPolicy(nn.Module):
         scaled = torch.log_softmax(logits / temperature, dim=-1)
         index = self.action_tokens.index(torch.as_tensor(tokens).to(scaled.device))
         if index.shape != scaled.shape[:2] or index.min() < 0 or index.max() >= self.action_tokens.bins:
-            raise InputError(f"tokens: {tuple(index.shape)}, expected {tuple(scaled.shape[:2])} ids of action tokens")
+            raise InputError(
+                f"tokens: {tuple(index.shape)}, expected {tuple(scaled.shape[:2])} ids of action tokens"
+            )
         log_probs = scaled.gather(-1, index[..., None])[..., 0]
         entropy = -(scaled.exp() * scaled).sum(-1)
         return Evaluation(log_probs, entropy, values)
@@ -213,7 +223,9 @@ class OpenVLAOFTPolicy(nn.Module):
         """(B, A) token ids to (B, chunk, action_dim) float32 actions in the robot's units."""
         shape = (len(tokens), self.config.num_actions_chunk, self.config.action_dim)
         actions = self.action_bounds.denormalise(self.action_tokens.decode(tokens).reshape(shape))
-        if self.config.gripper_convention == "rlds":  # 0 close .. 1 open, as OpenVLA's data has it, to -1 open / +1 close
+        if (
+            self.config.gripper_convention == "rlds"
+        ):  # 0 close .. 1 open, as OpenVLA's data has it, to -1 open / +1 close
             actions[..., -1] = -np.sign(2 * actions[..., -1] - 1)
         return actions.astype(np.float32)
 
@@ -238,13 +250,20 @@ class OpenVLAOFTPolicy(nn.Module):
         if self.proprio_projector is not None and proprio is not None:
             state = self.proprio_projector(proprio.to(self.proprio_projector.fc1.weight.dtype))
             patches = torch.cat([patches, state[:, None].to(patches.dtype)], dim=1)
-        return ParallelDecoder(self.language_model, self.config.action_tokens).hidden(patches, prompts, lengths)
+        return ParallelDecoder(self.language_model, self.config.action_tokens).hidden(
+            patches, prompts, lengths
+        )
 
     def _inputs(
-        self, images: np.ndarray | torch.Tensor, instructions: Sequence[str], proprio: np.ndarray | torch.Tensor | None
+        self,
+        images: np.ndarray | torch.Tensor,
+        instructions: Sequence[str],
+        proprio: np.ndarray | torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
         device = self.device
-        frames = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images).to(device)
+        frames = torch.as_tensor(
+            np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images
+        ).to(device)
         if frames.ndim == 5 and frames.shape[1] != self.config.num_images_in_input:
             raise InputError(
                 f"images: {frames.shape[1]} cameras, but num_images_in_input is {self.config.num_images_in_input}"
@@ -256,7 +275,9 @@ class OpenVLAOFTPolicy(nn.Module):
         if self.proprio_bounds is not None:
             if proprio is None or tuple(proprio.shape) != (len(frames), self.config.proprio_dim):
                 given = None if proprio is None else tuple(proprio.shape)
-                raise InputError(f"proprio: {given}, but ({len(frames)}, {self.config.proprio_dim}) is expected")
+                raise InputError(
+                    f"proprio: {given}, but ({len(frames)}, {self.config.proprio_dim}) is expected"
+                )
             raw = proprio.cpu().numpy() if isinstance(proprio, torch.Tensor) else np.asarray(proprio)
             state = torch.from_numpy(self.proprio_bounds.normalise(raw)).float().to(device)
         return self.processor(frames), prompts.to(device), lengths.to(device), state

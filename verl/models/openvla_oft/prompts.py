@@ -22,7 +22,9 @@ class Prompts:
         self.tokenizer = load_tokenizer(folder)
         empty = self.tokenizer.convert_tokens_to_ids(EMPTY_PIECE)
         if empty is None or empty == self.tokenizer.unk_token_id:
-            raise CheckpointError(f"the tokenizer in {folder} has no piece {EMPTY_PIECE!r}: it is not a LLaMA tokenizer")
+            raise CheckpointError(
+                f"the tokenizer in {folder} has no piece {EMPTY_PIECE!r}: it is not a LLaMA tokenizer"
+            )
         if len(self.tokenizer) > vocab_size:
             raise CheckpointError(
                 f"the tokenizer in {folder} has {len(self.tokenizer)} tokens, more than text_config.vocab_size={vocab_size}"
@@ -52,7 +54,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     files = ("tokenizer.json", "tokenizer.model")
     if not any((folder / name).exists() for name in files):
         raise CheckpointError(f"{folder} has no tokenizer: one of {', '.join(files)} is needed")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads and a forked env process do not mix
+    os.environ.setdefault(
+        "TOKENIZERS_PARALLELISM", "false"
+    )  # its threads and a forked env process do not mix
     if (folder / "tokenizer.json").exists():
         special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
         return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **special)

@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from transformers import PreTrainedTokenizerFast
 
 from verl.models.openvla_oft.config import PolicyConfig
+from verl.models.openvla_oft.export import save_tokenizer
 from verl.models.openvla_oft.images import ImageProcessor
 from verl.models.openvla_oft.policy import OpenVLAOFTPolicy
 from verl.models.openvla_oft.prompts import EMPTY_PIECE, TEMPLATE, Prompts
@@ -45,11 +46,18 @@ class TinySize:
 
     def overrides(self) -> list[dict[str, Any]]:
         """``timm_model_overrides``: one for each backbone."""
-        shared = {"patch_size": self.patch, "embed_dim": self.vision_dim, "depth": self.depth, "num_heads": self.vision_heads}
+        shared = {
+            "patch_size": self.patch,
+            "embed_dim": self.vision_dim,
+            "depth": self.depth,
+            "num_heads": self.vision_heads,
+        }
         return [{**shared, "mlp_ratio": 3.0, "init_values": 1.0}, {**shared, "mlp_ratio": 3.0}]
 
 
-def make_tokenizer(vocab: int, instructions: tuple[str, ...] = DEFAULT_INSTRUCTIONS) -> PreTrainedTokenizerFast:
+def make_tokenizer(
+    vocab: int, instructions: tuple[str, ...] = DEFAULT_INSTRUCTIONS
+) -> PreTrainedTokenizerFast:
     """A LLaMA-style tokenizer (byte fallback, ``▁`` for blanks) with a piece for each word of the prompts.
 
     Its last 256 pieces are never produced by text: they are the action tokens.
@@ -72,10 +80,19 @@ def make_tokenizer(vocab: int, instructions: tuple[str, ...] = DEFAULT_INSTRUCTI
         raise ValueError(f"vocab: {vocab} is too small for {len(pieces)} pieces and 256 action tokens")
     for i in range(free + 256):
         pieces[f"<reserved_{i}>"] = len(pieces)
-    tokenizer = Tokenizer(models.BPE(vocab=pieces, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(EMPTY_PIECE), normalizers.Replace(" ", EMPTY_PIECE)])
+    tokenizer = Tokenizer(
+        models.BPE(vocab=pieces, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend(EMPTY_PIECE), normalizers.Replace(" ", EMPTY_PIECE)]
+    )
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace(EMPTY_PIECE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        [
+            decoders.Replace(EMPTY_PIECE, " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
     )
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in _SPECIAL])
@@ -85,7 +102,9 @@ def make_tokenizer(vocab: int, instructions: tuple[str, ...] = DEFAULT_INSTRUCTI
     )
 
 
-def make_config(size: TinySize, norm_stats: dict[str, Any], proprio_dim: int, cameras: int = 1, **more: Any) -> PolicyConfig:
+def make_config(
+    size: TinySize, norm_stats: dict[str, Any], proprio_dim: int, cameras: int = 1, **more: Any
+) -> PolicyConfig:
     """The published keys with tiny numbers."""
     return PolicyConfig.from_dict(
         {
@@ -143,7 +162,7 @@ def make_policy(
     """A random policy, saved to ``folder`` (its tokenizer is read back from there)."""
     config = make_config(size, norm_stats, proprio_dim, cameras, **more)
     folder.mkdir(parents=True, exist_ok=True)
-    make_tokenizer(size.vocab, instructions).save_pretrained(folder)
+    save_tokenizer(make_tokenizer(size.vocab, instructions), folder)
     prompts = Prompts(folder, config.llama().vocab_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

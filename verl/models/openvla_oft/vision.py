@@ -1,7 +1,7 @@
 """The vision side: fused DINOv2 + SigLIP patch features, projected into the decoder's embedding space.
 
-    pixels (B, 6 * images, H, W) -+- channels 0:3 of each image -> featurizer (DINOv2) --------+
-                                  +- channels 3:6              -> fused_featurizer (SigLIP) ---+-> concat -> projector
+pixels (B, 6 * images, H, W) -+- channels 0:3 of each image -> featurizer (DINOv2) --------+
+                              +- channels 3:6              -> fused_featurizer (SigLIP) ---+-> concat -> projector
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class ScaledResidual(nn.Module):
         return x * self.scale_factor
 
 
-def make_featurizer(model_id: str, image_size: int, act_layer: str | None, overrides: dict[str, Any]) -> nn.Module:
+def make_featurizer(
+    model_id: str, image_size: int, act_layer: str | None, overrides: dict[str, Any]
+) -> nn.Module:
     """A timm vision transformer without weights and classifier, its LayerScales renamed."""
     try:
         model = timm.create_model(
@@ -59,7 +61,9 @@ class VisionBackbone(nn.Module):
             self.embed_dim += self.fused_featurizer.embed_dim
             counts = (self.featurizer.patch_embed.num_patches, self.fused_featurizer.patch_embed.num_patches)
             if counts[0] != counts[1]:
-                raise ConfigError(f"timm_model_ids: the backbones make {counts[0]} and {counts[1]} patches; they must agree")
+                raise ConfigError(
+                    f"timm_model_ids: the backbones make {counts[0]} and {counts[1]} patches; they must agree"
+                )
         self.checkpointing = False
         # What lies behind the second-to-last layer is in the checkpoint's files but takes no part: it must not be trained.
         used = {id(p) for p in self.used_parameters()}
