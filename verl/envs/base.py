@@ -92,4 +92,5 @@ def axis_angle(quaternion: np.ndarray) -> np.ndarray:
     length = np.sqrt(1.0 - w * w)
     if np.isclose(length, 0.0):
         return np.zeros(3)
-    return np.asarray(quaternion[:3]) * (2.0 * np.arccos(w) / length)
+    rotation: np.ndarray = np.asarray(quaternion[:3]) * (2.0 * np.arccos(w) / length)
+    return rotation

@@ -21,6 +21,7 @@ from verl.errors import ConfigError, RenderingUnavailableError
 os.environ.setdefault("MUJOCO_GL", "egl")
 
 HIDDEN_GROUP = 5  # a geom group that no default option shows
+BACKDROP = ("mount0_pedestal_vis",)  # a third of all triangles, for a grey strip behind the arm: drawn with effects only
 INSTALL = "apt-get install -y libegl1 libgl1 libglx-mesa0 libegl-mesa0 libgles2"
 
 
@@ -57,6 +58,9 @@ class Renderer:
             self._scene.flags[flag] = int(effects)
         self._cull = not effects
         self._groups = model.geom_group.copy()
+        if not effects:
+            names = [model.geom(i).name for i in range(model.ngeom)]
+            self._groups[[i for i, name in enumerate(names) if name in BACKDROP]] = HIDDEN_GROUP
         self._bounded = model.geom_rbound > 0  # planes have no bound
         signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
         self._corners = model.geom_aabb[:, None, :3] + signs * model.geom_aabb[:, None, 3:]  # (ngeom, 8, 3)
@@ -102,7 +106,8 @@ class Renderer:
         reach_x, reach_y = -z * half * aspect, -z * half
         sides = (z > 0, x > reach_x, -x > reach_x, y > reach_y, -y > reach_y)
         outside = np.logical_or.reduce([side.all(axis=1) for side in sides])
-        return outside & self._bounded
+        hidden: np.ndarray = outside & self._bounded
+        return hidden
 
     def close(self) -> None:
         """Frees the GL context. Safe to call twice."""

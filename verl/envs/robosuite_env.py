@@ -181,7 +181,8 @@ class _World:
         w, x, y, z = self.data.xquat[self._hand]
         position = self.data.site_xpos[self.robot.eef_site_id]
         fingers = self.data.qpos[self._fingers]
-        return np.concatenate([position, axis_angle(np.array([x, y, z, w])), fingers]).astype(np.float32)
+        rotation = axis_angle(np.array([x, y, z, w]))
+        return np.concatenate([position, rotation, fingers]).astype(np.float32)
 
     def objects(self) -> dict[str, np.ndarray]:
         found = {name: self.data.xpos[body].copy() for name, body in self._bodies.items()}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
+from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from verl.config import Config
 from verl.errors import ConfigError
+
+CONFIG_FOLDER = Path(__file__).parent.absolute() / "config"
 
 
 def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, dict[str, Any]]:
@@ -29,11 +34,11 @@ def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, 
         if "=" not in text and not text.startswith("~"):
             raise ConfigError(f"{text!r}: an override has the form key=value")
     try:
-        with initialize_config_module("verl.trainer.config", version_base="1.3"):
+        with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
             tree = compose("ppo_trainer", overrides=wanted)
         resolved = OmegaConf.to_container(tree, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_one_line(error)) from None
+        raise ConfigError(_unknown_key(error) or _one_line(error)) from None
     assert isinstance(tree, DictConfig) and isinstance(resolved, dict)
     return Config.from_mapping(resolved), resolved
 
@@ -70,9 +75,30 @@ def _leaves(tree: dict[Any, Any], where: str) -> Any:
             yield (f"++{path}={value}" if isinstance(value, str) and value.startswith("${") else f"++{path}={text}")
 
 
+def _unknown_key(error: Exception) -> str | None:
+    """hydra's refusal of an unknown key, with the known key that is most like it."""
+    found = re.search(r"Could not override '([^']+)'", str(error))
+    if found is None:
+        return None
+    key = found[1]
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        known = list(_keys(OmegaConf.to_container(compose("ppo_trainer")), ""))
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    advice = f"did you mean {close[0]}?" if close else f"the keys are listed in {CONFIG_FOLDER / 'ppo_trainer.yaml'}"
+    return f"{key}: unknown key; {advice}"
+
+
+def _keys(tree: Any, where: str) -> Iterator[str]:
+    for key, value in tree.items():
+        path = f"{where}.{key}" if where else str(key)
+        yield path
+        if isinstance(value, dict):
+            yield from _keys(value, path)
+
+
 def _one_line(error: Exception) -> str:
     """hydra's message without its advice and its indented context."""
     cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
     lines = [line.strip() for line in f"{error}\n{cause}".splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(("Set the env", "full_key", "object_type", "To append"))]
+    useful = [line for line in lines if not line.startswith(("Set the env", "full_key", "object_type", "To append", "Config search", "provider="))]
     return "; ".join(dict.fromkeys(useful)) or type(error).__name__

@@ -1,7 +1,8 @@
 """The learner: a Ray actor a rank, holding its shard of the policy under torch FSDP2.
 
 Every rank is handed the same :class:`~verl.trajectory.Samples`, takes every ``world``-th of each mini-batch, and makes
-the same number of forward and backward passes (FSDP's collectives must match): a short rank pads with samples of zero mask.
+the same number of forward and backward passes (FSDP's collectives must match): a short rank pads with samples whose
+mask is zero.
 """
 
 from __future__ import annotations

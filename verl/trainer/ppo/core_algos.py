@@ -1,8 +1,8 @@
 """Advantages and losses: pure functions on arrays and tensors, no model and no environment.
 
 Sources: GRPO, Shao et al. 2024 (DeepSeekMath), eq. 3 with outcome supervision; the asymmetric clip and dynamic
-sampling, Yu et al. 2025 (DAPO), sections 3.1 and 3.2; PPO and its clip, Schulman et al. 2017, eq. 7; GAE, Schulman et al. 2016,
-eq. 16; the KL estimator k3, Schulman 2020 (http://joschu.net/blog/kl-approx.html).
+sampling, Yu et al. 2025 (DAPO), sections 3.1 and 3.2; PPO and its clip, Schulman et al. 2017, eq. 7; GAE, Schulman et
+al. 2016, eq. 16; the KL estimator k3, Schulman 2020 (http://joschu.net/blog/kl-approx.html).
 """
 
 from __future__ import annotations

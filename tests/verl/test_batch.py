@@ -1,0 +1,68 @@
+"""From episodes to samples: masks, where the reward sits, and what must not reach the learner."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.verl.conftest import ACTION_DIM, CHUNK
+from verl.config import AlgorithmConfig, KlConfig
+from verl.trainer.ppo.batch import build_samples, complete_groups
+from verl.trajectory import Samples, token_mask
+
+
+def algorithm(estimator: str = "grpo") -> AlgorithmConfig:
+    return AlgorithmConfig(estimator, 1.0, 0.95, True, KlConfig(0.0))
+
+
+@given(st.integers(0, 64))
+def test_the_mask_ends_behind_the_last_executed_action(steps):
+    """Exactly ``steps * 7`` tokens count; the last at ``steps * 7 - 1``; none at 0 steps."""
+    chunks = max(1, -(-steps // CHUNK))
+    mask = token_mask(steps, chunks, CHUNK, ACTION_DIM).ravel()
+    assert mask.sum() == steps * ACTION_DIM
+    assert mask[: steps * ACTION_DIM].all() and not mask[steps * ACTION_DIM :].any()
+
+
+@pytest.mark.parametrize("estimator", ["grpo", "rloo", "gae"])
+def test_the_simulators_success_changes_no_sample(make_episode, estimator):
+    """Samples of honest and of lying simulators are equal, byte for byte; Samples has no field for it."""
+    truth = [make_episode(i, steps=8 + i, score=i % 2 * 1.0) for i in range(8)]
+    lies = [dataclasses.replace(e, env_success=not e.env_success, env_success_step=1) for e in truth]
+    first = build_samples(truth, algorithm(estimator), CHUNK, ACTION_DIM)
+    second = build_samples(lies, algorithm(estimator), CHUNK, ACTION_DIM)
+    for field in dataclasses.fields(Samples):
+        assert np.array_equal(getattr(first, field.name), getattr(second, field.name)), field.name
+        assert "success" not in field.name
+
+
+@pytest.mark.parametrize("estimator", ["grpo", "rloo", "gae"])
+def test_nothing_behind_the_end_has_an_advantage(make_episode, estimator):
+    """Tokens of actions that were not executed carry neither mask nor advantage."""
+    samples = build_samples(
+        [make_episode(i, steps=s, score=float(i % 2)) for i, s in enumerate((3, 8, 9, 20))],
+        algorithm(estimator), CHUNK, ACTION_DIM,
+    )  # fmt: skip
+    assert samples.mask.sum() == (3 + 8 + 9 + 20) * ACTION_DIM
+    assert not samples.advantages[samples.mask == 0].any()
+    assert len(samples) == 1 + 1 + 2 + 3 == len(samples.instructions)
+
+
+def test_gae_credits_each_chunk_with_its_own_steps(make_episode):
+    """With gamma = lambda = 1 and no values, a chunk's return is the sum of rewards from its first step on."""
+    rewards = np.arange(20, dtype=np.float32)
+    samples = build_samples(
+        [make_episode(0, steps=20, step_rewards=rewards)],
+        AlgorithmConfig("gae", 1.0, 1.0, True, KlConfig(0.0)), CHUNK, ACTION_DIM,
+    )  # fmt: skip
+    assert np.allclose(samples.returns, [rewards.sum(), rewards[8:].sum(), rewards[16:].sum()])
+
+
+def test_a_group_counts_only_when_it_is_whole(make_episode):
+    """A group that lost a rollout is not trained on."""
+    episodes = [make_episode(i, group=i // 4) for i in range(7)]
+    assert [len(g) for g in complete_groups(episodes, 4)] == [4]

@@ -1,0 +1,54 @@
+"""Configuration: what is given arrives, what is wrong is one clear line."""
+
+from __future__ import annotations
+
+import pytest
+
+from verl.errors import ConfigError
+from verl.trainer.load_config import load_config
+
+
+def test_the_default_is_valid_and_libero_is_one_override_away():
+    config, _ = load_config([])
+    assert config.env["name"] == "robosuite" and config.critic.threshold == 0.9
+    config, _ = load_config(["env=libero", "data.task_suite_name=libero_goal"])
+    assert config.env["name"] == "libero" and config.rollout.unnorm_key == "libero_goal"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.n_sample=3", ("data.n_sample", "data.n_samples")),
+        ("critic.every=frame", ("critic.every", "frame", "step, chunk")),
+        ("data.n_samples=many", ("data.n_samples", "many", "int")),
+        ("env=mars", ("env/mars", "libero", "robosuite")),
+        ("critic.threshold=1.5", ("critic.threshold", "1.5", "0 to 1")),
+        ("+data.colour=red", ("data.colour", "unknown key")),
+        ("n_samples", ("n_samples", "key=value")),
+        ("actor_rollout_ref.model.vla=pi0", ("vla", "pi0", "openvla-oft")),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key_and_what_is_allowed(override, words):
+    with pytest.raises(ConfigError) as caught:
+        load_config([override])
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_a_file_comes_before_the_command_line(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("env: libero\ndata: {n_samples: 4, seed: 3}\ncritic: {sidecar: {config: {engine: swift}}}\n")
+    config, _ = load_config(["data.n_samples=5"], str(file))
+    assert (config.env["name"], config.data.n_samples, config.data.seed) == ("libero", 5, 3)
+    assert config.critic.sidecar.config == {"engine": "swift"}
+
+
+def test_a_file_with_an_unknown_key_or_that_is_not_there_is_an_error(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("data: {n_sampels: 4}\n")
+    with pytest.raises(ConfigError, match="n_sampels"):
+        load_config([], str(file))
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config([], str(tmp_path / "other.yaml"))

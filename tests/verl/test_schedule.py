@@ -1,0 +1,38 @@
+"""The order of initial states."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from verl.trainer.load_config import load_config
+from verl.trainer.ppo.schedule import Schedule
+
+
+def data():
+    return load_config(["data.n_samples=4", "data.val_batch_size=6"])[0].data
+
+
+def test_a_group_shares_its_initial_state_and_every_task_comes_once_before_any_twice():
+    schedule = Schedule(data(), tasks=5)
+    groups = [schedule.group() for _ in range(10)]
+    for group in groups:
+        assert len({(r.task, r.seed, r.group) for r in group}) == 1
+    assert sorted(g[0].task for g in groups[:5]) == list(range(5))
+    assert len({r.episode for g in groups for r in g}) == 40
+
+
+def test_evaluation_is_always_the_same_and_never_meets_training():
+    schedule = Schedule(data(), tasks=2)
+    first, second = schedule.evaluation(), schedule.evaluation()
+    assert [(r.task, r.seed) for r in first] == [(r.task, r.seed) for r in second]
+    assert not {r.episode for r in first} & {r.episode for r in second}
+    training = {r.seed for _ in range(50) for r in schedule.group()}
+    assert not training & {r.seed for r in first}
+
+
+def test_a_restored_schedule_goes_on_where_it_was():
+    schedule = Schedule(data(), tasks=3)
+    schedule.group()
+    other = Schedule(dataclasses.replace(data()), tasks=3)
+    other.restore(schedule.state())
+    assert [dataclasses.astuple(r) for r in other.group()] == [dataclasses.astuple(r) for r in schedule.group()]
