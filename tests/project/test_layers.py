@@ -1,0 +1,62 @@
+"""The layers: who may import whom, and what an import may cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("shm_bridge", "evo_vlac", "sidecar", "verl")
+ALLOWED = {
+    "shm_bridge": set(),
+    "evo_vlac": set(),
+    "sidecar": {"shm_bridge", "evo_vlac"},
+    "verl": {"shm_bridge"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of all modules that a file imports, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_go_one_way(package):
+    """A package imports itself and what stands below it, nothing else of ours."""
+    for path in (ROOT / package).rglob("*.py"):
+        ours = imported(path) & set(PACKAGES) - {package}
+        assert ours <= ALLOWED[package], f"{path.relative_to(ROOT)} imports {ours - ALLOWED[package]}"
+
+
+def test_the_bridge_needs_the_standard_library_numpy_and_posix_ipc_only():
+    """What a foreign environment must have; benchmark peers are imported by name at run time where they are used."""
+    for path in (ROOT / "shm_bridge").rglob("*.py"):
+        if "bench" in path.parts or path.stem.startswith("bench"):
+            continue
+        foreign = imported(path) - set(sys.stdlib_module_names) - {"numpy", "posix_ipc", "shm_bridge"}
+        assert not foreign, f"{path.relative_to(ROOT)} imports {foreign}"
+
+
+@pytest.mark.parametrize("package", ["shm_bridge", "evo_vlac", "verl"])
+def test_importing_a_package_does_not_import_torch(package):
+    """An import is quick; torch comes with what needs it."""
+    code = f"import sys, {package}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
+
+
+def test_the_prompts_are_the_published_ones_byte_for_byte():
+    """The interface of the published checkpoints."""
+    published = ROOT.parent / "shared" / "vlac" / "prompts.json"
+    if not published.exists():
+        pytest.skip("../shared/vlac/prompts.json is not there")
+    assert (ROOT / "evo_vlac" / "prompts.json").read_bytes() == published.read_bytes()
