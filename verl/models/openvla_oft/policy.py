@@ -174,6 +174,7 @@ class OpenVLAOFTPolicy(nn.Module):
         proprio: np.ndarray | torch.Tensor | None = None,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
+        uniforms: np.ndarray | None = None,
     ) -> PolicyOutput:
         """Samples a chunk for each observation; ``temperature`` 0 takes the most probable tokens.
 
@@ -183,6 +184,8 @@ class OpenVLAOFTPolicy(nn.Module):
             proprio: (B, proprio_dim) raw; needed where the checkpoint uses it.
             temperature: divides the logits of the 256 action tokens. At 0 the log-probabilities are those at 1.
             generator: for the samples, on the policy's device.
+            uniforms: (B, chunk * action_dim) float32 in [0, 1): sample by inverting the distribution at these instead,
+                so that an observation's sample does not depend on who shares its batch.
         """
         if temperature < 0:
             raise InputError(f"temperature: {temperature}, but it must be at least 0")
@@ -190,6 +193,10 @@ class OpenVLAOFTPolicy(nn.Module):
         scaled = torch.log_softmax(logits / (temperature or 1.0), dim=-1)
         if temperature == 0:
             picked = scaled.argmax(-1)
+        elif uniforms is not None:
+            points = torch.as_tensor(uniforms, device=scaled.device)[..., None]
+            below = (scaled.exp().cumsum(-1) <= points).sum(-1)
+            picked = below.clamp(max=scaled.shape[-1] - 1)  # rounding can leave the last sum under 1
         else:
             flat = scaled.exp().flatten(0, 1)
             picked = torch.multinomial(flat, 1, generator=generator).view(scaled.shape[:2])
