@@ -42,3 +42,7 @@ class DatasetError(EvoVlacError):
 
 class OutputError(EvoVlacError):
     """A result cannot be written where it was asked for."""
+
+
+class TrainingError(EvoVlacError):
+    """Fine-tuning failed; the message carries the end of its log."""

@@ -29,10 +29,10 @@ class TinyConfig:
     vision_layers: int = 4
     vision_mlp: int = 512
     text_hidden: int = 192
-    text_layers: int = 4
+    text_layers: int = 3
     text_mlp: int = 512
     head_dim: int = 32
-    vocab_size: int = 2048
+    vocab_size: int = 1280
     seed: int = 0
 
     def __post_init__(self) -> None:

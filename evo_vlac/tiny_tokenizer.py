@@ -7,11 +7,10 @@ text falls back to pieces and at last to bytes, so nothing is unknown.
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evo_vlac.prompts import table
 from evo_vlac.tiny_words import SENTENCES, WORDS
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ CHAT_TEMPLATE = (
 """ChatML, as ms-swift's template ``internvl_hf`` writes it."""
 
 _SLOTS = re.compile(r"\{\}|<image>")
-_PROMPTS = Path(__file__).with_name("prompts.json")
 
 
 def prompt_phrases(prompts: dict[str, Any]) -> list[str]:
@@ -56,12 +54,6 @@ def prompt_phrases(prompts: dict[str, Any]) -> list[str]:
     return sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
 
 
-def load_prompts(path: Path = _PROMPTS) -> dict[str, Any]:
-    """The prompt strings the tokenizer is built for."""
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded
-
-
 def _corpus(prompts: dict[str, Any]) -> list[str]:
     """Training text of the BPE: each word with and without a space and capital, often enough to become one token."""
     lines = [f" {word}" for word in WORDS] * 16  # most frequent first: a word inside a sentence is what tasks hold
@@ -71,12 +63,12 @@ def _corpus(prompts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def build_tokenizer(vocab_size: int = 2048) -> PreTrainedTokenizerFast:
+def build_tokenizer(vocab_size: int = 1280) -> PreTrainedTokenizerFast:
     """Train the tokenizer; deterministic. At most ``vocab_size`` learnt tokens, phrases and specials on top."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    prompts = load_prompts()
+    prompts = table()
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
