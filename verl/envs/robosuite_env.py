@@ -55,7 +55,7 @@ class RobosuiteConfig:
     cameras: tuple[str, ...] = ("agentview",)
     image_size: int = 112
     effects: bool = False
-    samples: int = 4
+    samples: int = 0
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -147,7 +147,6 @@ class _World:
                 ignore_done=True,
                 hard_reset=False,
             )
-        self._observables = {name: False for name in self.env._observables}
         for observable in self.env._observables.values():
             observable.set_enabled(False)  # nobody reads them, and they cost a tenth of a step
         self.model, self.data = self.env.sim.model._model, self.env.sim.data._data
@@ -182,7 +181,8 @@ class _World:
         position = self.data.site_xpos[self.robot.eef_site_id]
         fingers = self.data.qpos[self._fingers]
         rotation = axis_angle(np.array([x, y, z, w]))
-        return np.concatenate([position, rotation, fingers]).astype(np.float32)
+        state: np.ndarray = np.concatenate([position, rotation, fingers]).astype(np.float32)
+        return state
 
     def objects(self) -> dict[str, np.ndarray]:
         found = {name: self.data.xpos[body].copy() for name, body in self._bodies.items()}

@@ -1,0 +1,205 @@
+"""Scripted experts with privileged state: demonstrations for the policy, successes and failures for the critic.
+
+An expert is a list of way points worked off by a proportional controller. Each kind of episode bends the list:
+
+    success            reach, close, lift (Stack: carry, lower, open); goes on for some steps afterwards
+    failure            one of: closes beside the cube and stays, pushes it, hovers, rises without closing
+    near_miss          grasps and lifts too little, or closes beside the cube and rises as if it held it
+    drop               lifts, then opens
+    idle, random       (almost) no motion; a smooth random walk
+    noisy              the successful list under large action noise; succeeds or not
+    expert_then_random the successful list, left at a random moment
+
+Everything is drawn from the seed given; the simulator's success is never looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from verl.errors import ConfigError, UnknownTaskError
+
+KINDS = ("success", "failure", "near_miss", "drop", "idle", "noisy", "random", "expert_then_random")
+OPEN, CLOSED = -1.0, 1.0
+METRES_PER_ACTION = 0.05  # OSC_POSE: an action of 1 moves the controller's goal by this much
+TRACKING = 1.6  # gain on the position error; the controller covers about a third of its goal's lead in a step
+
+
+@dataclass(frozen=True, slots=True)
+class Waypoint:
+    """Go to ``offset`` (3,) metres from ``anchor``, with the gripper at ``gripper``; then the next one.
+
+    Attributes:
+        anchor: an object's name (followed as it moves), or ``start:`` and a name (where it was when the episode began),
+            or ``here`` (where the end effector was when this way point's turn came).
+        steps: most steps spent here; with ``tolerance`` None, exactly this many.
+        tolerance: metres from the target at which the next way point's turn comes.
+    """
+
+    anchor: str
+    offset: tuple[float, float, float]
+    gripper: float
+    steps: int
+    tolerance: float | None = None
+
+
+class ScriptedExpert:
+    """Acts in one episode. ``act`` returns None when the script has ended.
+
+    Args:
+        task: name of a robosuite task with a script.
+        kind: one of :data:`KINDS`.
+        seed: of everything random about the script.
+        max_steps: the episode's length at most.
+    """
+
+    def __init__(self, task: str, kind: str, seed: int, max_steps: int = 64) -> None:
+        if kind not in KINDS:
+            raise ConfigError(f"kind {kind!r} is unknown; allowed are {', '.join(KINDS)}")
+        if task not in _SCRIPTS:
+            raise UnknownTaskError(f"no script for task {task!r}; allowed are {', '.join(_SCRIPTS)}")
+        self.rng = np.random.default_rng((seed, KINDS.index(kind), len(task)))
+        self.kind, self.max_steps = kind, max_steps
+        self.step = self._since = self._index = 0
+        self._gain = float(self.rng.uniform(0.8, 1.25)) * TRACKING
+        self._noise = {"noisy": self.rng.uniform(0.35, 0.8), "idle": 0.02}.get(kind, self.rng.uniform(0.02, 0.12))
+        self._script = _SCRIPTS[task](kind, self.rng) if kind not in ("idle", "random") else []
+        leaves = int(self.rng.integers(8, 40)) if kind == "expert_then_random" else max_steps
+        self._leaves = 0 if kind == "random" else leaves
+        self._length = max_steps if kind in ("success", "drop") else int(self.rng.integers(40, max_steps + 1))
+        self._walk = np.zeros(7)
+        self._start: dict[str, np.ndarray] = {}
+        self._here = np.zeros(3)
+
+    def act(self, objects: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """(7,) float32 action in [-1, 1] for the state ``objects`` (see ``RobosuiteEnv.objects``), None at the end."""
+        if self.step == 0:
+            self._start = {f"start:{name}": position.copy() for name, position in objects.items()}
+            self._here = objects["eef"].copy()
+        if self.step >= self._length or self._ended():
+            return None
+        action = np.zeros(7)
+        action[6] = OPEN
+        if self.step >= self._leaves:
+            action = self._random_walk()
+        elif self._script:
+            action = self._follow(objects)
+        noise = self.rng.normal(0.0, self._noise, 7) * np.array([1, 1, 1, 0.3, 0.3, 0.3, 0])
+        self.step += 1
+        clipped: np.ndarray = np.clip(action + noise, -1.0, 1.0).astype(np.float32)
+        return clipped
+
+    def _ended(self) -> bool:
+        """Success and drop end with their script; the others run to their drawn length."""
+        return self.kind in ("success", "drop") and self._index >= len(self._script)
+
+    def _follow(self, objects: Mapping[str, np.ndarray]) -> np.ndarray:
+        waypoint = self._script[min(self._index, len(self._script) - 1)]
+        anchors = {**objects, **self._start, "here": self._here}
+        error = anchors[waypoint.anchor] + np.array(waypoint.offset) - objects["eef"]
+        self._since += 1
+        near = waypoint.tolerance is not None and float(np.linalg.norm(error)) < waypoint.tolerance
+        if near or self._since >= waypoint.steps:
+            self._index, self._since, self._here = self._index + 1, 0, objects["eef"].copy()
+        action = np.zeros(7)
+        action[:3] = self._gain * error / METRES_PER_ACTION
+        action[6] = waypoint.gripper
+        return np.clip(action, -1.0, 1.0)
+
+    def _random_walk(self) -> np.ndarray:
+        """Smooth: an autoregressive walk, the gripper switched now and then."""
+        gripper = self._walk[6] or OPEN
+        self._walk = 0.8 * self._walk + self.rng.normal(0.0, 0.45, 7) * np.array([1, 1, 1, 0.3, 0.3, 0.3, 0])
+        self._walk[6] = -gripper if self.rng.random() < 0.06 else gripper
+        return self._walk.copy()
+
+
+def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
+    """A horizontal offset of ``low`` to ``high`` metres in a random direction."""
+    angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(low, high)
+    return float(length * np.cos(angle)), float(length * np.sin(angle))
+
+
+def _reach(rng: np.random.Generator, cube: str, aside: tuple[float, float] = (0.0, 0.0)) -> list[Waypoint]:
+    """Above the cube (or beside it by ``aside``), then down to it."""
+    x, y = (float(v + rng.uniform(-0.004, 0.004)) for v in aside)
+    low = float(rng.uniform(-0.006, 0.006))
+    return [
+        Waypoint(cube, (x, y, float(rng.uniform(0.05, 0.09))), OPEN, 24, 0.025),
+        Waypoint(cube, (x, y, low), OPEN, 14, 0.012),
+    ]
+
+
+def _grasp(cube: str, rng: np.random.Generator) -> Waypoint:
+    return Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 7)))
+
+
+def _lift(kind: str, rng: np.random.Generator) -> list[Waypoint]:
+    """The red cube, up by 2 cm at least (``Lift`` succeeds 4 cm over the table, the cube's centre starts at 2)."""
+    cube = "cube"
+    high = float(rng.uniform(0.06, 0.14))
+    up = Waypoint("here", (0.0, 0.0, high), CLOSED, 14, 0.012)
+    hold = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(3, 9)))
+    full = [*_reach(rng, cube), _grasp(cube, rng), up, hold]
+    if kind == "near_miss":
+        if rng.random() < 0.5:
+            barely = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.003, 0.011))), CLOSED, 64)
+            return [*_reach(rng, cube), _grasp(cube, rng), barely]
+        aside = _miss(rng)
+        return [*_reach(rng, f"start:{cube}", aside), _grasp(cube, rng), up, Waypoint("here", (0, 0, 0), CLOSED, 64)]
+    if kind == "drop":
+        away = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.0, 0.05))), OPEN, int(rng.integers(8, 16)))
+        return [*full[:3], up, Waypoint("here", (0, 0, 0), CLOSED, int(rng.integers(1, 5))), away]
+    if kind == "failure":
+        return _failure(cube, rng)
+    return full
+
+
+def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
+    """The red cube onto the green one: cubeA's centre ends 4.5 cm over cubeB's."""
+    over = Waypoint("cubeB", (0.0, 0.0, float(rng.uniform(0.075, 0.095))), CLOSED, 22, 0.012)
+    down = Waypoint("cubeB", (0.0, 0.0, 0.047), CLOSED, 8, 0.006)
+    release = Waypoint("here", (0.0, 0.0, 0.0), OPEN, 4)
+    leave = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.04, 0.09))), OPEN, int(rng.integers(4, 9)))
+    up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.075, 0.1))), CLOSED, 9, 0.015)
+    grasp = [*_reach(rng, "cubeA"), _grasp("cubeA", rng), up]
+    if kind == "near_miss":
+        x, y = _beside(rng, 0.055, 0.09)
+        beside = Waypoint("start:cubeB", (x, y, 0.085), CLOSED, 22, 0.012)
+        return [*grasp, beside, Waypoint("here", (0.0, 0.0, -0.07), CLOSED, 9, 0.008), release, leave]
+    if kind == "drop":
+        early = Waypoint("here", (0.0, 0.0, 0.0), OPEN, int(rng.integers(8, 16)))
+        return [*grasp, early, leave]
+    if kind == "failure":
+        return _failure("cubeA", rng)
+    return [*grasp, over, down, release, leave]
+
+
+def _miss(rng: np.random.Generator) -> tuple[float, float]:
+    """Beside the cube, so that neither finger lands on it nor both enclose it: along x, where the fingers are thin."""
+    return float(rng.choice([-1, 1]) * rng.uniform(0.045, 0.075)), float(rng.uniform(-0.02, 0.02))
+
+
+def _failure(cube: str, rng: np.random.Generator) -> list[Waypoint]:
+    way = int(rng.integers(4))
+    still = Waypoint("here", (0.0, 0.0, 0.0), OPEN, 64)
+    if way == 0:  # closes beside the cube and stays
+        return [*_reach(rng, f"start:{cube}", _miss(rng)), Waypoint("here", (0.0, 0.0, 0.0), CLOSED, 64)]
+    if way == 1:  # comes down beside the cube with closed fingers and pushes it across the table
+        x, y = _beside(rng, 0.06, 0.08)
+        start = f"start:{cube}"
+        return [
+            Waypoint(start, (x, y, 0.07), CLOSED, 24, 0.02),
+            Waypoint(start, (x, y, 0.0), CLOSED, 12, 0.012),
+            Waypoint(start, (-x, -y, 0.0), CLOSED, 64),
+        ]
+    if way == 2:  # hovers over it
+        x, y = _beside(rng, 0.0, 0.04)
+        return [Waypoint(cube, (x, y, float(rng.uniform(0.045, 0.1))), OPEN, 30, 0.02), still]
+    return [*_reach(rng, cube), Waypoint("here", (0.0, 0.0, float(rng.uniform(0.06, 0.14))), OPEN, 20, 0.012), still]
+
+
+_SCRIPTS = {"Lift": _lift, "Stack": _stack}
