@@ -1,4 +1,4 @@
-"""Writes scripted episodes to a robomimic-style HDF5 file: the policy's demonstrations and the critic's training frames.
+"""Scripted episodes as a robomimic-style HDF5 file: the policy's demonstrations and the critic's training frames.
 
     python -m verl.envs.collect --env robosuite --task Lift --out FILE.h5 --episodes 200 \
         --kinds success:0.4,failure:0.2,near_miss:0.2,drop:0.1,idle:0.1 --seed 0 --workers 2
@@ -149,7 +149,7 @@ def collect(out: Path, config: RobosuiteConfig, kinds: dict[str, float], first: 
         with h5py.File(partial, "w") as file, Progress(disable=not sys.stderr.isatty()) as progress:
             bar = progress.add_task(f"{task.name} episodes", total=count)
             group = file.create_group("data")
-            group.attrs["env_name"], group.attrs["task"], group.attrs["task_name"] = "robosuite", task.instruction, task.name
+            group.attrs.update({"env_name": "robosuite", "task": task.instruction, "task_name": task.name})
             successes = 0
             for index, demo in enumerate(episodes(config, kinds, first, count, workers)):
                 write(group, index, demo)

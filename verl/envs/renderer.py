@@ -21,7 +21,7 @@ from verl.errors import ConfigError, RenderingUnavailableError
 os.environ.setdefault("MUJOCO_GL", "egl")
 
 HIDDEN_GROUP = 5  # a geom group that no default option shows
-BACKDROP = ("mount0_pedestal_vis",)  # a third of all triangles, for a grey strip behind the arm: drawn with effects only
+BACKDROP = ("mount0_pedestal_vis",)  # a third of all triangles for a strip behind the arm: drawn with effects only
 INSTALL = "apt-get install -y libegl1 libgl1 libglx-mesa0 libegl-mesa0 libgles2"
 
 
