@@ -1,11 +1,11 @@
 """Trajectories on disk: robomimic-style HDF5, one group per episode.
 
-    /data                 attrs: env_name, task (the instruction)
-    /data/demo_<i>        attrs: num_samples (T), success, kind, seed, task
-        actions           (T, 7) float32
-        dones             (T + 1,) bool: the simulator's success at each observation; may be missing in foreign files
-        obs/<camera>_image(T + 1, H, W, 3) uint8, upright
-        obs/proprio       (T + 1, 8) float32, optional
+/data                 attrs: env_name, task (the instruction)
+/data/demo_<i>        attrs: num_samples (T), success, kind, seed, task
+    actions           (T, 7) float32
+    dones             (T + 1,) bool: the simulator's success at each observation; may be missing in foreign files
+    obs/<camera>_image(T + 1, H, W, 3) uint8, upright
+    obs/proprio       (T + 1, 8) float32, optional
 """
 
 from __future__ import annotations
@@ -142,8 +142,13 @@ def _read(group: Any, name: str, camera: str, task: str | None, defaults: dict[s
         dones = np.append(dones, dones[-1])  # robomimic flags steps, not observations
     success = bool(attrs["success"]) if "success" in attrs else dones is None or bool(dones.any())
     return Demo(
-        name=name, task=instruction, frames=frames, dones=dones, success=success,
-        kind=str(attrs.get("kind", "unknown")), seed=int(attrs.get("seed", -1)),
+        name=name,
+        task=instruction,
+        frames=frames,
+        dones=dones,
+        success=success,
+        kind=str(attrs.get("kind", "unknown")),
+        seed=int(attrs.get("seed", -1)),
         actions=np.asarray(group["actions"], dtype=np.float32) if "actions" in group else None,
         proprio=np.asarray(group["obs/proprio"], dtype=np.float32) if "obs/proprio" in group else None,
     )

@@ -1,10 +1,10 @@
 """Fine-tuning a critic on pairs, by ms-swift (``swift sft``), LoRA or full.
 
-    demonstrations --training_set--> OUT/pairs/train.jsonl --swift sft, a process of its own--> OUT/training/checkpoint-*
-                                                                                      last one --> OUT/final
+    demonstrations --training_set--> OUT/pairs/train.jsonl --swift sft, a child--> OUT/training/checkpoint-*
+                                                                         last one --> OUT/final
 
-ms-swift runs as a child: it changes global state, and a crash or Ctrl-C in it must not take the caller along. Its output
-goes to ``OUT/training.log``; the lines that report progress are passed on. ``OUT/final`` appears whole or not at all.
+ms-swift runs as a child: it changes global state, and a crash in it must not take the caller along. Its output goes to
+``OUT/training.log``; the lines that report progress are passed on. ``OUT/final`` appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -33,8 +33,18 @@ ARCHITECTURE = "InternVLForConditionalGeneration"
 _PROGRESS = re.compile(r"'global_step/max_steps': '(\d+)/(\d+)'")
 _LOSS = re.compile(r"'loss': '?([0-9.eE+-]+|nan)")
 _KEEP = (
-    "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "*processor*",
-    "special_tokens_map.json", "chat_template*", "added_tokens.json", "vocab.json", "merges.txt", "adapter_config.json",
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*",
+    "*processor*",
+    "special_tokens_map.json",
+    "chat_template*",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "adapter_config.json",
 )
 
 
@@ -164,15 +174,36 @@ def swift_arguments(config: FinetuneConfig, dataset: Path, resume_from: Path | N
     """The options of ``swift sft``."""
     length = {"max_steps": config.steps} if config.steps else {"num_train_epochs": config.epochs}
     options: dict[str, Any] = {
-        "model": config.model.absolute(), "model_type": "internvl", "template": "internvl_hf", "check_model": "false",
-        "use_hf": "true", "torch_dtype": config.dtype, "attn_impl": "sdpa", "tuner_type": config.tuner,
-        "dataset": dataset.absolute(), "split_dataset_ratio": 0, "lazy_tokenize": "true", "load_from_cache_file": "false",
-        "output_dir": (config.output / "training").absolute(), "add_version": "false", "report_to": "none",
-        "per_device_train_batch_size": config.batch_size, "gradient_accumulation_steps": 1, **length,
-        "warmup_ratio": config.warmup, "lr_scheduler_type": config.scheduler, "weight_decay": config.weight_decay,
-        "gradient_checkpointing": "false", "logging_steps": 10, "save_steps": config.save_steps, "save_total_limit": 1,
-        "dataloader_num_workers": config.workers, "seed": config.seed, "data_seed": config.seed,
-        "eval_strategy": "no", "freeze_vit": _flag(not config.train_vision),
+        "model": config.model.absolute(),
+        "model_type": "internvl",
+        "template": "internvl_hf",
+        "check_model": "false",
+        "use_hf": "true",
+        "torch_dtype": config.dtype,
+        "attn_impl": "sdpa",
+        "tuner_type": config.tuner,
+        "dataset": dataset.absolute(),
+        "split_dataset_ratio": 0,
+        "lazy_tokenize": "true",
+        "load_from_cache_file": "false",
+        "output_dir": (config.output / "training").absolute(),
+        "add_version": "false",
+        "report_to": "none",
+        "per_device_train_batch_size": config.batch_size,
+        "gradient_accumulation_steps": 1,
+        **length,
+        "warmup_ratio": config.warmup,
+        "lr_scheduler_type": config.scheduler,
+        "weight_decay": config.weight_decay,
+        "gradient_checkpointing": "false",
+        "logging_steps": 10,
+        "save_steps": config.save_steps,
+        "save_total_limit": 1,
+        "dataloader_num_workers": config.workers,
+        "seed": config.seed,
+        "data_seed": config.seed,
+        "eval_strategy": "no",
+        "freeze_vit": _flag(not config.train_vision),
         "freeze_aligner": _flag(not config.train_vision),
     }
     if config.learning_rate is not None:
@@ -200,7 +231,12 @@ def _train(
     losses: list[tuple[int, float]] = []
     with file:
         child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
         )
         try:
             for line in _lines(child, config.timeout):

@@ -163,7 +163,7 @@ class PairSampler:
         return True
 
     def _pick(self, among: Sequence[int]) -> int:
-        return int(among[self.rng.integers(len(among))])
+        return int(among[int(self.rng.integers(len(among)))])
 
     def _done(self) -> Pair:
         positive = self.with_positive and self.rng.random() < self.config.positives
@@ -235,4 +235,3 @@ class PairSampler:
         demo = self._pick(self.with_success)
         task = self.demos[demo].task
         return Pair("describe", demo, (0, self.ends[demo]), task, f"{task} </task>")
-

@@ -38,14 +38,10 @@ class TinyConfig:
     def __post_init__(self) -> None:
         side = self.image_size // self.patch_size
         if self.image_size % self.patch_size or side % 2:
-            raise ValueError(
-                f"image_size={self.image_size}: must be an even multiple of patch_size={self.patch_size}"
-            )
+            raise ValueError(f"image_size={self.image_size}: must be an even multiple of patch_size={self.patch_size}")
         for name in ("vision_hidden", "text_hidden"):
             if getattr(self, name) % self.head_dim:
-                raise ValueError(
-                    f"{name}={getattr(self, name)}: must be a multiple of head_dim={self.head_dim}"
-                )
+                raise ValueError(f"{name}={getattr(self, name)}: must be a multiple of head_dim={self.head_dim}")
 
     @property
     def image_tokens(self) -> int:
@@ -124,8 +120,10 @@ def build_model(config: TinyConfig, processor: InternVLProcessor) -> InternVLFor
     )
     vision_embeddings = model.model.vision_tower.embeddings
     torch.nn.init.normal_(vision_embeddings.position_embeddings, std=0.02)
-    model.generation_config = GenerationConfig(do_sample=False, max_new_tokens=64, **ends)
-    return model.to(torch.float32)
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False, max_new_tokens=64, **ends
+    )
+    return model
 
 
 def build_tiny_vlac(path: Path, config: TinyConfig | None = None) -> Path:

@@ -73,8 +73,8 @@ def build_tokenizer(vocab_size: int = 1280) -> PreTrainedTokenizerFast:
     split = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    tokenizer.pre_tokenizer = split  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = split
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
@@ -85,7 +85,7 @@ def build_tokenizer(vocab_size: int = 1280) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(_corpus(prompts), trainer)
     phrases = [AddedToken(phrase, normalized=False, special=False) for phrase in prompt_phrases(prompts)]
     tokenizer.add_tokens(phrases)
-    fast = PreTrainedTokenizerFast(
+    fast: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",

@@ -44,7 +44,7 @@ def message(pair: Pair, images: Sequence[str]) -> dict[str, Any]:
     kind = _PROMPT_OF.get(pair.kind, "critic")
     question = prompts.fill(kind) if kind == "task_description" else prompts.fill(kind, pair.task)
     if "<image>" not in question:
-        question = "<image>\n" * len(images) + question  # where ms-swift puts a picture that has no mark
+        question = "<image>" * len(images) + question  # where engines and ms-swift put a picture without a mark
     return {
         "messages": [
             {"role": "system", "content": prompts.system_prompt()},
