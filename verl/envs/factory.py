@@ -1,0 +1,93 @@
+"""Environments by the ``env`` section of the configuration."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from verl.envs.base import Camera, Environment
+from verl.errors import ConfigError
+
+NAMES = ("robosuite", "libero")
+ELSEWHERE = ("name", "suite", "num_images_in_input", "use_proprio", "unnorm_key")  # keys that others read
+
+
+def create_environment(env: Mapping[str, Any]) -> Environment:
+    """The environment that ``env.name`` names: ``robosuite``, ``libero``, or ``package.module:callable``.
+
+    A callable of your own is given the whole section and returns a :class:`verl.envs.base.Environment`.
+    """
+    name = str(env.get("name", ""))
+    if name == "robosuite":
+        from verl.envs.robosuite_env import RobosuiteEnv
+
+        return RobosuiteEnv(_options(env))
+    if name == "libero":
+        from verl.envs.libero_env import LiberoEnv
+
+        return LiberoEnv(_options(env))
+    made: Environment = _own(name)(env)
+    return made
+
+
+def _options(env: Mapping[str, Any]) -> Any:
+    """The checked keys of a built-in environment."""
+    if env["name"] == "robosuite":
+        from verl.envs.robosuite_env import RobosuiteConfig as Options
+    else:
+        from verl.envs.libero_env import LiberoConfig as Options  # type: ignore[assignment]
+    known = {f.name for f in fields(Options)}
+    for key in env:
+        if key not in known and key not in ELSEWHERE:
+            raise ConfigError(f"env.{key}: unknown key for env.name={env['name']}; known are {', '.join(sorted(known))}")
+    values = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in env.items() if k in known}
+    return Options(**values)
+
+
+def _own(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ConfigError(f"env.name={name!r}: allowed are {', '.join(NAMES)}, or package.module:callable of your own")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"env.name={name!r}: {error}") from error
+
+
+def check(env: Mapping[str, Any]) -> None:
+    """Refuses a wrong section before any time is spent on it.
+
+    Raises:
+        ConfigError: naming the key, the value and what is allowed.
+    """
+    if env.get("name") in NAMES:
+        _options(env)
+    else:
+        _own(str(env.get("name", "")))
+
+
+def count_tasks(env: Mapping[str, Any]) -> int:
+    """How many tasks the section selects."""
+    if env.get("name") == "robosuite":
+        return len(_options(env).tasks)
+    if env.get("name") == "libero":
+        return len(_options(env).task_numbers())
+    own = create_environment(env)
+    try:
+        return own.tasks
+    finally:
+        own.close()
+
+
+def describe(env: Mapping[str, Any]) -> tuple[tuple[Camera, ...], int]:
+    """Cameras and longest episode (steps), without building a simulator where that can be helped."""
+    if env.get("name") in NAMES:
+        options = _options(env)
+        return options.camera_specs(), options.step_limit()
+    own = create_environment(env)
+    try:
+        return own.cameras, own.max_steps
+    finally:
+        own.close()
