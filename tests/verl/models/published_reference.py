@@ -1,7 +1,7 @@
-"""Runs the PUBLISHED modelling code on a tiny random checkpoint and writes what it computes; started by the test beside it.
+"""Runs the PUBLISHED modelling code on a tiny random checkpoint and writes what it computes, for the test beside it.
 
-Works in an environment of its own (see docs/policy.md). Nothing of the published code is in this project: it is imported
-from checkouts whose paths are given.
+Works in an environment of its own (see docs/policy.md). Nothing of the published code is in this project: it is
+imported from checkouts whose paths are given.
 
     python published_reference.py make CHECKOUTS CHECKPOINT     random weights, saved by the published code
     python published_reference.py run  CHECKOUTS CHECKPOINT IN.npz OUT.npz
@@ -52,9 +52,12 @@ def published(checkouts: Path, name: str) -> types.SimpleNamespace:
 
 
 def _shrink(model: types.ModuleType) -> None:
-    """The only change: timm gets smaller numbers for the same model names (``timm.create_model`` is asked per backbone)."""
+    """The only change: timm is asked for the same model names with smaller numbers."""
     create = model.timm.create_model
-    sizes = {"vit_large_patch14_reg4_dinov2.lvd142m": OVERRIDES[0], "vit_so400m_patch14_siglip_224": OVERRIDES[1]}
+    sizes = {
+        "vit_large_patch14_reg4_dinov2.lvd142m": OVERRIDES[0],
+        "vit_so400m_patch14_siglip_224": OVERRIDES[1],
+    }
     model.timm = types.SimpleNamespace(
         __version__=model.timm.__version__, create_model=lambda name, **kw: create(name, **kw, **sizes[name])
     )
@@ -64,10 +67,17 @@ def make(checkouts: Path, folder: Path) -> None:
     """A checkpoint with random weights, written by ``save_pretrained`` of the published classes (SimpleVLA-RL's)."""
     code = published(checkouts, "SimpleVLA-RL")
     generator = np.random.default_rng(7)
-    stats = {"demo": {"action": _stats(generator, 7), "proprio": _stats(generator, PROPRIO_DIM), "num_transitions": 1}}
+    stats = {
+        "demo": {
+            "action": _stats(generator, 7),
+            "proprio": _stats(generator, PROPRIO_DIM),
+            "num_transitions": 1,
+        }
+    }
     stats["demo"]["action"]["mask"] = [True] * 6 + [False]
     config = code.config.OpenVLAConfig(
-        norm_stats=stats, n_action_bins=256, vision_backbone_id="dinosiglip-vit-so-224px", llm_backbone_id="llama2-7b-pure",
+        norm_stats=stats, n_action_bins=256, vision_backbone_id="dinosiglip-vit-so-224px",
+        llm_backbone_id="llama2-7b-pure",
         arch_specifier="no-align+fused-gelu-mlp", image_resize_strategy="resize-naive", text_config=TEXT,
         use_proprio=True, proprio_dim=PROPRIO_DIM, timm_model_overrides=list(OVERRIDES),
     )  # fmt: skip
@@ -88,7 +98,12 @@ def make(checkouts: Path, folder: Path) -> None:
 
 def _stats(generator: np.random.Generator, dim: int) -> dict[str, list[float]]:
     low, high = -generator.uniform(0.2, 1.2, dim), generator.uniform(0.2, 1.2, dim)
-    return {"q01": low.tolist(), "q99": high.tolist(), "min": (low - 0.1).tolist(), "max": (high + 0.1).tolist()}
+    return {
+        "q01": low.tolist(),
+        "q99": high.tolist(),
+        "min": (low - 0.1).tolist(),
+        "max": (high + 0.1).tolist(),
+    }
 
 
 def load(code: types.SimpleNamespace, folder: Path) -> torch.nn.Module:
@@ -111,7 +126,9 @@ def run(checkouts: Path, folder: Path, inputs: Path, outputs: Path) -> None:
 
     given = dict(np.load(inputs))
     results: dict[str, np.ndarray] = {}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), bos_token="<s>", pad_token="<PAD>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), bos_token="<s>", pad_token="<PAD>"
+    )
     oft, rl = published(checkouts, "openvla-oft"), published(checkouts, "SimpleVLA-RL")
     model, policy = load(oft, folder), load(rl, folder)
     policy.norm_stats = json.loads((folder / "dataset_statistics.json").read_text())
@@ -129,13 +146,16 @@ def run(checkouts: Path, folder: Path, inputs: Path, outputs: Path) -> None:
         for m in (model, policy):
             m.vision_backbone.set_num_images_in_input(cameras)
         for i, prompt in enumerate(prompts):
-            pixels = [processor(Image.fromarray(im), return_tensors="pt")["pixel_values"] for im in given["images"][i, :cameras]]
+            pixels = [
+                processor(Image.fromarray(im), return_tensors="pt")["pixel_values"]
+                for im in given["images"][i, :cameras]
+            ]
             text = tokenizer(prompt, return_tensors="pt")
             proprio = _normalised(given["proprio"][i], policy.norm_stats["demo"]["proprio"])
             with torch.no_grad():
                 action, _ = model.predict_action(
-                    input_ids=text["input_ids"], attention_mask=text["attention_mask"], pixel_values=torch.cat(pixels, 1),
-                    unnorm_key="demo", proprio=proprio, proprio_projector=projector,
+                    input_ids=text["input_ids"], attention_mask=text["attention_mask"],
+                    pixel_values=torch.cat(pixels, 1), unnorm_key="demo", proprio=proprio, proprio_projector=projector,
                 )  # fmt: skip
             start = 256 * cameras + 1 + text["input_ids"].shape[1]
             rows.append(logits.pop()[:, start : start + 56][0])
@@ -156,7 +176,12 @@ def _by_simplevla(policy, tokenizer, prompts, pixels, given, logits) -> dict[str
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
     proprio = np.stack([_normalised(p, policy.norm_stats["demo"]["proprio"]) for p in given["proprio"]])
-    shared = {"pixel_values": pixels, "proprio": torch.from_numpy(proprio).float(), "unnorm_key": "demo", "padding_idx": pad}
+    shared = {
+        "pixel_values": pixels,
+        "proprio": torch.from_numpy(proprio).float(),
+        "unnorm_key": "demo",
+        "padding_idx": pad,
+    }
     logits.clear()
     with torch.no_grad():
         actions, tokens = policy.generate_action_verl(

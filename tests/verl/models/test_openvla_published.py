@@ -20,7 +20,9 @@ from verl.models.openvla_oft.export import save_tokenizer
 from verl.models.openvla_oft.tiny import make_tokenizer
 
 CHECKOUTS, PYTHON = os.environ.get("OPENVLA_REFERENCE"), os.environ.get("OPENVLA_REFERENCE_PYTHON")
-pytestmark = pytest.mark.skipif(not (CHECKOUTS and PYTHON), reason="OPENVLA_REFERENCE(_PYTHON) not set; see docs/policy.md")
+pytestmark = pytest.mark.skipif(
+    not (CHECKOUTS and PYTHON), reason="OPENVLA_REFERENCE(_PYTHON) not set; see docs/policy.md"
+)
 TASKS = ["lift the red cube", "open the door", "pick up the can and place it in the bin"]
 
 

@@ -28,7 +28,7 @@ class ActionTokens:
         return (self.vocab_size - digits).astype(np.int64)
 
     def decode(self, tokens: np.ndarray) -> np.ndarray:
-        """Token ids to float64 bin centres in (-1, 1), shape kept. Ids outside the action tokens are clipped to them."""
+        """Token ids to float64 bin centres in (-1, 1), shape kept. Other ids are clipped to the action tokens."""
         return self._values[np.clip(np.asarray(tokens) - self.first, 0, self.bins - 1)]
 
     def index(self, tokens: torch.Tensor) -> torch.Tensor:

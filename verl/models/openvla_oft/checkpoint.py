@@ -60,9 +60,7 @@ def check(folder: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.
         raise CheckpointError(f"the checkpoint at {folder} " + "; ".join(problems))
 
 
-def write(
-    folder: Path, tensors: dict[str, torch.Tensor], proprio_file: bool = False, shard_size: str = "5GB"
-) -> None:
+def write(folder: Path, tensors: dict[str, torch.Tensor], proprio_file: bool = False, shard_size: str = "5GB") -> None:
     """Writes the published layout. ``proprio_file``: the proprio projector as OpenVLA-OFT's separate file."""
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (

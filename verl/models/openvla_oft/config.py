@@ -3,9 +3,9 @@
 The published code takes chunk length, action size and normalisation from constants that it chooses by looking at the
 command line, and the number of images and the use of proprioception from its own flags. Here they are keys of
 ``config.json`` (``num_actions_chunk``, ``action_dim``, ``action_proprio_normalization_type``, ``num_images_in_input``,
-``use_proprio``, ``proprio_dim``) whose defaults are the published LIBERO values, so that a published checkpoint loads as
-it is. ``timm_model_overrides`` (one dictionary a backbone, e.g. ``{"depth": 4}``) shrinks the backbones: the tiny policy
-is the same classes with it.
+``use_proprio``, ``proprio_dim``) whose defaults are the published LIBERO values, so that a published checkpoint loads
+as it is. ``timm_model_overrides`` (one dictionary a backbone, e.g. ``{"depth": 4}``) shrinks the backbones: the tiny
+policy is the same classes with it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class PolicyConfig:
         _one_of("gripper_convention", self.gripper_convention, GRIPPERS)
         if self.action_vocab_size <= self.n_action_bins:
             raise ConfigError(
-                f"text_config.vocab_size: {self.llama().vocab_size} leaves no room for n_action_bins={self.n_action_bins} "
+                f"text_config.vocab_size: {self.llama().vocab_size} leaves no room for "
+                f"n_action_bins={self.n_action_bins} "
                 f"below pad_to_multiple_of={self.pad_to_multiple_of}"
             )
         if self.num_images_in_input > 1 and not self.vision.fused:

@@ -4,9 +4,9 @@
     input     <s>  patches   prompt[1:]   (last token)  zeros (A tokens)   </s>     then padding, masked
     read                                  hidden[P+L-1 .. P+L+A-2] -> logits of the A action tokens
 
-P counts the patches of all images and the proprio embedding, L the prompt's tokens with <s>. As in OpenVLA-OFT, EVERY token
-sees every other but padding (its fork of transformers replaces the causal mask), the action tokens' embeddings are
-zeros, told apart by their rotary positions alone, and each is read one position earlier.
+P counts the patches of all images and the proprio embedding, L the prompt's tokens with <s>. As in OpenVLA-OFT, EVERY
+token sees every other but padding (its fork of transformers replaces the causal mask), the action tokens' embeddings
+are zeros, told apart by their rotary positions alone, and each is read one position earlier.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ class ParallelDecoder:
     def logits(self, hidden: torch.Tensor, first: int, count: int) -> torch.Tensor:
         """(B, A, D) to (B, A, count) float32 logits of the vocabulary's ``count`` tokens from ``first`` on."""
         head: nn.Module = self.llama.lm_head
-        if (
-            type(head) is nn.Linear
-        ):  # the other rows are never needed: 256 of 32064 in the published checkpoints
+        if type(head) is nn.Linear:  # the other rows are never needed: 256 of 32064 in the published checkpoints
             return linear(hidden, head.weight[first : first + count]).float()
         return head(hidden)[..., first : first + count].float()
 

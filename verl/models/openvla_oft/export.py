@@ -52,11 +52,7 @@ def save_beside(source: Path, state: dict[str, torch.Tensor], folder: Path) -> N
     folder.mkdir(parents=True, exist_ok=True)
     separate = any(source.glob("proprio_projector--*"))
     for path in source.iterdir():
-        if (
-            path.is_file()
-            and not path.name.startswith(_WEIGHTS)
-            and path.resolve() != (folder / path.name).resolve()
-        ):
+        if path.is_file() and not path.name.startswith(_WEIGHTS) and path.resolve() != (folder / path.name).resolve():
             shutil.copyfile(path, folder / path.name)
     checkpoint.write(folder, lora.merged(state), separate)
 

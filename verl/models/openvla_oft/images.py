@@ -62,9 +62,7 @@ class ImageProcessor:
             raise CheckpointError(f"{path} is not valid JSON: {error}") from None
         strategy = raw.get("image_resize_strategy")
         if strategy != "resize-naive":
-            raise ConfigError(
-                f"image_resize_strategy: {strategy!r}, only 'resize-naive' (OpenVLA's) can be loaded"
-            )
+            raise ConfigError(f"image_resize_strategy: {strategy!r}, only 'resize-naive' (OpenVLA's) can be loaded")
         sizes = [tuple(s) for s in raw.get("input_sizes", [])]
         if sizes != [(3, size, size)] * backbones:
             raise ConfigError(

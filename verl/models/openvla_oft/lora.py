@@ -1,7 +1,7 @@
 """LoRA through peft, and merging it away for rollouts and exports.
 
-A learner's state then has ``X.base_layer.weight``, ``X.lora_A.default.weight``, ``X.lora_B.default.weight``; the published
-layout has ``X.weight`` = base + scaling * B @ A. The scaling (alpha / rank) travels as the buffer ``lora_scaling``.
+A learner's state then has ``X.base_layer.weight``, ``X.lora_A.default.weight``, ``X.lora_B.default.weight``; the
+published layout has ``X.weight`` = base + scaling * B @ A. The scaling (alpha / rank) travels as a buffer.
 """
 
 from __future__ import annotations

@@ -38,9 +38,7 @@ class Bounds:
 
     def denormalise(self, normalised: np.ndarray) -> np.ndarray:
         """(..., dim) in [-1, 1] to the raw range, float64."""
-        return np.where(
-            self.mask, 0.5 * (normalised + 1) * (self.high - self.low + 1e-8) + self.low, normalised
-        )
+        return np.where(self.mask, 0.5 * (normalised + 1) * (self.high - self.low + 1e-8) + self.low, normalised)
 
     def normalise(self, raw: np.ndarray) -> np.ndarray:
         """(..., dim) raw to [-1, 1], clipped, float64."""
@@ -49,7 +47,7 @@ class Bounds:
 
 
 def load(folder: Path, from_config: dict[str, Any]) -> dict[str, Any]:
-    """All datasets' statistics: ``dataset_statistics.json`` where it exists, else ``norm_stats`` of the configuration."""
+    """All datasets' statistics: ``dataset_statistics.json`` where it exists, else the configuration's."""
     path = folder / "dataset_statistics.json"
     if not path.exists():
         return from_config

@@ -1,4 +1,4 @@
-"""The OpenVLA-OFT policy: camera frames, an instruction and proprioception to a chunk of actions, and their probabilities.
+"""The OpenVLA-OFT policy: frames, an instruction and proprioception to a chunk of actions and their probabilities.
 
     images -> ImageProcessor -> VisionBackbone -> Projector -+
     proprio -> norm_stats -> ProprioProjector ---------------+-> ParallelDecoder -> logits of 256 tokens, A times
@@ -61,9 +61,7 @@ class OpenVLAOFTPolicy(nn.Module):
         self.language_model = make_decoder(llama, attention)
         self.proprio_projector: ProprioProjector | None = None
         if config.use_proprio:
-            self.proprio_bounds = norm_stats.Bounds(
-                stats.get("proprio", {}), kind, f"{self.unnorm_key}.proprio"
-            )
+            self.proprio_bounds = norm_stats.Bounds(stats.get("proprio", {}), kind, f"{self.unnorm_key}.proprio")
             self.proprio_projector = ProprioProjector(config.proprio_dim, llama.hidden_size)
         self.value_head = ValueHead(llama.hidden_size) if value_head else None
 
@@ -127,9 +125,7 @@ class OpenVLAOFTPolicy(nn.Module):
 
     def save_pretrained(self, path: str | Path, proprio_file: bool = False) -> None:
         """Writes the published layout; adapters come merged. ``proprio_file``: as OpenVLA-OFT keeps the projector."""
-        export.save(
-            self.config, self.processor, self.prompts.tokenizer, self.state_dict(), Path(path), proprio_file
-        )
+        export.save(self.config, self.processor, self.prompts.tokenizer, self.state_dict(), Path(path), proprio_file)
 
     @staticmethod
     def save_state(source: str | Path, state: dict[str, torch.Tensor], path: str | Path) -> None:
@@ -137,7 +133,7 @@ class OpenVLAOFTPolicy(nn.Module):
         export.save_beside(Path(source), state, Path(path))
 
     def load_weights(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes over a learner's weights, adapters merged. A value head that this policy has no place for is left out."""
+        """Takes over a learner's weights, adapters merged. A value head is dropped where there is no place for it."""
         state = lora.merged(state)
         if self.value_head is None:
             state = {k: v for k, v in state.items() if not k.startswith("value_head.")}
@@ -219,9 +215,7 @@ class OpenVLAOFTPolicy(nn.Module):
         scaled = torch.log_softmax(logits / temperature, dim=-1)
         index = self.action_tokens.index(torch.as_tensor(tokens).to(scaled.device))
         if index.shape != scaled.shape[:2] or index.min() < 0 or index.max() >= self.action_tokens.bins:
-            raise InputError(
-                f"tokens: {tuple(index.shape)}, expected {tuple(scaled.shape[:2])} ids of action tokens"
-            )
+            raise InputError(f"tokens: {tuple(index.shape)}, expected {tuple(scaled.shape[:2])} ids of action tokens")
         log_probs = scaled.gather(-1, index[..., None])[..., 0]
         entropy = -(scaled.exp() * scaled).sum(-1)
         return Evaluation(log_probs, entropy, values)
@@ -257,9 +251,7 @@ class OpenVLAOFTPolicy(nn.Module):
         if self.proprio_projector is not None and proprio is not None:
             state = self.proprio_projector(proprio.to(self.proprio_projector.fc1.weight.dtype))
             patches = torch.cat([patches, state[:, None].to(patches.dtype)], dim=1)
-        return ParallelDecoder(self.language_model, self.config.action_tokens).hidden(
-            patches, prompts, lengths
-        )
+        return ParallelDecoder(self.language_model, self.config.action_tokens).hidden(patches, prompts, lengths)
 
     def _inputs(
         self,
@@ -268,9 +260,7 @@ class OpenVLAOFTPolicy(nn.Module):
         proprio: np.ndarray | torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
         device = self.device
-        frames = torch.as_tensor(
-            np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images
-        ).to(device)
+        frames = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images).to(device)
         if frames.ndim == 5 and frames.shape[1] != self.config.num_images_in_input:
             raise InputError(
                 f"images: {frames.shape[1]} cameras, but num_images_in_input is {self.config.num_images_in_input}"
@@ -282,9 +272,7 @@ class OpenVLAOFTPolicy(nn.Module):
         if self.proprio_bounds is not None:
             if proprio is None or tuple(proprio.shape) != (len(frames), self.config.proprio_dim):
                 given = None if proprio is None else tuple(proprio.shape)
-                raise InputError(
-                    f"proprio: {given}, but ({len(frames)}, {self.config.proprio_dim}) is expected"
-                )
+                raise InputError(f"proprio: {given}, but ({len(frames)}, {self.config.proprio_dim}) is expected")
             raw = proprio.cpu().numpy() if isinstance(proprio, torch.Tensor) else np.asarray(proprio)
             state = torch.from_numpy(self.proprio_bounds.normalise(raw)).float().to(device)
         return self.processor(frames), prompts.to(device), lengths.to(device), state

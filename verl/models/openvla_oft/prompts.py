@@ -27,7 +27,7 @@ class Prompts:
             )
         if len(self.tokenizer) > vocab_size:
             raise CheckpointError(
-                f"the tokenizer in {folder} has {len(self.tokenizer)} tokens, more than text_config.vocab_size={vocab_size}"
+                f"the tokenizer in {folder} has {len(self.tokenizer)} tokens, more than vocab_size={vocab_size}"
             )
         self._empty = empty
         self._ids = lru_cache(maxsize=4096)(self._tokenize)
@@ -54,9 +54,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     files = ("tokenizer.json", "tokenizer.model")
     if not any((folder / name).exists() for name in files):
         raise CheckpointError(f"{folder} has no tokenizer: one of {', '.join(files)} is needed")
-    os.environ.setdefault(
-        "TOKENIZERS_PARALLELISM", "false"
-    )  # its threads and a forked env process do not mix
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads and a forked env process do not mix
     if (folder / "tokenizer.json").exists():
         special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
         return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **special)

@@ -31,7 +31,7 @@ DEFAULT_INSTRUCTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class TinySize:
-    """The numbers that make it tiny. ``depth`` counts the blocks of a vision transformer; its last one takes no part."""
+    """The numbers that make it tiny. ``depth`` counts a vision transformer's blocks; the last takes no part."""
 
     image: int = 112
     patch: int = 16
@@ -55,9 +55,7 @@ class TinySize:
         return [{**shared, "mlp_ratio": 3.0, "init_values": 1.0}, {**shared, "mlp_ratio": 3.0}]
 
 
-def make_tokenizer(
-    vocab: int, instructions: tuple[str, ...] = DEFAULT_INSTRUCTIONS
-) -> PreTrainedTokenizerFast:
+def make_tokenizer(vocab: int, instructions: tuple[str, ...] = DEFAULT_INSTRUCTIONS) -> PreTrainedTokenizerFast:
     """A LLaMA-style tokenizer (byte fallback, ``▁`` for blanks) with a piece for each word of the prompts.
 
     Its last 256 pieces are never produced by text: they are the action tokens.
@@ -80,9 +78,7 @@ def make_tokenizer(
         raise ValueError(f"vocab: {vocab} is too small for {len(pieces)} pieces and 256 action tokens")
     for i in range(free + 256):
         pieces[f"<reserved_{i}>"] = len(pieces)
-    tokenizer = Tokenizer(
-        models.BPE(vocab=pieces, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    )
+    tokenizer = Tokenizer(models.BPE(vocab=pieces, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend(EMPTY_PIECE), normalizers.Replace(" ", EMPTY_PIECE)]
     )

@@ -10,7 +10,7 @@ from torch import nn
 
 
 class ValueHead(nn.Module):
-    """(B, action_tokens, D) hidden states to (B,) values. The last layer starts at zero, so that the first values are 0."""
+    """(B, action_tokens, D) hidden states to (B,) values. The last layer starts at zero: so do the values."""
 
     def __init__(self, dim: int, width: int | None = None) -> None:
         super().__init__()

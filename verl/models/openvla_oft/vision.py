@@ -30,9 +30,7 @@ class ScaledResidual(nn.Module):
         return x * self.scale_factor
 
 
-def make_featurizer(
-    model_id: str, image_size: int, act_layer: str | None, overrides: dict[str, Any]
-) -> nn.Module:
+def make_featurizer(model_id: str, image_size: int, act_layer: str | None, overrides: dict[str, Any]) -> nn.Module:
     """A timm vision transformer without weights and classifier, its LayerScales renamed."""
     try:
         model = timm.create_model(
@@ -65,7 +63,7 @@ class VisionBackbone(nn.Module):
                     f"timm_model_ids: the backbones make {counts[0]} and {counts[1]} patches; they must agree"
                 )
         self.checkpointing = False
-        # What lies behind the second-to-last layer is in the checkpoint's files but takes no part: it must not be trained.
+        # What lies behind the second-to-last layer is in the files but takes no part: it must not be trained.
         used = {id(p) for p in self.used_parameters()}
         for parameter in self.parameters():
             parameter.requires_grad_(id(parameter) in used)
@@ -109,10 +107,8 @@ class VisionBackbone(nn.Module):
         x = model.patch_embed(pixels.to(model.patch_embed.proj.weight.dtype))
         x = model.norm_pre(model.patch_drop(model._pos_embed(x)))
         for block in model.blocks[:-1]:
-            if self.checkpointing and self.training:
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            recompute = self.checkpointing and self.training
+            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
         return x[:, model.num_prefix_tokens :]
 
 
