@@ -75,17 +75,27 @@ class SwiftEngine:
             except EvoVlacError as error:
                 answers[i] = Answer("", error=str(error))
                 continue
-            settings = (query.max_new_tokens, query.temperature, query.top_logprobs, bool(query.choices))
-            groups.setdefault(settings, []).append(i)
-        for settings, members in groups.items():
-            config = _request_config(*settings)
-            start = 0
-            while start < len(members):
-                part = members[start : start + self.max_batch_size]
-                start += len(part)
-                for i, answer in zip(part, self._batch([requests[i] for i in part], config)):
-                    answers[i] = answer
+            top = max(query.top_logprobs, _CHOICE_TOP) if query.choices else query.top_logprobs
+            groups.setdefault((query.max_new_tokens, query.temperature, top), []).append(i)
+        for (max_new_tokens, temperature, top), members in groups.items():
+            # ms-swift reads a top_k of None as 50 when it samples; -1 switches it off.
+            config = request_config(max_new_tokens, temperature, top, -1)
+            for i, answer in zip(members, self._batches([requests[i] for i in members], config)):
+                answers[i] = answer
         return [answer if answer is not None else Answer("", error="not answered") for answer in answers]
+
+    def chat(
+        self, messages: Sequence[list[dict[str, Any]]], images: Sequence[Sequence[Any]], config: Any
+    ) -> list[Answer]:
+        """Answers conversations of any length (messages as ms-swift takes them, images as PIL) under one request
+        config."""
+        from swift.infer_engine import InferRequest
+
+        requests = [
+            InferRequest(messages=turns, images=[squash(image, self.image_size) for image in pictures])
+            for turns, pictures in zip(messages, images)
+        ]
+        return self._batches(requests, config)
 
     def close(self) -> None:
         """Frees the model."""
@@ -136,6 +146,12 @@ class SwiftEngine:
         if id(image) not in pictures:
             pictures[id(image)] = squash(image, self.image_size)
         return pictures[id(image)]
+
+    def _batches(self, requests: list[Any], config: Any) -> list[Answer]:
+        answers: list[Answer] = []
+        while len(answers) < len(requests):  # the batch size may shrink on the way
+            answers += self._batch(requests[len(answers) : len(answers) + self.max_batch_size], config)
+        return answers
 
     def _batch(self, requests: list[Any], config: Any) -> list[Answer]:
         import torch
@@ -216,16 +232,16 @@ def resolve_dtype(dtype: str, device: str) -> str:
     return dtype
 
 
-def _request_config(max_new_tokens: int, temperature: float, top_logprobs: int, choices: bool) -> Any:
+def request_config(max_new_tokens: int, temperature: float, top_logprobs: int, top_k: int | None) -> Any:
+    """ms-swift's RequestConfig; temperature 0 is greedy."""
     from swift.infer_engine import RequestConfig
 
-    top = max(top_logprobs, _CHOICE_TOP) if choices else top_logprobs
     return RequestConfig(
         max_tokens=max_new_tokens,
         temperature=temperature,
-        top_k=None if temperature == 0 else -1,  # ms-swift reads None as 50 when it samples
-        logprobs=top > 0,
-        top_logprobs=top or None,
+        top_k=None if temperature == 0 else top_k,
+        logprobs=top_logprobs > 0,
+        top_logprobs=top_logprobs or None,
     )
 
 

@@ -1,0 +1,7 @@
+"""Upstream's path to the model class; it lives in :mod:`evo_vlac.gac.model`."""
+
+from __future__ import annotations
+
+from evo_vlac.gac.model import GAC_model
+
+__all__ = ["GAC_model"]
