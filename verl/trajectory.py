@@ -31,7 +31,7 @@ class Episode:
             the per-step modes.
         env_success: the simulator's success, for evaluation and the audit only.
         env_success_step: first step at which the simulator said success, or None.
-        probabilities: (frames,) float32 P(done) by VLAC per asked frame, NaN where not asked or invalid.
+        probabilities: (steps + 1,) float32 P(done) by VLAC, NaN where not asked or invalid.
         critic_values: float32 percent, VLAC's value list, when it was asked.
         frames: (steps + 1, H, W, 3) uint8, kept for recorded episodes only.
     """

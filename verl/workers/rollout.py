@@ -186,10 +186,17 @@ def _episode(end: EpisodeEnd, decisions: _Decisions) -> Episode:
         step_rewards=end.step_rewards,
         env_success=end.env_success,
         env_success_step=end.env_success_step,
-        probabilities=end.probabilities,
+        probabilities=_dense(end.asked, end.probabilities, end.steps),
         critic_values=end.values,
         invalid_verdicts=end.invalid,
         latencies_us=end.latencies_us,
         timings=end.timings,
         frames=end.frames,
     )
+
+
+def _dense(asked: np.ndarray, probabilities: np.ndarray, steps: int) -> np.ndarray:
+    """(steps + 1,) float32 P(done) by step, NaN where the critic was not asked or its answer had no meaning."""
+    dense = np.full(steps + 1, np.nan, np.float32)
+    dense[asked] = probabilities
+    return dense
