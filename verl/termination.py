@@ -110,10 +110,13 @@ class Termination:
         return self.outcome is not Outcome.OPEN or self._judged == len(self._asked)
 
     @property
-    def invalid(self) -> int:
-        """Answers without a meaning among the frames that count."""
-        last = math.inf if self.step is None else self.step
-        return sum(not a.valid for s, a in self.answers.items() if s <= last)
+    def frames(self) -> list[int]:
+        """The steps asked about so far, in order."""
+        return list(self._asked)
+
+    def invalid(self, until: int) -> int:
+        """Answers without a meaning about the frames up to step ``until``."""
+        return sum(not answer.valid for step, answer in self.answers.items() if step <= until)
 
 
 def asked_steps(every: str, chunk: int, max_steps: int) -> list[int]:

@@ -34,16 +34,18 @@ def create_environment(env: Mapping[str, Any]) -> Environment:
 
 def _options(env: Mapping[str, Any]) -> Any:
     """The checked keys of a built-in environment."""
+    kind: Any
     if env["name"] == "robosuite":
-        from verl.envs.robosuite_env import RobosuiteConfig as Options
+        from verl.envs.robosuite_env import RobosuiteConfig as kind
     else:
-        from verl.envs.libero_env import LiberoConfig as Options  # type: ignore[assignment]
-    known = {f.name for f in fields(Options)}
+        from verl.envs.libero_env import LiberoConfig as kind
+    known = {f.name for f in fields(kind)}
     for key in env:
         if key not in known and key not in ELSEWHERE:
-            raise ConfigError(f"env.{key}: unknown key for env.name={env['name']}; known are {', '.join(sorted(known))}")
+            allowed = ", ".join(sorted(known))
+            raise ConfigError(f"env.{key}: unknown key for env.name={env['name']}; known are {allowed}")
     values = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in env.items() if k in known}
-    return Options(**values)
+    return kind(**values)
 
 
 def _own(name: str) -> Any:

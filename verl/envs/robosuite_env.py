@@ -72,6 +72,9 @@ class RobosuiteConfig:
         size = self.image_size
         return tuple(Camera(name, size, size, Stored.FLIP_ROWS) for name in self.cameras)
 
+    def step_limit(self) -> int:
+        return self.max_steps
+
 
 class RobosuiteEnv:
     """See :class:`verl.envs.base.Environment`. Simulators are built at a task's first reset and then kept."""
@@ -127,10 +130,8 @@ class _World:
     """One robosuite simulator with its renderer."""
 
     def __init__(self, task: RobosuiteTask, config: RobosuiteConfig, cameras: tuple[Camera, ...]) -> None:
-        logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+        robosuite, load_controller_config = _import_robosuite()
         import mujoco
-        import robosuite
-        from robosuite.controllers import load_controller_config
 
         self._mj = mujoco
         with _numpy_seed(zlib.crc32(task.name.encode())):  # sizes of objects are drawn when a model is built
@@ -192,6 +193,18 @@ class _World:
     def close(self) -> None:
         self.renderer.close()
         self.env.close()
+
+
+def _import_robosuite() -> tuple[Any, Any]:
+    """robosuite, without its three warnings about a file of macros that nobody needs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        import robosuite
+        from robosuite.controllers import load_controller_config
+    finally:
+        logging.disable(before)
+    return robosuite, load_controller_config
 
 
 def _nothing() -> None:

@@ -1,0 +1,146 @@
+"""The pool's handle on one environment process: starts it, talks to it, notices that it died or hangs, ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from verl.envs.base import Camera
+from verl.envs.frames import PlainFrames, create_memory
+from verl.envs.messages import BridgeConfig, Close, EpisodeRequest, Look, Ready
+from verl.envs.process import Start
+
+GRACE_S = 2.0  # what a process is given to end by itself
+
+# One thread for a process: the processes are the parallelism. Mesa draws in the calling thread with 0.
+THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
+
+
+class Child:
+    """One environment process. All times are of the monotonic clock, in seconds."""
+
+    def __init__(
+        self,
+        index: int,
+        env_config: Mapping[str, Any],
+        bridge: BridgeConfig | None,
+        cameras: tuple[Camera, ...],
+        max_steps: int,
+        name: str,
+    ) -> None:
+        self.index, self.name, self.bridge, self.cameras = index, name, bridge, cameras
+        self.ready = False
+        self.request: EpisodeRequest | None = None
+        self.awaiting: Look | None = None
+        self._reader: Any = None
+        self._spent = 0.0
+        self._turn: float | None = time.monotonic()  # since when the process has work to do; None: it waits for us
+        self.heard = time.monotonic()
+        memory = create_memory(cameras, max_steps + 1)
+        ours, theirs = socket.socketpair()
+        life, self._life_line = os.pipe()
+        start = Start(dict(env_config), bridge, name, max_steps + 1, memory, life)
+        self.connection = Connection(ours.detach())
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "verl.envs.process", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(), life, memory),
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **THREADS, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            )
+            self.connection.send(start)
+            self.plain = PlainFrames(memory, cameras, max_steps + 1, writable=False)
+        finally:
+            theirs.close()
+            os.close(life)
+            os.close(memory)
+
+    def send(self, message: Any) -> None:
+        """Gives the process something to do. A dead one is noticed at the next :meth:`receive`."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(message)
+        self.awaiting = None
+        self._turn = self.heard = time.monotonic()
+
+    def receive(self) -> Any | None:
+        """The next message that is there, or None.
+
+        Raises:
+            EOFError: the process is dead.
+        """
+        try:
+            if not self.connection.poll(0):
+                return None
+            message = self.connection.recv()
+        except (ConnectionResetError, BrokenPipeError) as error:
+            raise EOFError from error
+        self.heard = time.monotonic()
+        if isinstance(message, Ready):
+            self.ready = True
+            if message.lane is not None:
+                self._reader = _open_lane(self.bridge, message.lane)
+        return message
+
+    def rest(self) -> None:
+        """It is our turn: the process's time stands still."""
+        if self._turn is not None:
+            self._spent += time.monotonic() - self._turn
+            self._turn = None
+
+    def begin(self, request: EpisodeRequest) -> None:
+        self.request, self._spent = request, 0.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds that the process itself has worked on its episode; the policy's time is not in it."""
+        return self._spent + (time.monotonic() - self._turn if self._turn is not None else 0.0)
+
+    @property
+    def silent(self) -> float:
+        """Seconds since it was last heard of, 0 when it is not its turn."""
+        return 0.0 if self._turn is None else time.monotonic() - self.heard
+
+    def frames(self, look: Look) -> dict[str, np.ndarray]:
+        """Read-only upright views on what an observation shows, by camera. No copy."""
+        source = self._reader if look.in_lane else self.plain
+        return {camera.name: source.view(look.slot, camera.name) for camera in self.cameras}
+
+    def ask_to_end(self) -> None:
+        """Tells the process to end, without waiting for it."""
+        with contextlib.suppress(OSError, ValueError):
+            self.connection.send(Close())
+
+    def close(self, kill: bool = False) -> None:
+        """Ends the process, by force if it does not obey, and frees what belongs to it. Safe to call twice."""
+        if self._life_line < 0:
+            return
+        if not kill:
+            self.ask_to_end()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(GRACE_S)
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(GRACE_S * 5)
+        os.close(self._life_line)
+        self._life_line = -1
+        self.connection.close()
+        if self._reader is not None:
+            self._reader.close()
+
+
+def _open_lane(bridge: BridgeConfig | None, lane: str) -> Any:
+    """A read-only mapping of the process's lane."""
+    from shm_bridge import LaneReader
+
+    if bridge is None:
+        raise EOFError("a lane without a bridge")
+    return LaneReader.open(bridge.run_id, lane)

@@ -1,0 +1,217 @@
+"""A pool of environment processes: episodes in, observations and finished episodes out.
+
+    submit(request) ... poll() -> Observation -> act(env, actions) ... poll() -> EpisodeEnd
+                               -> EpisodeLost: the process died, hung, or was too slow; another one is in its place
+
+Processes are kept from episode to episode. No call waits longer than it is told to.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping
+from multiprocessing.connection import wait
+from typing import Any
+
+import numpy as np
+
+from verl.envs.child import Child
+from verl.envs.factory import describe
+from verl.envs.messages import (
+    Act,
+    Begin,
+    BridgeConfig,
+    Dropped,
+    Ended,
+    EpisodeEnd,
+    EpisodeLost,
+    EpisodeRequest,
+    Failed,
+    Look,
+    Observation,
+    Ready,
+)
+from verl.errors import ConfigError, EnvironmentFailedError, VerlError
+
+__all__ = ["BridgeConfig", "EnvPool", "EpisodeEnd", "EpisodeLost", "EpisodeRequest", "Observation"]
+
+logger = logging.getLogger(__name__)
+START_TIMEOUT_S = 120.0
+MAX_START_FAILURES = 3
+
+Event = Observation | EpisodeEnd | EpisodeLost
+
+
+class EnvPool:
+    """See the module's head. Not thread-safe.
+
+    Args:
+        env_config: the ``env`` section of the configuration.
+        bridge: how the critic is asked; None: nobody asks it.
+        size: processes.
+        timeout_s: an episode on which a process works longer is lost (the time the policy takes is not counted).
+        silence_s: a process that says nothing for so long while it has something to do hangs.
+        name: prefix of the processes' lanes, unique in the run.
+    """
+
+    def __init__(
+        self,
+        env_config: Mapping[str, Any],
+        bridge: BridgeConfig | None,
+        size: int,
+        timeout_s: float = 120.0,
+        silence_s: float = 30.0,
+        name: str = "env",
+    ) -> None:
+        if size < 1:
+            raise ConfigError(f"envs_per_worker={size!r}: must be 1 or more")
+        self.cameras, self.max_steps = describe(env_config)
+        self._env_config, self._bridge, self._name = dict(env_config), bridge, name
+        self._timeout_s, self._silence_s = timeout_s, silence_s
+        self._queue: deque[EpisodeRequest] = deque()
+        self._started = 0
+        self._start_failures = 0
+        self.replaced = 0
+        self._children: list[Child] = []
+        for index in range(size):
+            self._children.append(self._start(index))
+
+    def __enter__(self) -> EnvPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(self, request: EpisodeRequest) -> None:
+        """Queues an episode; it starts when a process is free."""
+        self._queue.append(request)
+        self._hand_out()
+
+    def act(self, env: int, actions: np.ndarray, episode: int | None = None) -> None:
+        """Answers an observation of environment ``env`` with actions (chunk, 7) in [-1, 1].
+
+        An answer to an episode that has ended meanwhile is dropped.
+        """
+        child = self._children[env]
+        look = child.awaiting
+        if look is None or (episode is not None and episode != look.episode):
+            return
+        child.send(Act(look.episode, np.ascontiguousarray(actions, np.float32)))
+
+    @property
+    def running(self) -> int:
+        """Episodes in a process or waiting for one."""
+        return len(self._queue) + sum(child.request is not None for child in self._children)
+
+    def poll(self, timeout: float) -> list[Event]:
+        """What has happened; waits up to ``timeout`` seconds for something.
+
+        Raises:
+            EnvironmentFailedError: processes die again and again before they are ready.
+            VerlError: what a process refused to go on with (a wrong key, missing assets, the sidecar lost for good).
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            events = self._sweep()
+            self._hand_out()
+            left = deadline - time.monotonic()
+            if events or left <= 0:
+                return events
+            wait([child.connection for child in self._children], min(left, 0.5))
+
+    def _sweep(self) -> list[Event]:
+        events: list[Event] = []
+        for child in list(self._children):
+            try:
+                while (message := child.receive()) is not None:
+                    event = self._take(child, message)
+                    if event is not None:
+                        events.append(event)
+            except EOFError:
+                events += self._replace(child, f"environment process died ({_ending(child)})")
+                continue
+            events += self._check_time(child)
+        return events
+
+    def _take(self, child: Child, message: Any) -> Event | None:
+        if isinstance(message, Ready):
+            child.rest()
+            self._start_failures = 0
+        elif isinstance(message, Look):
+            child.rest()
+            child.awaiting = message
+            frames = child.frames(message)
+            return Observation(
+                child.index, message.episode, message.chunk, message.step, frames, message.proprio, message.instruction
+            )
+        elif isinstance(message, Ended):
+            self._free(child)
+            return message.end
+        elif isinstance(message, Dropped):
+            return EpisodeLost(self._free(child), message.reason)
+        elif isinstance(message, Failed):
+            if isinstance(message.error, VerlError):
+                raise message.error
+            logger.error("environment %d: %s", child.index, message.error)
+        return None  # Alive: that it was heard is enough
+
+    def _free(self, child: Child) -> EpisodeRequest:
+        child.rest()
+        request, child.request, child.awaiting = child.request, None, None
+        assert request is not None
+        return request
+
+    def _check_time(self, child: Child) -> list[Event]:
+        if not child.ready:
+            if child.silent > START_TIMEOUT_S:
+                return self._replace(child, f"environment process not ready within {START_TIMEOUT_S:g} s")
+        elif child.request is not None:
+            if child.silent > self._silence_s:
+                return self._replace(child, f"environment process silent for {self._silence_s:g} s")
+            if child.spent > self._timeout_s:
+                return self._replace(child, f"episode took over {self._timeout_s:g} s")
+        return []
+
+    def _replace(self, child: Child, reason: str) -> list[Event]:
+        """Ends a process, starts another in its place, gives its episode up."""
+        logger.warning("environment %d: %s: replaced", child.index, reason)
+        child.close(kill=True)
+        if not child.ready:
+            self._start_failures += 1
+            if self._start_failures >= MAX_START_FAILURES:
+                raise EnvironmentFailedError(f"environments do not start: {reason}; the error is in the log above")
+        self.replaced += 1
+        self._children[child.index] = self._start(child.index)
+        return [EpisodeLost(child.request, reason)] if child.request is not None else []
+
+    def _start(self, index: int) -> Child:
+        self._started += 1
+        name = f"{self._name}-{index}.{self._started}"
+        return Child(index, self._env_config, self._bridge, self.cameras, self.max_steps, name)
+
+    def _hand_out(self) -> None:
+        for child in self._children:
+            if self._queue and child.ready and child.request is None:
+                request = self._queue.popleft()
+                child.begin(request)
+                child.send(Begin(request))
+
+    def close(self) -> None:
+        """Ends all processes. Safe to call twice."""
+        for child in self._children:
+            child.ask_to_end()
+        for child in self._children:
+            child.close()
+        self._children = []
+
+
+def _ending(child: Child) -> str:
+    """How a process ended, for people."""
+    try:
+        code = child.process.wait(1.0)
+    except subprocess.TimeoutExpired:
+        return "its connection broke"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
