@@ -44,6 +44,7 @@ def bridge_config(config: Config, run_id: str) -> BridgeConfig | None:
         invalid=critic.invalid,
         timeout_s=critic.verdict_timeout_s,
         audit_evaluation=critic.audit_val,
+        decides_training=critic.enable,
     )
 
 

@@ -6,6 +6,7 @@ its own node's sidecar), learners one a GPU, or one on a machine without.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import socket
@@ -31,7 +32,7 @@ def start_ray(config: Config, log_folder: Path) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     runtime = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))}}
     common: dict[str, Any] = {
-        "logging_level": logging.WARNING,
+        "logging_level": logging.ERROR,
         "log_to_driver": False,
         "runtime_env": runtime,
     }
@@ -98,10 +99,10 @@ class Cluster:
     def rollout_worker(self, index: int, options: RolloutOptions) -> Any:
         """A rollout worker on the node that its number falls to, bound to that node's sidecar."""
         node = self.nodes[index % len(self.nodes)]
-        pool = dict(options.pool)
+        pool = {**options.pool, "name": f"w{index}"}
         if pool.get("bridge") is not None:
-            pool["bridge"] = pool["bridge"].on(node.run_id)
-        bound = RolloutOptions(**{**_fields(options), "pool": pool})
+            pool["bridge"] = dataclasses.replace(pool["bridge"], run_id=node.run_id)
+        bound = dataclasses.replace(options, pool=pool)
         return ray.remote(RolloutWorker).options(
             num_cpus=1, num_gpus=self.config.rollout.gpus_per_worker, scheduling_strategy=node.here(),
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(options.threads)}},
@@ -121,10 +122,6 @@ class Cluster:
 
     def _rollout_share(self, world: int) -> float:
         return self.config.rollout.gpus_per_worker * self.config.rollout.workers * len(self.nodes) / world
-
-
-def _fields(options: RolloutOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in options.__dataclass_fields__}
 
 
 def _free_port() -> int:

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 from verl.config import Config
-from verl.envs.factory import check_environment
+from verl.envs.factory import check
 from verl.errors import ConfigError
 
 
 def preflight(config: Config) -> None:
     """Raises :class:`ConfigError`, naming the first thing that cannot work."""
     check_policy(config)
-    check_environment(config.env)
+    check(config.env)
     if config.critic.enable and config.critic.sidecar.start:
         check_critic(config)
 
