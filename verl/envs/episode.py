@@ -1,8 +1,8 @@
 """Runs one episode in an environment's process: steps, draws what somebody needs, asks, and cuts at the earliest done.
 
-    training     the critic's done ends the episode; the simulator's success is written down for the audit
-    evaluation   the simulator's success ends it; the critic may be asked beside it and decides nothing
-    without a critic the simulator's success ends and pays training, too (the upper line of a study)
+training     the critic's done ends the episode; the simulator's success is written down for the audit
+evaluation   the simulator's success ends it; the critic may be asked beside it and decides nothing
+without a critic the simulator's success ends and pays training, too (the upper line of a study)
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ class RobosuiteConfig:
             raise ConfigError(f"env.max_steps={self.max_steps!r}: must be from 1 to 10000")
         if not self.cameras:
             raise ConfigError("env.cameras=[]: at least one camera is needed")
+        self.camera_specs()  # checks the size
 
     def camera_specs(self) -> tuple[Camera, ...]:
         size = self.image_size

@@ -151,7 +151,7 @@ def _lift(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         aside = _miss(rng)
         return [*_reach(rng, f"start:{cube}", aside), _grasp(cube, rng), up, Waypoint("here", (0, 0, 0), CLOSED, 64)]
     if kind == "drop":
-        away = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.0, 0.05))), OPEN, int(rng.integers(8, 16)))
+        away = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.0, 0.05))), OPEN, int(rng.integers(12, 20)))
         return [*full[:3], up, Waypoint("here", (0, 0, 0), CLOSED, int(rng.integers(1, 5))), away]
     if kind == "failure":
         return _failure(cube, rng)
@@ -171,7 +171,7 @@ def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         beside = Waypoint("start:cubeB", (x, y, 0.085), CLOSED, 22, 0.012)
         return [*grasp, beside, Waypoint("here", (0.0, 0.0, -0.07), CLOSED, 9, 0.008), release, leave]
     if kind == "drop":
-        early = Waypoint("here", (0.0, 0.0, 0.0), OPEN, int(rng.integers(8, 16)))
+        early = Waypoint("here", (0.0, 0.0, 0.0), OPEN, int(rng.integers(12, 20)))
         return [*grasp, early, leave]
     if kind == "failure":
         return _failure("cubeA", rng)

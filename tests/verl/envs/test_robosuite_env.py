@@ -1,0 +1,188 @@
+"""robosuite behind the common interface, in the real simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from verl.envs.robosuite_env import RobosuiteConfig, RobosuiteEnv
+from verl.errors import ConfigError, UnknownTaskError
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[RobosuiteEnv]:
+    made = RobosuiteEnv(RobosuiteConfig(tasks=("Lift", "Stack"), cameras=("agentview", "robot0_eye_in_hand")))
+    yield made
+    made.close()
+
+
+def picture(env: RobosuiteEnv, camera: str = "agentview") -> np.ndarray:
+    out = np.zeros((112, 112, 3), np.uint8)
+    env.render(camera, out)
+    return out
+
+
+def play(env: RobosuiteEnv, seed: int, task: int, steps: int = 12) -> list[np.ndarray]:
+    """States and pictures of an episode under fixed actions that close the gripper."""
+    rng = np.random.default_rng(seed)
+    env.reset(seed, task)
+    seen = [env.proprio(), picture(env)]
+    for _ in range(steps):
+        env.step(np.append(rng.uniform(-1, 1, 6), 1.0))
+        seen += [env.proprio(), env.world.data.qpos.copy()]
+    return [*seen, picture(env)]
+
+
+def test_an_episode_depends_on_its_seed_alone(env: RobosuiteEnv) -> None:
+    """What the process ran before (another seed, another task, half an episode) changes no bit of an episode."""
+    fresh = RobosuiteEnv(RobosuiteConfig(tasks=("Lift", "Stack")))
+    try:
+        first = play(fresh, 5, 0)
+    finally:
+        fresh.close()
+    play(env, 11, 0, steps=25)
+    play(env, 3, 1, steps=7)
+    again = play(env, 5, 0)
+    for a, b in zip(first, again, strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_seeds_differ(env: RobosuiteEnv) -> None:
+    """Different seeds give different initial states."""
+    places = []
+    for seed in range(4):
+        env.reset(seed)
+        places.append(tuple(env.objects()["cube"]))
+    assert len(set(places)) == 4
+
+
+def test_the_global_generator_is_left_as_it_was(env: RobosuiteEnv) -> None:
+    """robosuite draws from numpy's global generator; a reset must not reseed the rest of the process."""
+    np.random.seed(1)
+    expected = np.random.random(3)
+    np.random.seed(1)
+    env.reset(7)
+    assert np.array_equal(np.random.random(3), expected)
+
+
+def test_rendering_writes_the_given_buffer_and_flips_by_stride(env: RobosuiteEnv) -> None:
+    """The renderer writes into a slot of a larger buffer, touches nothing beside it, and turning up is a view."""
+    env.reset(1)
+    ring = np.full((3, 112, 112, 3), 77, np.uint8)
+    env.render("agentview", ring[1])
+    assert (ring[0] == 77).all() and (ring[2] == 77).all()
+    upright = env.cameras[0].upright(ring[1])
+    assert np.shares_memory(upright, ring)
+    red = (upright[..., 0] > 100) & (upright[..., 1] < 60)
+    assert red.any(), "the red cube is in the picture"
+    assert upright[-20:].mean() > upright[:15].mean(), "the white table is below, the dark arm above"
+
+
+def test_leaving_out_what_is_outside_changes_no_pixel(env: RobosuiteEnv) -> None:
+    """Culling is exact: with all geoms drawn the picture is the same, from every camera."""
+    env.reset(2)
+    for _ in range(10):
+        env.step(np.array([0.3, 0.2, -0.8, 0, 0, 0.5, -1]))
+    renderer = env.world.renderer
+    for camera in ("agentview", "robot0_eye_in_hand"):
+        culled = picture(env, camera)
+        renderer._cull = False
+        env.world.model.geom_group[:] = renderer._groups
+        try:
+            assert np.array_equal(picture(env, camera), culled)
+        finally:
+            renderer._cull = True
+
+
+def test_rendering_does_not_touch_the_physics(env: RobosuiteEnv) -> None:
+    """An episode is the same whether frames are drawn or not: only what somebody needs must be rendered."""
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (10, 7))
+    ends = []
+    for draw in (True, False):
+        env.reset(9)
+        for action in actions:
+            env.step(action)
+            if draw:
+                picture(env)
+        ends.append(env.world.data.qpos.copy())
+    assert np.array_equal(*ends)
+
+
+def test_the_step_is_robosuites_own(env: RobosuiteEnv) -> None:
+    """Splitting the physics step around the controller stays within a millimetre of robosuite's own loop."""
+    env.reset(4)
+    start = env.world.env.sim.get_state().flatten()
+    actions = [np.array([0.5, -0.3, -0.5, 0.1, 0, 0.2, -1.0])] * 10
+    for action in actions:
+        env.step(action)
+    ours = env.objects()["eef"]
+    env.reset(4)
+    assert np.array_equal(start, env.world.env.sim.get_state().flatten())
+    for action in actions:
+        env.world.env.step(action)
+    assert np.linalg.norm(ours - env.objects()["eef"]) < 1e-3
+
+
+def test_proprio_is_position_rotation_and_fingers(env: RobosuiteEnv) -> None:
+    """(8,) float32: the end effector's position, its axis-angle, the two finger joints (opposite signs)."""
+    env.reset(0)
+    state = env.proprio()
+    assert state.shape == (8,) and state.dtype == np.float32
+    assert state[:3] == pytest.approx(env.objects()["eef"], abs=1e-6)
+    assert np.linalg.norm(state[3:6]) == pytest.approx(np.pi, abs=0.2), "the hand points down"
+    assert state[6] == pytest.approx(-state[7], abs=1e-3)
+
+
+def test_actions_outside_the_range_are_clipped(env: RobosuiteEnv) -> None:
+    """An action of 5 is an action of 1."""
+    ends = []
+    for scale in (1.0, 5.0):
+        env.reset(6)
+        for _ in range(3):
+            env.step(np.full(7, scale, np.float32))
+        ends.append(env.proprio())
+    assert np.array_equal(*ends)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tasks": ("Lft",)}, "unknown task 'Lft'; allowed are Lift, Stack"),
+        ({"tasks": ()}, "env.tasks=[]"),
+        ({"max_steps": 0}, "env.max_steps=0"),
+        ({"cameras": ()}, "env.cameras=[]"),
+        ({"image_size": 8}, "must be from 16 to 4096 pixels"),
+    ],
+)
+def test_wrong_keys_are_named_before_anything_is_built(values: dict[str, object], message: str) -> None:
+    """A wrong value is refused by the configuration itself."""
+    with pytest.raises(ConfigError) as caught:
+        RobosuiteConfig(**values)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+def test_an_unknown_camera_names_those_that_are_there() -> None:
+    """A camera that the model lacks ends in one line with the cameras it has."""
+    env = RobosuiteEnv(RobosuiteConfig(cameras=("agentvew",)))
+    with pytest.raises(ConfigError, match=r"'agentvew' is not in the model; allowed are .*agentview"):
+        env.reset(0)
+
+
+def test_a_task_number_outside_is_refused(env: RobosuiteEnv) -> None:
+    """Tasks are numbered from 0."""
+    with pytest.raises(UnknownTaskError, match="task 2 of 2"):
+        env.reset(0, 2)
+
+
+@pytest.mark.parametrize(
+    "out",
+    [np.zeros((112, 112, 4), np.uint8), np.zeros((112, 112, 3), np.float32), np.zeros((112, 224, 3), np.uint8)[:, ::2]],
+)
+def test_a_buffer_of_the_wrong_kind_is_refused(env: RobosuiteEnv, out: np.ndarray) -> None:
+    """Shape, type and contiguity are checked: the driver would write elsewhere."""
+    env.reset(0)
+    with pytest.raises(ConfigError, match="needs a C-contiguous uint8 buffer"):
+        env.render("agentview", out)

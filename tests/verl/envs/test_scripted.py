@@ -1,0 +1,88 @@
+"""Scripted experts do what their kind says, in the real simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from verl.envs.collect import record
+from verl.envs.robosuite_env import RobosuiteConfig, RobosuiteEnv
+from verl.envs.scripted import ScriptedExpert
+from verl.errors import ConfigError, UnknownTaskError
+
+SEEDS = range(500, 504)
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[RobosuiteEnv]:
+    made = RobosuiteEnv(RobosuiteConfig(tasks=("Lift", "Stack")))
+    yield made
+    made.close()
+
+
+def play(env: RobosuiteEnv, task: int, kind: str, seed: int) -> tuple[list[bool], np.ndarray]:
+    env.reset(seed, task)
+    expert = ScriptedExpert(env.config.tasks[task], kind, seed, env.max_steps)
+    dones, actions = [], []
+    while (action := expert.act(env.objects())) is not None:
+        actions.append(action)
+        dones.append(env.step(action))
+    return dones, np.stack(actions)
+
+
+def test_success_succeeds_and_goes_on_for_some_steps(env: RobosuiteEnv) -> None:
+    """Lift: every seed succeeds, stays successful, and some frames follow the first success."""
+    for seed in SEEDS:
+        dones, _ = play(env, 0, "success", seed)
+        assert dones[-1]
+        assert 3 <= len(dones) - dones.index(True) and len(dones) <= 64
+
+
+@pytest.mark.parametrize("kind", ["failure", "near_miss", "idle", "random"])
+def test_what_must_not_succeed_does_not(env: RobosuiteEnv, kind: str) -> None:
+    """Failures, near misses and idling never reach the simulator's success."""
+    for seed in SEEDS:
+        dones, _ = play(env, 0, kind, seed)
+        assert not any(dones)
+        assert len(dones) >= 40
+
+
+def test_a_drop_succeeds_first_and_loses_it(env: RobosuiteEnv) -> None:
+    """Lifted, then dropped: success somewhere, none at the end."""
+    for seed in SEEDS:
+        dones, _ = play(env, 0, "drop", seed)
+        assert any(dones) and not dones[-1]
+
+
+def test_stack_has_an_expert_within_the_horizon(env: RobosuiteEnv) -> None:
+    """The second task is solved by its expert within 64 steps for most seeds."""
+    assert sum(any(play(env, 1, "success", seed)[0]) for seed in SEEDS) >= 3
+
+
+def test_a_script_is_its_seed(env: RobosuiteEnv) -> None:
+    """The same kind and seed give the same actions; actions are in range."""
+    for kind in ("noisy", "expert_then_random", "idle"):
+        once, again = play(env, 0, kind, 77)[1], play(env, 0, kind, 77)[1]
+        assert np.array_equal(once, again)
+        assert once.dtype == np.float32 and np.abs(once).max() <= 1.0
+
+
+def test_a_recorded_demonstration_is_upright_and_complete(env: RobosuiteEnv) -> None:
+    """One more observation than actions; frames upright and contiguous; the first done is False."""
+    demo = record(env, 0, "success", 501)
+    steps = len(demo.actions)
+    images = demo.images["agentview"]
+    assert images.shape == (steps + 1, 112, 112, 3) and images.flags.c_contiguous
+    assert demo.proprio.shape == (steps + 1, 8) and demo.dones.shape == (steps + 1,)
+    assert not demo.dones[0] and demo.dones[-1]
+    assert images[:, -20:].mean() > images[:, :10].mean()
+
+
+def test_unknown_kinds_and_tasks_are_named() -> None:
+    """A wrong kind or task says what is allowed."""
+    with pytest.raises(ConfigError, match="kind 'sucess' is unknown; allowed are success, failure"):
+        ScriptedExpert("Lift", "sucess", 0)
+    with pytest.raises(UnknownTaskError, match="no script for task 'Door'; allowed are Lift, Stack"):
+        ScriptedExpert("Door", "success", 0)
