@@ -1,0 +1,153 @@
+"""Makes models/openvla-oft-tiny again: scripted demonstrations, supervised warm start, evaluation in the simulator.
+
+    python examples/make_tiny_policy.py            writes models/openvla-oft-tiny, works in runs/make-tiny-policy
+    python examples/make_tiny_policy.py --out DIR --steps 400 --episodes 300
+
+Every stage leaves its result in the work folder and is skipped when it is there: an interrupted run goes on where it
+was. The demonstrations are successes only; the policy is left half trained on purpose, so that reinforcement learning
+has something to gain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import torch
+from rich.progress import Progress
+
+from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.models.openvla_oft.tiny import TinySize, make_policy
+from verl.models.warm_start import Demonstrations, TrainConfig, success_rate, train
+from verl.models.warm_start.card import write_card
+from verl.models.warm_start.evaluate import make_env
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO_SEED, EVALUATION_SEED = 50_000, 900_000
+CAMERA, CHUNK, PROPRIO = "agentview", 8, 8
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where each stage leaves its result."""
+
+    folder: Path
+
+    @property
+    def demonstrations(self) -> Path:
+        return self.folder / "demonstrations.h5"
+
+    @property
+    def start(self) -> Path:
+        return self.folder / "random"
+
+    @property
+    def training(self) -> Path:
+        return self.folder / "training.pt"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures.json"
+
+
+def collect(options: argparse.Namespace, work: Work) -> None:
+    """Scripted successes, by the collector that the critic's data comes from too."""
+    if work.demonstrations.exists():
+        print(f"demonstrations: {work.demonstrations} is there")
+        return
+    partial = work.demonstrations.with_suffix(".partial.h5")
+    command = [sys.executable, "-m", "verl.envs.collect", "--env", "robosuite", "--task", options.task]
+    command += ["--out", partial, "--episodes", options.episodes, "--kinds", "success", "--seed", DEMO_SEED]
+    command += ["--workers", options.workers]
+    partial.unlink(missing_ok=True)
+    subprocess.run([str(c) for c in command], check=True, cwd=ROOT)
+    partial.rename(work.demonstrations)
+
+
+def warm_start(options: argparse.Namespace, work: Work) -> tuple[OpenVLAOFTPolicy, dict[str, Any]]:
+    """Supervised training from random weights; resumes from the work folder."""
+    data = Demonstrations.read(work.demonstrations, [CAMERA], CHUNK)
+    if not (work.start / "config.json").exists():
+        stats = {f"robosuite_{options.task.lower()}": data.norm_stats()}
+        make_policy(work.start, TinySize(), stats, PROPRIO, seed=options.seed)
+    policy = OpenVLAOFTPolicy.from_pretrained(work.start)
+    config = TrainConfig(steps=options.steps, schedule_steps=options.schedule_steps, seed=options.seed)
+    began = time.monotonic()
+    with Progress(disable=not sys.stderr.isatty()) as bar:
+        row = bar.add_task("warm start", total=config.steps)
+
+        def shown(step: int, loss: float) -> None:
+            bar.update(row, completed=step + 1, description=f"warm start, loss {loss:.2f}")
+            if bar.disable and (step + 1) % 50 == 0:
+                print(f"warm start: step {step + 1} of {config.steps}, loss {loss:.3f}", flush=True)
+
+        loss = train(policy, data, config, work.training, shown)
+    facts = {"episodes": data.episodes, "samples": len(data), "loss": round(loss, 3), "steps": config.steps}
+    return policy, {**facts, "train_s": round(time.monotonic() - began, 1)}
+
+
+def evaluate(options: argparse.Namespace, policy: OpenVLAOFTPolicy) -> dict[str, Any]:
+    """Success by the simulator on seeds that no demonstration has."""
+    env = make_env(options.task, [CAMERA], policy.processor.size, max_steps=64)
+    figures: dict[str, Any] = {"evaluation_episodes": options.evaluation_episodes, "evaluation_seed": EVALUATION_SEED}
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + options.evaluation_episodes)
+    with Progress(disable=not sys.stderr.isatty()) as bar:
+        for name, temperature in (("sampled", 1.0), ("greedy", 0.0)):
+            row = bar.add_task(f"evaluation, {name}", total=len(seeds))
+            rate, steps = success_rate(policy, env, seeds, temperature, progress=lambda _, row=row: bar.advance(row))
+            figures[f"success_{name}"] = rate
+            figures[f"success_steps_{name}"] = steps
+            print(f"success by the simulator, {name}: {rate:.3f} of {len(seeds)}", flush=True)
+    env.close()
+    return figures
+
+
+def forward_ms(policy: OpenVLAOFTPolicy) -> float:
+    """Best of ten forward passes for a batch of 8 observations on one thread, in milliseconds."""
+    images = torch.zeros(8, 1, policy.processor.size, policy.processor.size, 3, dtype=torch.uint8)
+    took = []
+    for _ in range(10):
+        began = time.perf_counter()
+        policy.predict(images, ["lift the red cube"] * 8, torch.zeros(8, PROPRIO))
+        took.append(time.perf_counter() - began)
+    return round(1000 * min(took), 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "models" / "openvla-oft-tiny")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "make-tiny-policy")
+    parser.add_argument("--task", default="Lift")
+    parser.add_argument("--episodes", type=int, default=300, help="demonstrations")
+    parser.add_argument("--steps", type=int, default=300, help="gradient steps of 32 samples")
+    parser.add_argument("--schedule-steps", type=int, default=1000, help="length of the learning rate's cosine")
+    parser.add_argument("--evaluation-episodes", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=2, help="processes that collect")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    work = Work(options.work)
+    work.folder.mkdir(parents=True, exist_ok=True)
+    collect(options, work)
+    policy, facts = warm_start(options, work)
+    figures = {**facts, **evaluate(options, policy), "forward_ms_batch_8": forward_ms(policy)}
+    figures |= {"torch": torch.__version__, "python": platform.python_version(), "seed": options.seed}
+    work.figures.write_text(json.dumps(figures, indent=2) + "\n")
+    policy.save_pretrained(options.out)
+    write_card(options.out, policy, figures)
+    print(f"wrote {options.out}: {sum(p.numel() for p in policy.parameters()) / 1e6:.2f} M parameters")
+
+
+if __name__ == "__main__":
+    main()

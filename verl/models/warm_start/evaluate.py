@@ -1,0 +1,54 @@
+"""Success of a policy by the simulator: one process, no critic, a fixed list of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from verl.envs.robosuite_env import RobosuiteConfig, RobosuiteEnv
+from verl.models.openvla_oft import OpenVLAOFTPolicy
+
+
+def success_rate(
+    policy: OpenVLAOFTPolicy,
+    env: RobosuiteEnv,
+    seeds: Sequence[int],
+    temperature: float,
+    sampling_seed: int = 0,
+    progress: Callable[[bool], None] = lambda success: None,
+) -> tuple[float, list[int]]:
+    """Runs one episode a seed; returns the share of successes and the step of each one's success (-1 without).
+
+    Actions are sampled at ``temperature`` (0: greedy) from a generator of ``sampling_seed``.
+    """
+    generator = torch.Generator().manual_seed(sampling_seed)
+    steps = []
+    for seed in seeds:
+        env.reset(seed)
+        steps.append(_episode(policy, env, temperature, generator))
+        progress(steps[-1] >= 0)
+    return float(np.mean([step >= 0 for step in steps])), steps
+
+
+def _episode(policy: OpenVLAOFTPolicy, env: RobosuiteEnv, temperature: float, generator: torch.Generator) -> int:
+    frames = {camera.name: np.zeros(camera.shape, np.uint8) for camera in env.cameras}
+    step = 0
+    while step < env.max_steps:
+        for name, frame in frames.items():
+            env.render(name, frame)
+        images = np.stack([camera.upright(frames[camera.name]) for camera in env.cameras])
+        output = policy.predict(images[None], [env.instruction], env.proprio()[None], temperature, generator)
+        for action in output.actions[0][: env.max_steps - step]:
+            if env.step(action):
+                return step
+            step += 1
+    return -1
+
+
+def make_env(task: str, cameras: Sequence[str], image_size: int, max_steps: int) -> RobosuiteEnv:
+    """The environment that demonstrations and evaluation share."""
+    return RobosuiteEnv(
+        RobosuiteConfig(tasks=(task,), cameras=tuple(cameras), image_size=image_size, max_steps=max_steps)
+    )

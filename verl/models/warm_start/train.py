@@ -1,0 +1,132 @@
+"""Supervised learning: the negative log-likelihood of the demonstrated action tokens. Resumable to the same numbers."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.models.openvla_oft.errors import ConfigError
+from verl.models.warm_start.demonstrations import Demonstrations
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Numbers of the optimization: AdamW, linear warm-up, cosine decay to 5 %.
+
+    Attributes:
+        steps: gradient steps, of ``batch_size`` samples each.
+        schedule_steps: length of the cosine; longer than ``steps`` stops it early.
+    """
+
+    steps: int
+    batch_size: int = 32
+    lr: float = 1e-3
+    warmup: int = 50
+    schedule_steps: int | None = None
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+    seed: int = 0
+    save_every: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "save_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: {getattr(self, name)}, but it must be at least 1")
+        if not self.lr > 0:
+            raise ConfigError(f"lr: {self.lr}, but it must be over 0")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of gradient step ``step``, counted from 0."""
+        share = min(1.0, step / (self.schedule_steps or self.steps))
+        return (
+            self.lr * min(1.0, (step + 1) / max(self.warmup, 1)) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
+        )
+
+
+def train(
+    policy: OpenVLAOFTPolicy,
+    data: Demonstrations,
+    config: TrainConfig,
+    state_file: Path | None = None,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> float:
+    """Trains ``policy`` in place; returns the mean loss (nats a token) of the last 50 steps.
+
+    Args:
+        state_file: written every ``save_every`` steps and continued from when it is there; a state of another
+            configuration is refused.
+        progress: told each step and its loss.
+    """
+    tokens, weights = _targets(policy, data)
+    trained = [p for p in policy.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
+    start, losses = _resume(state_file, policy, optimizer, config)
+    policy.train()
+    for step in range(start, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr_at(step)
+        # The batch depends on the step alone, so that a resumed run sees what an unbroken one sees.
+        index = np.random.default_rng((config.seed, step)).integers(0, len(data), config.batch_size)
+        output = policy.evaluate(
+            data.images[index], [data.instructions[i] for i in index], data.proprio[index], tokens[index]
+        )
+        loss = -(output.log_probs * weights[index]).sum() / weights[index].sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, config.grad_clip)
+        optimizer.step()
+        losses = [*losses[-49:], float(loss)]
+        progress(step, losses[-1])
+        if state_file is not None and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
+            _save(state_file, policy, optimizer, config, step + 1, losses)
+    policy.eval()
+    return float(np.mean(losses))
+
+
+def _targets(policy: OpenVLAOFTPolicy, data: Demonstrations) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, A) int64 tokens and (N, A) float32 weights of the demonstrated chunks."""
+    bounds = policy.action_bounds
+    tokens = policy.action_tokens.encode(bounds.normalise(data.actions)).reshape(len(data), -1)
+    weights = np.repeat(data.mask, data.actions.shape[-1], axis=1).astype(np.float32)
+    return torch.from_numpy(tokens), torch.from_numpy(weights)
+
+
+def _save(
+    path: Path,
+    policy: OpenVLAOFTPolicy,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    step: int,
+    losses: list[float],
+) -> None:
+    partial = path.with_suffix(".partial")
+    content = {
+        "model": policy.state_dict(), "optimizer": optimizer.state_dict(), "config": asdict(config),
+        "step": step, "losses": losses,
+    }  # fmt: skip
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def _resume(
+    path: Path | None, policy: OpenVLAOFTPolicy, optimizer: torch.optim.Optimizer, config: TrainConfig
+) -> tuple[int, list[float]]:
+    if path is None or not path.exists():
+        return 0, []
+    saved: dict[str, Any] = torch.load(path, weights_only=True)
+    if saved["config"] != asdict(config):
+        raise ConfigError(f"{path} belongs to a run with other settings ({saved['config']}); remove it to start anew")
+    policy.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    logger.info("warm start goes on at step %d of %d", saved["step"], config.steps)
+    return saved["step"], saved["losses"]
