@@ -1,0 +1,272 @@
+"""Configuration of the sidecar: frozen dataclasses, checked when built.
+
+A YAML file holds the keys, nested as the classes are; ``key=value`` arguments override (``batch.max_size=32``). Every
+error names the key, the value and what is allowed. :mod:`sidecar.config_file` reads and overrides.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidecar.errors import ConfigError
+
+ENGINES = ("direct", "swift", "vllm", "openai", "fixed")
+LEVELS = ("debug", "info", "warning", "error")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    """Raises ConfigError unless ``condition``."""
+    if not condition:
+        raise ConfigError(f"{key}={value!r}: allowed: {allowed}")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchConfig:
+    """How questions become batches.
+
+    ``max_size``: queries in one batch. ``max_wait_ms``: how long an idle engine waits for more before it takes a
+    batch that is not full (0: not at all).
+    """
+
+    max_size: int = 16
+    max_wait_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(1 <= self.max_size <= 4096, "batch.max_size", self.max_size, "1 to 4096")
+        require(0 <= self.max_wait_ms <= 1000, "batch.max_wait_ms", self.max_wait_ms, "0 to 1000")
+
+
+@dataclass(frozen=True, slots=True)
+class ValuesConfig:
+    """How critic answers become value lists (see evo_vlac.values).
+
+    ``mode``: relative (every critic is a share of the remaining work), mirror, mix_f. ``rich``: probability-weighted
+    numbers. ``ahead_stride``: > 0 scores every so-many-th frame of running episodes while the engine is idle, so that
+    the value list is nearly ready when the episode ends; it should be the stride that the workers ask with.
+    ``ahead_lead_ms``: how long the engine must have been idle before it does.
+    """
+
+    mode: str = "relative"
+    rich: bool = False
+    ahead_stride: int = 0
+    ahead_lead_ms: float = 2.0
+
+    def __post_init__(self) -> None:
+        require(self.mode in ("relative", "mirror", "mix_f"), "values.mode", self.mode, "relative, mirror, mix_f")
+        require(0 <= self.ahead_stride <= 100_000, "values.ahead_stride", self.ahead_stride, "0 (off) or more")
+        require(0 <= self.ahead_lead_ms <= 10_000, "values.ahead_lead_ms", self.ahead_lead_ms, "0 to 10000")
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceConfig:
+    """A reference trajectory shown with every critic question: a folder of images in order, ``count`` of them shown."""
+
+    folder: str | None = None
+    count: int = 6
+
+    def __post_init__(self) -> None:
+        require(1 <= self.count <= 64, "reference.count", self.count, "1 to 64")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """The share of an accelerator. ``budget_gb``: most that is held in ROLLOUT (null: no limit of ours).
+
+    ``on_update``: offload (weights to pinned host memory, caches dropped) or keep. ``feature_cache_mb`` and
+    ``prefix_cache_mb`` bound the direct engine's caches.
+    """
+
+    budget_gb: float | None = None
+    on_update: str = "offload"
+    feature_cache_mb: float = 512.0
+    prefix_cache_mb: float = 1024.0
+
+    def __post_init__(self) -> None:
+        require(self.budget_gb is None or self.budget_gb > 0, "memory.budget_gb", self.budget_gb, "null or more than 0")
+        require(self.on_update in ("offload", "keep"), "memory.on_update", self.on_update, "offload, keep")
+        require(self.feature_cache_mb >= 0, "memory.feature_cache_mb", self.feature_cache_mb, "0 or more")
+        require(self.prefix_cache_mb >= 0, "memory.prefix_cache_mb", self.prefix_cache_mb, "0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class HealthConfig:
+    """When the service counts as ready, wedged or looping. Seconds.
+
+    ``start_s``: from the start to the answered probe. ``batch_s``: a batch that takes longer is a wedged engine.
+    ``probe_every_s``: an idle engine is asked a probe question this often (0: never). ``heartbeat_s``: a service that
+    is silent for longer is killed. ``max_crashes`` within ``crash_window_s`` end the sidecar. ``drain_s``: time for
+    what is pending after SIGTERM. ``backoff_s`` doubles from crash to crash up to ``backoff_max_s``.
+    """
+
+    start_s: float = 300.0
+    batch_s: float = 60.0
+    probe_every_s: float = 30.0
+    heartbeat_s: float = 20.0
+    max_crashes: int = 4
+    crash_window_s: float = 120.0
+    backoff_s: float = 0.2
+    backoff_max_s: float = 10.0
+    drain_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("start_s", "batch_s", "heartbeat_s", "crash_window_s", "backoff_s", "backoff_max_s"):
+            require(getattr(self, name) > 0, f"health.{name}", getattr(self, name), "more than 0")
+        for name in ("probe_every_s", "drain_s"):
+            require(getattr(self, name) >= 0, f"health.{name}", getattr(self, name), "0 or more")
+        require(self.max_crashes >= 1, "health.max_crashes", self.max_crashes, "1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidConfig:
+    """What happens to answers that cannot be read, besides valid=false: their frames go to ``frames_dir``, at most
+    ``max_files`` of them (null: nowhere)."""
+
+    frames_dir: str | None = None
+    max_files: int = 100
+
+    def __post_init__(self) -> None:
+        require(self.max_files >= 0, "invalid.max_files", self.max_files, "0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Structured logs: JSON lines to ``file``, readable lines to standard error."""
+
+    level: str = "info"
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.level in LEVELS, "log.level", self.level, ", ".join(LEVELS))
+
+
+@dataclass(frozen=True, slots=True)
+class DirectConfig:
+    """Our own engine. ``compile``: torch.compile of the image tower and the decoder (worth it on a GPU).
+    ``chunk_images``: images through the tower at once. ``force_number``: a pair's answer may only hold tokens of a
+    number; off, a model that says something else is invalid, as with every other engine."""
+
+    compile: bool = False
+    chunk_images: int = 32
+    force_number: bool = False
+
+    def __post_init__(self) -> None:
+        require(1 <= self.chunk_images <= 1024, "direct.chunk_images", self.chunk_images, "1 to 1024")
+
+
+@dataclass(frozen=True, slots=True)
+class VllmConfig:
+    """vLLM. ``gpu_memory_utilization``: null derives it from memory.budget_gb. ``max_model_len``: null: the model's."""
+
+    gpu_memory_utilization: float | None = None
+    max_model_len: int | None = None
+    enforce_eager: bool = False
+    images_per_prompt: int = 12
+
+    def __post_init__(self) -> None:
+        share = self.gpu_memory_utilization
+        require(share is None or 0 < share <= 1, "vllm.gpu_memory_utilization", share, "null or 0 to 1")
+        require(1 <= self.images_per_prompt <= 64, "vllm.images_per_prompt", self.images_per_prompt, "1 to 64")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenaiConfig:
+    """A remote VLAC behind an OpenAI-compatible server.
+
+    ``url`` ends in /v1; ``model``: its name there (null: the only one it lists). ``api_key_env`` names the variable
+    that holds the key. ``image_format``: png (exact) or jpeg. ``retries`` with back-off from ``backoff_s`` doubling.
+    """
+
+    url: str | None = None
+    model: str | None = None
+    api_key_env: str | None = None
+    concurrency: int = 16
+    timeout_s: float = 30.0
+    retries: int = 3
+    backoff_s: float = 0.2
+    image_format: str = "png"
+
+    def __post_init__(self) -> None:
+        ok = self.url is None or self.url.startswith(("http://", "https://"))
+        require(ok, "openai.url", self.url, "an http(s) address, as http://host:8000/v1")
+        require(1 <= self.concurrency <= 1024, "openai.concurrency", self.concurrency, "1 to 1024")
+        require(self.timeout_s > 0, "openai.timeout_s", self.timeout_s, "more than 0")
+        require(0 <= self.retries <= 20, "openai.retries", self.retries, "0 to 20")
+        require(self.image_format in ("png", "jpeg"), "openai.image_format", self.image_format, "png, jpeg")
+
+
+@dataclass(frozen=True, slots=True)
+class FixedConfig:
+    """A stand-in for an engine: no model, scripted answers after a fixed time. For measurements and fault tests only.
+
+    ``delay_ms`` a batch, ``per_query_ms`` on top for each query. ``done_at_step``: DONE is 1 from this step on (null:
+    never). ``critic``: the number that every pair gets. ``script``: faults by batch number: ``3:crash``, ``5:wedge``,
+    ``7:oom``, ``9:garbage``, ``11:error`` (comma-separated; ``*:garbage`` for all).
+    """
+
+    delay_ms: float = 0.0
+    per_query_ms: float = 0.0
+    done_at_step: int | None = None
+    critic: float = 10.0
+    script: str = ""
+
+    def __post_init__(self) -> None:
+        require(self.delay_ms >= 0, "fixed.delay_ms", self.delay_ms, "0 or more")
+        require(self.per_query_ms >= 0, "fixed.per_query_ms", self.per_query_ms, "0 or more")
+        require(-100 <= self.critic <= 100, "fixed.critic", self.critic, "-100 to 100")
+        pattern = r"((\d+|\*):(crash|wedge|oom|garbage|error)(,|$))*"
+        require(re.fullmatch(pattern, self.script) is not None, "fixed.script", self.script, "as 3:crash,5:wedge")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything. ``threshold``: done when P(done) is strictly over it. ``camera``: the one that the critic sees (null:
+    the lane's first). ``metrics_port``: 0 picks a free one, null is off. ``torch_threads``: null is 1 on up to 4 cores,
+    else half of them, at most 8. ``nice`` is added to the process's niceness."""
+
+    run_id: str
+    engine: str = "direct"
+    model: str | None = None
+    adapter: str | None = None
+    threshold: float = 0.9
+    camera: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    torch_threads: int | None = None
+    nice: int = 0
+    max_lanes: int = 256
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    values: ValuesConfig = field(default_factory=ValuesConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    invalid: InvalidConfig = field(default_factory=InvalidConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    direct: DirectConfig = field(default_factory=DirectConfig)
+    vllm: VllmConfig = field(default_factory=VllmConfig)
+    openai: OpenaiConfig = field(default_factory=OpenaiConfig)
+    fixed: FixedConfig = field(default_factory=FixedConfig)
+
+    def __post_init__(self) -> None:
+        ok = _RUN_ID.fullmatch(self.run_id) is not None
+        require(ok, "run_id", self.run_id, "1 to 64 letters, digits, dots, dashes, underscores")
+        require(self.engine in ENGINES, "engine", self.engine, ", ".join(ENGINES))
+        require(0 <= self.threshold < 1, "threshold", self.threshold, "0 <= threshold < 1")
+        device = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is not None
+        require(device, "device", self.device, "auto, cpu, cuda, cuda:N")
+        require(self.dtype in DTYPES, "dtype", self.dtype, ", ".join(DTYPES))
+        threads = self.torch_threads
+        require(threads is None or 1 <= threads <= 1024, "torch_threads", threads, "null or 1 to 1024")
+        require(-20 <= self.nice <= 19, "nice", self.nice, "-20 to 19")
+        require(1 <= self.max_lanes <= 65_536, "max_lanes", self.max_lanes, "1 to 65536")
+        port = self.metrics_port
+        require(port is None or 0 <= port <= 65_535, "metrics_port", port, "null, 0 (any free one) or a port number")
+        if self.engine in ("direct", "swift", "vllm"):
+            require(bool(self.model), "model", self.model, f"a checkpoint folder (engine={self.engine} loads one)")
+        if self.engine == "openai":
+            require(bool(self.openai.url), "openai.url", self.openai.url, "the server's address (engine=openai)")

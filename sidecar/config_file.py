@@ -1,0 +1,97 @@
+"""Reads a configuration: a YAML file, overridden by ``key=value`` arguments, into :class:`sidecar.config.Config`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sidecar.config import Config
+from sidecar.errors import ConfigError
+
+
+def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in ``path`` (YAML) with ``overrides`` applied. Raises ConfigError."""
+    tree = _read(Path(path)) if path is not None else {}
+    for override in overrides:
+        _apply(tree, override)
+    return from_mapping(tree)
+
+
+def from_mapping(tree: Mapping[str, Any]) -> Config:
+    """The configuration in a nested mapping. Raises ConfigError."""
+    config: Config = _build(Config, tree, "")
+    return config
+
+
+def to_mapping(config: Config) -> dict[str, Any]:
+    """The nested mapping that :func:`from_mapping` turns back into ``config``."""
+    return dataclasses.asdict(config)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: not YAML ({' '.join(str(error).split())})") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"--config {path}: must hold keys and values, holds a {type(tree).__name__}")
+    return tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override!r}: an override is written key=value, as batch.max_size=32")
+    *groups, name = key.split(".")
+    for group in groups:
+        child = tree.setdefault(group, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{key}: {group} is a value, not a group of keys")
+        tree = child
+    try:
+        tree[name] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{override!r}: the value is not YAML") from None
+
+
+def _build(kind: type, tree: Any, prefix: str) -> Any:
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{prefix.rstrip('.')}={tree!r}: must be a group of keys")
+    hints = typing.get_type_hints(kind)
+    for key in tree:
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), list(hints), 1)
+            hint = f"did you mean {prefix}{near[0]}? " if near else ""
+            raise ConfigError(f"{prefix}{key}: unknown key; {hint}known: {', '.join(sorted(hints))}")
+    for field in dataclasses.fields(kind):
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and field.name not in tree:
+            raise ConfigError(f"{prefix}{field.name}: missing; it has no default")
+    return kind(**{key: _convert(hints[key], value, f"{prefix}{key}") for key, value in tree.items()})
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), {} if value is None else value, f"{key}.")
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in allowed:
+        return None
+    kinds = [kind for kind in allowed if kind is not type(None)]
+    for kind in kinds:
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+            return value
+    names = " or ".join(kind.__name__ for kind in kinds) + (" or null" if type(None) in allowed else "")
+    raise ConfigError(f"{key}={value!r}: must be {names}")

@@ -1,0 +1,1 @@
+"""The engines, one adapter a file, chosen by name; see :mod:`sidecar.engines.registry`."""

@@ -1,0 +1,84 @@
+"""The parts of an InternVL model that the direct engine calls, for transformers' own architecture.
+
+    pixels --features--> (n, tokens, width)       ids --embed--> (b, s, width)
+    embeds + KV of what stands before --decode--> hidden of every position, KV grown --logits--> float32 (b, vocabulary)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sidecar.engines.kv import Layers, make_cache
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decoder pass: the hidden state of every new position (b, s, width), and the KV cache (None: not kept)."""
+
+    hidden: torch.Tensor
+    cache: Any
+
+
+class NativeBackbone:
+    """``InternVLForConditionalGeneration``. ``compiled`` wraps tower and decoder with torch.compile."""
+
+    def __init__(self, model: Any, compiled: bool = False) -> None:
+        self.model = model
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        inner = model.model
+        self._embed = inner.get_input_embeddings()
+        self._decoder = torch.compile(inner.language_model, dynamic=True) if compiled else inner.language_model
+        self._features = torch.compile(inner.get_image_features) if compiled else inner.get_image_features
+        self._layer = model.config.vision_feature_layer
+        self._select = model.config.vision_feature_select_strategy
+        self._head = model.lm_head
+        self.layer_count = int(model.config.text_config.num_hidden_layers)
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, height, width) to (n, image tokens, width of the text model)."""
+        found = self._features(
+            pixel_values=pixels,
+            vision_feature_layer=self._layer,
+            vision_feature_select_strategy=self._select,
+            return_dict=True,
+        )
+        tensor: torch.Tensor = found.pooler_output
+        return tensor
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Ids (b, s) to embeddings (b, s, width)."""
+        tensor: torch.Tensor = self._embed(ids)
+        return tensor
+
+    def decode(
+        self, embeds: torch.Tensor, positions: torch.Tensor, cache: Any = None, mask: torch.Tensor | None = None
+    ) -> Step:
+        """New positions (b, s, width) behind ``cache``, which grows by them; None: no KV is kept.
+
+        ``mask`` (b, positions of cache + new): 1 where a position may be seen; without one all before it may.
+        """
+        out = self._decoder(
+            inputs_embeds=embeds,
+            position_ids=positions,
+            past_key_values=cache,
+            attention_mask=mask,
+            use_cache=cache is not None,
+        )
+        return Step(out.last_hidden_state, out.past_key_values)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states (b, width) to float32 logits (b, vocabulary)."""
+        tensor: torch.Tensor = self._head(hidden)
+        return tensor.float()
+
+    def cache(self, layers: Layers | None = None, room: int = 0) -> Any:
+        """A KV cache, empty or holding ``layers``, with ``room`` for that many positions more."""
+        return make_cache(layers, self.layer_count, room)
+
+    def layers(self, cache: Any) -> Layers:
+        """What a cache holds."""
+        return tuple((layer.keys, layer.values) for layer in cache.layers)

@@ -1,0 +1,190 @@
+"""From embedded prompts to answers: one pass for all of a group, then token by token for those that need more.
+
+Prompts of a group are padded behind their ends; since attention only looks back, the first pass needs no mask for
+that, and the answer's first token is read at each prompt's own last position. Later tokens carry their own position
+ids and a mask over the padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from evo_vlac.engine import Answer, Query, TokenInfo
+from sidecar.engines.backbone import NativeBackbone, Step
+from sidecar.engines.kv import Layers
+from sidecar.engines.number_reading import NumberTokens, Reading, read
+from sidecar.engines.prompt_tokens import Prompt
+
+_CHOICE_TOP = 20  # alternatives looked at where few answers count
+_NUMBER_KINDS = ("critic", "critic_with_reference", "action_score")
+_NUMBER_TOKENS = 16  # a longer answer is text (a think answer), not a number
+
+
+@dataclass(slots=True)
+class Row:
+    """A query on its way. ``start``: how many positions of its prompt stand in ``layers`` already."""
+
+    index: int
+    query: Query
+    prompt: Prompt
+    keys: tuple[Hashable, ...]
+    prefix: int
+    start: int
+    layers: Layers | None = None
+    features: list[torch.Tensor] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    tokens: list[TokenInfo] = field(default_factory=list)
+    text: str = ""
+    open: bool = True
+
+
+class Decoder:
+    """``end_ids``: tokens that end an answer. ``force_number``: see :mod:`sidecar.engines.number_reading`."""
+
+    def __init__(
+        self, backbone: NativeBackbone, tokenizer: Any, end_ids: Sequence[int], force_number: bool = False
+    ) -> None:
+        self.backbone, self.tokenizer, self.ends = backbone, tokenizer, frozenset(end_ids)
+        self.force_number = force_number
+        self._texts: dict[int, str] = {}
+        self._numbers: NumberTokens | None = None
+
+    def settings(self, query: Query) -> tuple[Hashable, ...]:
+        """Queries with equal settings may share a pass."""
+        return (query.max_new_tokens == 1, query.temperature)
+
+    def run(self, rows: Sequence[Row]) -> list[Answer]:
+        """Answers of rows with equal ``start`` and settings, in order."""
+        one_token = all(row.query.max_new_tokens == 1 for row in rows)
+        lengths = [len(row.prompt.ids) - row.start for row in rows]
+        step, hidden = self._first_pass(rows, lengths, keep=not one_token)
+        count = 0
+        while True:
+            chosen = self._take(rows, self.backbone.logits(hidden))
+            count += 1
+            if not any(row.open for row in rows):
+                break
+            step, hidden = self._next_pass(rows, chosen, step, lengths, count)
+        return [Answer(row.text, tuple(row.tokens)) for row in rows]
+
+    # -- passes ------------------------------------------------------------------------------------------------------
+
+    def _first_pass(self, rows: Sequence[Row], lengths: Sequence[int], keep: bool) -> tuple[Step, torch.Tensor]:
+        device, start, longest = self.backbone.device, rows[0].start, max(lengths)
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        places: list[torch.Tensor] = []
+        for i, row in enumerate(rows):
+            ids[i, : lengths[i]] = torch.tensor(row.prompt.ids[start:])
+            for begin in row.prompt.images[row.prefix :]:
+                at = i * longest + begin - start
+                places.append(torch.arange(at, at + row.prompt.image_tokens))
+        embeds = self.backbone.embed(ids.to(device))
+        if places:
+            features = torch.cat([feature for row in rows for feature in row.features])
+            flat = embeds.view(-1, embeds.shape[-1])
+            flat.index_copy_(0, torch.cat(places).to(device), features.to(embeds.dtype))
+        positions = torch.arange(start, start + longest, device=device)[None].expand(len(rows), -1)
+        room = longest + max(row.query.max_new_tokens for row in rows)
+        cache = self.backbone.cache(_batch_layers(rows), room=room) if start or keep else None
+        step = self.backbone.decode(embeds, positions, cache)
+        last = torch.tensor(lengths, device=device) - 1
+        return step, step.hidden[torch.arange(len(rows), device=device), last]
+
+    def _next_pass(
+        self, rows: Sequence[Row], chosen: torch.Tensor, step: Step, lengths: Sequence[int], count: int
+    ) -> tuple[Step, torch.Tensor]:
+        device, start, longest = chosen.device, rows[0].start, max(lengths)
+        ends = torch.tensor(lengths, device=device)
+        positions = (start + ends + count - 1)[:, None]
+        mask = None
+        if min(lengths) != longest:
+            columns = torch.arange(start + longest + count, device=device)[None]
+            mask = ((columns < start + ends[:, None]) | (columns >= start + longest)).long()
+        step = self.backbone.decode(self.backbone.embed(chosen[:, None]), positions, step.cache, mask)
+        return step, step.hidden[:, -1]
+
+    # -- tokens ------------------------------------------------------------------------------------------------------
+
+    def _take(self, rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
+        """Chooses each open row's next token; the ids chosen (a closed row's is whatever comes)."""
+        logprobs = torch.log_softmax(logits, -1)
+        chosen = self._choose(rows, logits)
+        wanted = max((self._top(row.query) for row in rows), default=0)
+        values, ids = logprobs.topk(min(wanted, logits.shape[-1]), -1) if wanted else (logprobs[:, :0], chosen[:, None])
+        taken, own = chosen.tolist(), logprobs.gather(1, chosen[:, None])[:, 0].tolist()
+        top_values, top_ids = values.tolist(), ids.tolist()
+        for i, row in enumerate(rows):
+            if row.open:
+                count = self._top(row.query)
+                pairs = list(zip(top_ids[i][:count], top_values[i][:count]))
+                for choice in self._choice_ids(row.query):
+                    if choice not in (pair[0] for pair in pairs):
+                        pairs.append((choice, float(logprobs[i, choice])))
+                self._extend(row, taken[i], own[i], pairs)
+        return chosen
+
+    def _choose(self, rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
+        if self.force_number and any(_is_number(row.query) for row in rows):
+            logits = self._only_numbers(rows, logits)
+        temperature = rows[0].query.temperature
+        if temperature == 0:
+            return logits.argmax(-1)
+        return torch.multinomial(torch.softmax(logits / temperature, -1), 1)[:, 0]
+
+    def _only_numbers(self, rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
+        if self._numbers is None:
+            texts = {i: self._text(i) for i in range(min(logits.shape[-1], len(self.tokenizer)))}
+            self._numbers = NumberTokens(texts, sorted(self.ends))
+        masked = torch.full_like(logits, float("-inf"))
+        for i, row in enumerate(rows):
+            allowed = list(self._numbers.allowed(row.text)) if _is_number(row.query) else slice(None)
+            masked[i, allowed] = logits[i, allowed]
+        return masked
+
+    def _extend(self, row: Row, token: int, logprob: float, top: Sequence[tuple[int, float]]) -> None:
+        if token in self.ends:
+            row.open = False
+            return
+        row.ids.append(token)
+        if row.query.top_logprobs or row.query.choices:
+            shown = tuple((self._text(i), value) for i, value in top)
+            row.tokens.append(TokenInfo(self._text(token), logprob, shown))
+        row.text = self.tokenizer.decode(row.ids, skip_special_tokens=True) if len(row.ids) > 1 else self._text(token)
+        if len(row.ids) >= row.query.max_new_tokens:
+            row.open = False
+        elif _is_number(row.query) and read(row.text) is Reading.NOT:
+            row.open = False  # whatever followed, it would not be a number any more
+
+    def _top(self, query: Query) -> int:
+        return max(query.top_logprobs, _CHOICE_TOP) if query.choices else query.top_logprobs
+
+    def _choice_ids(self, query: Query) -> list[int]:
+        return [int(self.tokenizer.convert_tokens_to_ids(choice)) for choice in query.choices]
+
+    def _text(self, token: int) -> str:
+        text = self._texts.get(token)
+        if text is None:
+            text = self._texts[token] = str(self.tokenizer.decode([token]))
+        return text
+
+
+def _is_number(query: Query) -> bool:
+    return query.kind in _NUMBER_KINDS and query.max_new_tokens <= _NUMBER_TOKENS
+
+
+def _batch_layers(rows: Sequence[Row]) -> Layers | None:
+    """The rows' prefixes as one batch: expanded without a copy where it is the same one."""
+    first = rows[0].layers
+    if first is None:
+        return None
+    if all(row.layers is first for row in rows):
+        return tuple((k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1)) for k, v in first)
+    whole = [row.layers for row in rows if row.layers is not None]
+    return tuple(
+        (torch.cat([layers[i][0] for layers in whole]), torch.cat([layers[i][1] for layers in whole]))
+        for i in range(len(first))
+    )

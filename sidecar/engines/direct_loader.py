@@ -1,0 +1,116 @@
+"""Builds a direct engine: from a checkpoint folder, or around a model that somebody has already made."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evo_vlac import checkpoint
+from evo_vlac.errors import EvoVlacError
+from sidecar.config import Config, DirectConfig, MemoryConfig
+from sidecar.engines.backbone import NativeBackbone
+from sidecar.engines.decoding import Decoder
+from sidecar.engines.direct import DirectEngine, Limits
+from sidecar.engines.pixels import Pixels
+from sidecar.engines.prompt_tokens import PromptTokens
+from sidecar.engines.residence import Residence
+from sidecar.errors import CheckpointError, EngineUnavailableError
+
+logger = logging.getLogger(__name__)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # InternVL's, where a checkpoint says nothing
+
+
+def load_direct(config: Config) -> DirectEngine:
+    """The engine for ``config.model``. Raises CheckpointError, EngineUnavailableError, MemoryBudgetError."""
+    assert config.model is not None  # the configuration holds it
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device)
+    try:
+        found = checkpoint.inspect(config.model)
+        checkpoint.require_runnable(found)
+    except EvoVlacError as error:
+        raise CheckpointError(f"model={config.model}: {error}") from None
+    if found.kind is not checkpoint.Kind.NATIVE:
+        raise CheckpointError(
+            f"model={config.model}: engine=direct runs transformers' own format; convert it with"
+            f" `python -m evo_vlac convert {config.model} DST`, or use engine=swift"
+        )
+    from transformers import AutoTokenizer, InternVLForConditionalGeneration
+
+    model = InternVLForConditionalGeneration.from_pretrained(
+        found.path, dtype=dtype, attn_implementation="sdpa", local_files_only=True
+    )
+    if config.adapter is not None:
+        model = _merged(model, config.adapter)
+    tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True)
+    mean, std = read_statistics(found.path)
+    return build_direct(model.to(device), tokenizer, mean, std, config.direct, config.memory)
+
+
+def build_direct(
+    model: Any, tokenizer: Any, mean: Sequence[float] = _MEAN, std: Sequence[float] = _STD,
+    direct: DirectConfig | None = None, memory: MemoryConfig | None = None,
+) -> DirectEngine:  # fmt: skip
+    """The engine around ``model`` (an InternVLForConditionalGeneration where it is to run)."""
+    direct, memory = direct or DirectConfig(), memory or MemoryConfig()
+    model = model.eval().requires_grad_(False)
+    backbone = NativeBackbone(model, direct.compile)
+    height, width = model.config.vision_config.image_size
+    pixels = Pixels((height, width), mean, std, backbone.device, backbone.dtype)
+    limits = Limits(int(memory.feature_cache_mb * 2**20), int(memory.prefix_cache_mb * 2**20), direct.chunk_images)
+    budget = None if memory.budget_gb is None else int(memory.budget_gb * 1e9)
+    residence = Residence(model, backbone.device, budget)
+    decoder = Decoder(backbone, tokenizer, end_ids(model, tokenizer), direct.force_number)
+    tokens = PromptTokens(tokenizer, int(model.config.image_seq_length))
+    return DirectEngine(backbone, tokens, pixels, decoder, residence, limits)
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one."""
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise EngineUnavailableError(f"device={name}: torch sees {torch.cuda.device_count()} CUDA devices here")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """``auto`` is bfloat16 on CUDA, else float32."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Tokens that end an answer: the model's, the tokenizer's, and ChatML's."""
+    named = model.generation_config.eos_token_id if model.generation_config is not None else None
+    ends = set(named if isinstance(named, list) else [named]) | {tokenizer.eos_token_id}
+    ends.add(tokenizer.convert_tokens_to_ids("<|im_end|>"))
+    return sorted(end for end in ends if end is not None and end != tokenizer.unk_token_id)
+
+
+def read_statistics(folder: Path) -> tuple[list[float], list[float]]:
+    """The normalisation (mean, standard deviation per channel, of values 0 to 1) that a checkpoint was trained with."""
+    for name, inside in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        file = folder / name
+        if not file.is_file():
+            continue
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        tree = tree if inside is None else tree.get(inside) or {}
+        if "image_mean" in tree and "image_std" in tree:
+            return list(tree["image_mean"]), list(tree["image_std"])
+    logger.warning("%s names no image_mean and image_std; taking InternVL's", folder)
+    return list(_MEAN), list(_STD)
+
+
+def _merged(model: Any, adapter: str) -> Any:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload()

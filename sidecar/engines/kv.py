@@ -1,0 +1,62 @@
+"""A KV cache whose layers have room for what will come: the prefix is copied in once, tokens are written behind it.
+
+transformers' DynamicCache concatenates, and with it copies the whole cache, for every token.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
+"""Keys and values of each layer: (b, heads, positions, head size)."""
+
+
+class RoomyLayer(DynamicLayer):
+    """Like DynamicLayer, with ``room`` positions set aside behind ``keys`` and ``values`` (None: none yet)."""
+
+    def __init__(self, keys: torch.Tensor | None, values: torch.Tensor | None, room: int) -> None:
+        super().__init__()
+        self._room, self._length = room, 0
+        self._before = None if keys is None or values is None else (keys, values)
+        self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
+        if keys is not None and values is not None:
+            self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+            self.keys, self.values, self._length = keys, values, keys.shape[-2]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Writes (b, heads, s, size) behind what is held; all of it."""
+        end = self._length + key_states.shape[-2]
+        if self._buffers is None or end > self._buffers[0].shape[-2]:
+            self._grow(key_states, value_states, end)
+        assert self._buffers is not None
+        for buffer, new in zip(self._buffers, (key_states, value_states)):
+            buffer[..., self._length : end, :] = new
+        self._length = end
+        self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
+        self.keys, self.values = (buffer[..., :end, :] for buffer in self._buffers)
+        return self.keys, self.values
+
+    def _grow(self, keys: torch.Tensor, values: torch.Tensor, end: int) -> None:
+        size = max(end, self._length + self._room)
+        held = (self.keys, self.values) if self._length else (None, None)
+        buffers = []
+        for old, new in zip(held, (keys, values)):
+            buffer = new.new_empty((*new.shape[:-2], size, new.shape[-1]))
+            if old is not None:
+                buffer[..., : self._length, :] = old
+            buffers.append(buffer)
+        self._buffers = (buffers[0], buffers[1])
+
+    def get_seq_length(self) -> int:
+        return self._length
+
+
+def make_cache(layers: Layers | None, count: int, room: int) -> Cache:
+    """A cache of ``count`` layers that holds ``layers`` and has ``room`` more positions."""
+    held: Any = layers or ((None, None),) * count
+    return Cache(layers=[RoomyLayer(keys, values, room) for keys, values in held])

@@ -1,0 +1,88 @@
+"""From a name in the configuration to an engine, loaded. The heavy imports happen here, after everything cheap is
+checked."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from evo_vlac import checkpoint
+from evo_vlac.errors import EvoVlacError
+from sidecar.config import Config
+from sidecar.engines.base import PlainEngine, SidecarEngine
+from sidecar.errors import CheckpointError, EngineUnavailableError
+
+_NEEDS = {"direct": ("torch", "transformers"), "swift": ("swift",), "vllm": ("vllm",)}
+
+
+def check(config: Config) -> None:
+    """What can be wrong before anything heavy is imported: the checkpoint's files, missing packages."""
+    for package in _NEEDS.get(config.engine, ()):
+        if importlib.util.find_spec(package) is None:
+            raise EngineUnavailableError(f"engine={config.engine}: the package {package} is not installed here")
+    if config.engine in _NEEDS:
+        assert config.model is not None  # the configuration holds it
+        _check_checkpoint(config.model)
+    if config.adapter is not None:
+        if config.engine not in ("direct", "swift"):
+            raise EngineUnavailableError(f"adapter={config.adapter}: engine={config.engine} takes none; merge it first")
+        _check_adapter(config.adapter)
+
+
+def load(config: Config) -> SidecarEngine:
+    """The engine that ``config.engine`` names. Raises CheckpointError, EngineUnavailableError, MemoryBudgetError."""
+    if config.engine == "fixed":
+        from sidecar.engines.fixed import FixedEngine
+
+        return FixedEngine(config.fixed)
+    if config.engine == "openai":
+        from sidecar.engines.openai import OpenaiEngine
+
+        return OpenaiEngine(config.openai)
+    try:
+        return _load_local(config)
+    except (OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"model={config.model}: cannot be loaded by engine={config.engine}: {reason}") from error
+
+
+def _load_local(config: Config) -> SidecarEngine:
+    if config.engine == "direct":
+        from sidecar.engines.direct_loader import load_direct
+
+        return load_direct(config)
+    if config.engine == "vllm":
+        from sidecar.engines.vllm import VllmEngine
+
+        return VllmEngine(config)
+    return _load_swift(config)
+
+
+def _load_swift(config: Config) -> SidecarEngine:
+    from evo_vlac.swift_engine import SwiftEngine
+
+    assert config.model is not None
+    try:
+        engine = SwiftEngine(
+            config.model,
+            device=config.device,
+            dtype=config.dtype,
+            max_batch_size=config.batch.max_size,
+            adapter=config.adapter,
+        )
+    except EvoVlacError as error:
+        raise CheckpointError(f"model={config.model}: {error}") from error
+    return PlainEngine(engine)
+
+
+def _check_checkpoint(model: str) -> None:
+    try:
+        checkpoint.inspect(model)
+    except EvoVlacError as error:
+        raise CheckpointError(f"model={model}: {error}") from None
+
+
+def _check_adapter(adapter: str) -> None:
+    try:
+        checkpoint.check_adapter(adapter)
+    except EvoVlacError as error:
+        raise CheckpointError(f"adapter={adapter}: {error}") from None

@@ -1,0 +1,143 @@
+"""The sidecar's numbers: Prometheus metrics, the same as a flat mapping for the bridge's inspector.
+
+Names begin with ``vlac_sidecar_``. Counters grow for as long as the process lives; a new epoch starts at 0.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from shm_bridge import Kind, Phase
+
+from sidecar.desk import Verdict
+from sidecar.engines.guard import GuardedEngine
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_RECENT = 2048  # latencies from which the snapshot's percentiles are taken
+
+
+class Numbers:
+    """Everything that is counted. Thread-safe."""
+
+    def __init__(self, engine: str) -> None:
+        self.registry = CollectorRegistry()
+        self._lock = threading.Lock()
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._totals: dict[str, float] = {"asked": 0, "answered": 0, "invalid": 0, "cancelled": 0, "late": 0}
+        self._totals |= {"batches": 0, "queries": 0, "engine_busy_s": 0.0}
+        self._state: dict[str, float] = {}
+        self._last: dict[str, float] = {}
+        self._started = self._window_start = time.monotonic()
+        self._window_busy = 0.0
+        self._engine = engine
+        self._make_metrics()
+
+    def _make_metrics(self) -> None:
+        r, p = self.registry, "vlac_sidecar_"
+        self._asked = Counter(p + "questions", "Questions taken off the bridge", ["kind"], registry=r)
+        self._answered = Counter(p + "verdicts", "Verdicts", ["kind", "status", "done"], registry=r)
+        self._late = Counter(p + "late_verdicts", "Verdicts whose lane or episode was gone", registry=r)
+        self._cancelled = Counter(p + "cancelled_questions", "Questions nobody waited for any more", registry=r)
+        self._batch = Histogram(p + "batch_size", "Queries in a batch", ["kind"], buckets=_SIZES, registry=r)
+        self._stage = Histogram(
+            p + "stage_seconds", "Time per stage: queue, engine, total", ["kind", "stage"], buckets=_SECONDS, registry=r
+        )
+        self._busy = Counter(p + "engine_busy_seconds", "Time in which the engine worked", registry=r)
+        self._depth = Gauge(p + "queue_depth", "Queries that wait", registry=r)
+        self._memory = Gauge(p + "memory_bytes", "Memory held by the engine", ["where"], registry=r)
+        self._phase = Gauge(p + "phase", "1: ROLLOUT, 2: UPDATE", registry=r)
+        self._epoch = Gauge(p + "epoch", "Starts under this run id", registry=r)
+        self._oom = Gauge(p + "out_of_memory", "Batches halved for lack of memory", registry=r)
+        self._failed = Gauge(p + "failed_queries", "Queries the engine could not answer", registry=r)
+        self._limit = Gauge(p + "batch_limit", "Largest batch that fits at present", registry=r)
+        self._info = Gauge(p + "info", "The engine's name", ["engine"], registry=r)
+        self._info.labels(self._engine).set(1)
+
+    def asked(self, kind: Kind) -> None:
+        """One more question of ``kind``."""
+        self._asked.labels(kind.name).inc()
+        with self._lock:
+            self._totals["asked"] += 1
+
+    def cancelled(self) -> None:
+        """A question was dropped since nobody waits for it."""
+        self._cancelled.inc()
+        with self._lock:
+            self._totals["cancelled"] += 1
+
+    @contextmanager
+    def engine_busy(self) -> Iterator[None]:
+        """Counts the time inside as the engine's."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = time.monotonic() - start
+            self._busy.inc(spent)
+            with self._lock:
+                self._totals["engine_busy_s"] += spent
+                self._window_busy += spent
+
+    def batch(self, kind: str, size: int, engine_ns: int) -> None:
+        """A batch came back."""
+        self._batch.labels(kind).observe(size)
+        self._stage.labels(kind, "engine").observe(engine_ns / 1e9)
+        with self._lock:
+            self._totals["batches"] += 1
+            self._totals["queries"] += size
+
+    def answered(self, kind: Kind, verdict: Verdict, delivered: bool, total_ns: int) -> None:
+        """A verdict went back; ``total_ns`` from the asking."""
+        self._answered.labels(kind.name, verdict.status.name, str(verdict.done).lower()).inc()
+        self._stage.labels(kind.name, "queue").observe(verdict.queue_ns / 1e9)
+        self._stage.labels(kind.name, "total").observe(total_ns / 1e9)
+        if not delivered:
+            self._late.inc()
+        with self._lock:
+            self._totals["answered"] += 1
+            self._totals["invalid"] += not verdict.valid
+            self._totals["late"] += not delivered
+            if kind is Kind.DONE:
+                self._recent.append(total_ns / 1e6)
+
+    def state(
+        self, depth: int, memory: Mapping[str, int], phase: Phase, epoch: int, guard: GuardedEngine
+    ) -> None:
+        """What holds right now."""
+        self._depth.set(depth)
+        for where, size in memory.items():
+            self._memory.labels(where).set(size)
+        self._phase.set(int(phase))
+        self._epoch.set(epoch)
+        self._oom.set(guard.out_of_memory)
+        self._failed.set(guard.failed_queries)
+        self._limit.set(guard.limit)
+        with self._lock:
+            self._state = {"queue_depth": depth, "phase": int(phase), "epoch": epoch, "batch_limit": guard.limit}
+            self._state |= {f"memory_{where}_mb": size / 2**20 for where, size in memory.items()}
+
+    def snapshot(self) -> dict[str, float]:
+        """All of it, flat. ``engine_busy_share`` is of the time since the last snapshot."""
+        with self._lock:
+            now = time.monotonic()
+            window = max(1e-9, now - self._window_start)
+            busy, self._window_busy, self._window_start = self._window_busy, 0.0, now
+            recent = sorted(self._recent)
+            values = {**self._totals, **self._state, "uptime_s": now - self._started}
+        values["engine_busy_share"] = min(1.0, busy / window)
+        values["batch_size_mean"] = values["queries"] / values["batches"] if values["batches"] else 0.0
+        if recent:
+            values["done_ms_p50"] = recent[len(recent) // 2]
+            values["done_ms_p99"] = recent[min(len(recent) - 1, int(len(recent) * 0.99))]
+        self._last = values
+        return values
+
+    def last(self) -> dict[str, float]:
+        """The last snapshot, for whoever only looks."""
+        return self._last

@@ -1,0 +1,32 @@
+"""The question that shows that a model answers: a picture of noise, is the task done?
+
+Nobody looks at the verdict; that there is a readable one is what counts.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from evo_vlac.engine import Answer, Query
+from evo_vlac.parsing import parse_done
+from evo_vlac.queries import done_query
+
+PROBE_SIZE = 112
+
+
+@lru_cache(maxsize=1)
+def probe_query() -> Query:
+    """Always the same: uint8 (112, 112, 3) noise from a fixed seed."""
+    noise = np.random.default_rng(0).integers(0, 256, (PROBE_SIZE, PROBE_SIZE, 3), np.uint8)
+    return done_query(noise, "lift the red cube")
+
+
+def read_probe(answer: Answer) -> str | None:
+    """None when the probe was answered readably, else what is wrong."""
+    if answer.error is not None:
+        return answer.error
+    if not parse_done(answer).valid:
+        return f"unreadable answer {answer.text!r}"
+    return None

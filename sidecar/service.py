@@ -1,0 +1,280 @@
+"""The service: takes questions off the bridge, keeps the engine busy, puts verdicts back.
+
+    main thread      parks on the doorbell -> collects questions -> wakes an engine thread
+                     phases, wedge watch, probes, numbers, heartbeat
+    engine threads   take a batch (collecting first) -> engine.answer -> verdicts; one thread per slot of the engine
+
+The bridge, the desk and the batcher are only touched under ``_lock``; waiting on the doorbell and the engine's work
+happen outside of it. A batch is taken when an engine thread is free and never before, so whatever arrives while the
+engine works joins the next batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from evo_vlac.engine import Answer, Image
+from shm_bridge import Phase, Server, Status
+from sidecar.batcher import Batcher, Priority, Work
+from sidecar.config import Config
+from sidecar.desk import Ask, Desk, Verdict
+from sidecar.engines.base import SidecarEngine
+from sidecar.engines.guard import GuardedEngine
+from sidecar.errors import EngineWedgedError
+from sidecar.invalid import InvalidLog
+from sidecar.numbers import Numbers
+from sidecar.probe import probe_query, read_probe
+
+logger = logging.getLogger(__name__)
+_TICK_S = 0.25  # how often the main thread looks around at least
+_PUBLISH_S = 1.0
+
+
+@dataclass(slots=True)
+class _Running:
+    """What a slot of the engine is doing."""
+
+    since_ns: int
+    what: str
+
+
+class Service:
+    """Serves one run until :meth:`stop`. ``beat`` is called a few times a second while all is well."""
+
+    def __init__(
+        self, config: Config, server: Server, engine: SidecarEngine, numbers: Numbers,
+        reference: Sequence[Image] = (), beat: Callable[[], None] = lambda: None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:  # fmt: skip
+        self.config, self.server, self.engine, self.numbers = config, server, engine, numbers
+        self.guard = GuardedEngine(engine, config.batch.max_size)
+        self.desk = Desk(config, reference, clock)
+        self.batcher: Batcher[Ask] = Batcher(
+            config.batch.max_size,
+            int(config.batch.max_wait_ms * 1e6),
+            clock,
+            int(config.values.ahead_lead_ms * 1e6),
+        )
+        self._beat, self._clock = beat, clock
+        self._invalid = InvalidLog(config.invalid)
+        self._lock = threading.Lock()
+        self._work_ready = threading.Condition(self._lock)
+        self._running: dict[int, _Running] = {}
+        self._phase = Phase.ROLLOUT
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._last_answer_ns = clock()
+        self._last_publish_ns = 0
+        self._drain_until_ns: int | None = None
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serves until :meth:`stop` was called and what was pending is answered (or the drain time is over).
+
+        Raises EngineWedgedError when a batch does not come back, and whatever broke an engine thread.
+        """
+        threads = [
+            threading.Thread(target=self._engine_thread, args=(slot,), name=f"engine-{slot}", daemon=True)
+            for slot in range(self.engine.slots)
+        ]
+        for thread in threads:
+            thread.start()
+        self.server.set_ready(True)
+        try:
+            while not self._finished():
+                self._turn()
+        finally:
+            self._stopping.set()
+            self.server.set_ready(False)
+            with self._work_ready:
+                self._work_ready.notify_all()
+        for thread in threads:
+            thread.join(timeout=1.0)
+
+    def stop(self) -> None:
+        """Asks for the end; safe to call from a signal handler."""
+        self._drain_until_ns = self._clock() + int(self.config.health.drain_s * 1e9)
+
+    def _finished(self) -> bool:
+        if self._failure is not None:
+            raise self._failure
+        if self._drain_until_ns is None:
+            return False
+        with self._lock:
+            pending = len(self.batcher) - self.batcher.depth(Priority.AHEAD)
+            idle = not pending and not self._running
+        if not idle and self._clock() >= self._drain_until_ns:
+            logger.warning("stopping with %d questions unanswered", pending)
+            return True
+        return idle
+
+    # -- the main thread ---------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self.server.wait(_TICK_S)
+        with self._work_ready:
+            self._collect()
+            self._work_ready.notify_all()
+        self._watch_engine()
+        self._probe_when_idle()
+        self._publish()
+        self._beat()
+
+    def _collect(self) -> None:
+        """Takes what the bridge has into the batcher. The lock is held."""
+        for question in self.server.poll():
+            works, verdict = self.desk.open(question)
+            self.numbers.asked(question.kind)
+            for work in works:
+                self.batcher.add(work)
+            if verdict is not None:
+                self._reply(verdict)
+        for work in self.batcher.expired():
+            verdict = self.desk.expired(work.item, Status.EXPIRED)
+            if verdict is not None:
+                self._reply(verdict)
+        wanted = self.server.requested_phase
+        if wanted is not None and wanted is not self._phase:
+            self._work_ready.notify_all()
+
+    def _watch_engine(self) -> None:
+        now = self._clock()
+        with self._lock:
+            running = list(self._running.values())
+        for one in running:
+            seconds = (now - one.since_ns) / 1e9
+            if seconds > self.config.health.batch_s:
+                raise EngineWedgedError(
+                    f"the engine has not come back from {one.what} for {seconds:.1f} s"
+                    f" (health.batch_s={self.config.health.batch_s:g})"
+                )
+
+    def _probe_when_idle(self) -> None:
+        every = self.config.health.probe_every_s
+        if not every or self._phase is not Phase.ROLLOUT or self._drain_until_ns is not None:
+            return
+        with self._work_ready:
+            quiet = self._clock() - self._last_answer_ns
+            if self._running or len(self.batcher) or quiet < every * 1e9:
+                return
+            self._last_answer_ns = self._clock()
+            query = probe_query()
+            ask = Ask(query, None, (-1, 0, 0))
+            self.batcher.add(Work(ask, -1, "probe", Priority.ANSWER, self._clock()))
+            self._work_ready.notify()
+
+    def _publish(self) -> None:
+        now = self._clock()
+        if now - self._last_publish_ns < _PUBLISH_S * 1e9:
+            return
+        self._last_publish_ns = now
+        with self._lock:
+            depth = len(self.batcher)
+        memory = self.engine.memory_bytes()
+        self.numbers.state(depth, memory, self._phase, self.server.epoch, self.guard)
+        self.server.publish_metrics(self.numbers.snapshot())
+
+    # -- the engine threads ------------------------------------------------------------------------------------------
+
+    def _engine_thread(self, slot: int) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._engine_turn(slot)
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which ends the process with it
+            self._failure = error
+
+    def _engine_turn(self, slot: int) -> None:
+        with self._work_ready:
+            self._collect()
+            wanted = self.server.requested_phase
+            change = wanted is not None and wanted is not self._phase and not self._running
+            batch = self._take() if self._phase is Phase.ROLLOUT and not change else []
+            if not batch and not change:
+                wait_ns = self.batcher.wait_ns() if self._phase is Phase.ROLLOUT else None
+                self._work_ready.wait(_TICK_S if wait_ns is None else min(_TICK_S, max(wait_ns, 50_000) / 1e9))
+                return
+            taken_ns = self._clock()
+            what = f"the change to {wanted.name}" if change else _describe(batch)
+            self._running[slot] = _Running(taken_ns, what)
+        try:
+            if change:
+                self._change_phase(wanted)
+            else:
+                self._run_batch(batch, taken_ns)
+        finally:
+            with self._lock:
+                self._running.pop(slot, None)
+
+    def _take(self) -> list[Work[Ask]]:
+        """The next batch without what was cancelled meanwhile. The lock is held."""
+        batch = self.batcher.take()
+        wanted = []
+        for work in batch:
+            job = work.item.job
+            if job is not None and self.server.cancelled(job.question):
+                self.numbers.cancelled()
+                verdict = self.desk.expired(work.item, Status.CANCELLED)
+                if verdict is not None:
+                    self._reply(verdict)
+            else:
+                wanted.append(work)
+        return wanted
+
+    def _run_batch(self, batch: list[Work[Ask]], taken_ns: int) -> None:
+        with self.numbers.engine_busy():
+            answers = self.guard.answer([work.item.query for work in batch])
+        engine_ns = self._clock() - taken_ns
+        self.numbers.batch(batch[0].item.query.kind, len(batch), engine_ns)
+        with self._lock:
+            self.batcher.finished()
+            self._last_answer_ns = self._clock()
+            for work, answer in zip(batch, answers):
+                self._settle(work, answer, taken_ns, engine_ns, len(batch))
+
+    def _settle(self, work: Work[Ask], answer: Answer, taken_ns: int, engine_ns: int, size: int) -> None:
+        if work.bucket == "probe":
+            failure = read_probe(answer)
+            if failure is not None:
+                raise EngineWedgedError(f"the engine no longer answers its probe: {failure}")
+            return
+        verdict = self.desk.settle(work.item, answer, taken_ns, engine_ns, size)
+        if verdict is not None:
+            self._reply(verdict)
+
+    def _change_phase(self, wanted: Phase) -> None:
+        started = self._clock()
+        if self.config.memory.on_update == "offload":
+            self.engine.offload() if wanted is Phase.UPDATE else self.engine.restore()
+        self._phase = wanted
+        with self._lock:
+            self.server.acknowledge_phase(wanted)
+        logger.info("phase %s after %.3f s", wanted.name, (self._clock() - started) / 1e9)
+
+    def _reply(self, verdict: Verdict) -> None:
+        """Puts a verdict back and counts it. The lock is held."""
+        question = verdict.question
+        delivered = self.server.answer(
+            question,
+            done=verdict.done,
+            value=verdict.value,
+            probability=verdict.probability,
+            valid=verdict.valid,
+            status=verdict.status,
+            values=verdict.values,
+            queue_us=verdict.queue_ns // 1000,
+            engine_us=verdict.engine_ns // 1000,
+            batch_size=verdict.batch_size,
+        )
+        self.numbers.answered(question.kind, verdict, delivered, self._clock() - question.asked_ns)
+        if not verdict.valid and verdict.status in (Status.INVALID, Status.FAILED):
+            self._invalid.note(verdict)
+
+
+def _describe(batch: Sequence[Work[Ask]]) -> str:
+    return f"a batch of {len(batch)} {batch[0].item.query.kind} queries"
+

@@ -1,0 +1,203 @@
+"""The parent process: starts the service, watches it, starts it again, ends it. Imports nothing heavy.
+
+    supervisor --Popen--> service            pidfd: it died     pipe: ready, beats, last words
+        SIGTERM, SIGINT --SIGTERM--> service drains --> both end with 0
+
+A service that dies is started again after a back-off, under the bridge's next epoch, so that workers' questions are
+asked again. One that ends with a permanent error (a wrong key, a missing checkpoint) is not, and neither is one that
+dies too often. A service that hangs, at start or later, is killed first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.config import Config
+from sidecar.config_file import to_mapping
+from sidecar.errors import PERMANENT, CrashLoopError
+from sidecar.lifeline import Listener
+
+logger = logging.getLogger(__name__)
+_KILL_MARGIN_S = 2.0  # beyond the drain time, before SIGKILL
+
+
+@dataclass(slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    listener: Listener
+    pidfd: int
+    started: float
+    last_sign: float
+    ready: bool = False
+    last_words: str | None = None
+
+    def close(self) -> None:
+        self.listener.close()
+        os.close(self.pidfd)
+
+
+class Supervisor:
+    """Keeps one service alive. ``on_event`` sees every event of the service (tests use it)."""
+
+    def __init__(self, config: Config, on_event: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.config, self.health = config, config.health
+        self._on_event = on_event
+        self._crashes: deque[float] = deque()
+        self._stop_asked: float | None = None
+        self._wake_read, self._wake_write = os.pipe()
+        for descriptor in (self._wake_read, self._wake_write):
+            os.set_blocking(descriptor, False)
+
+    def run(self) -> int:
+        """Until the service ended in order (0), or cannot be helped (its exit code). Raises CrashLoopError."""
+        before = {n: signal.signal(n, self._asked_to_stop) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        previous_wakeup = signal.set_wakeup_fd(self._wake_write)
+        try:
+            return self._run()
+        finally:
+            signal.set_wakeup_fd(previous_wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
+    def _run(self) -> int:
+        while True:
+            child = self._start()
+            try:
+                code = self._watch(child)
+            finally:
+                self._end_group(child)
+                child.close()
+            if self._stop_asked is not None:
+                return 0 if code in (0, -signal.SIGTERM) else self._unclean_stop(code)
+            if code == 0:
+                logger.warning("the service ended by itself")
+            if code == PERMANENT:
+                sys.stderr.write(f"error: {child.last_words or 'the service cannot run'}\n")
+                return PERMANENT
+            if not self._wait_before_restart(child, code):
+                return 0
+
+    def _asked_to_stop(self, *_: object) -> None:
+        if self._stop_asked is None:
+            self._stop_asked = time.monotonic()
+
+    def _start(self) -> _Child:
+        read, write = os.pipe()
+        command = [sys.executable, "-m", "sidecar.worker", str(os.getpid()), str(write)]
+        try:
+            process = subprocess.Popen(
+                [*command, json.dumps(to_mapping(self.config))],
+                stdin=subprocess.DEVNULL, pass_fds=(write,), start_new_session=True,
+            )  # fmt: skip
+        finally:
+            os.close(write)
+        now = time.monotonic()
+        return _Child(process, Listener(read), os.pidfd_open(process.pid), now, now)
+
+    def _watch(self, child: _Child) -> int:
+        """Until the child has ended; its exit code."""
+        asked = False
+        with selectors.DefaultSelector() as selector:
+            for descriptor in (child.pidfd, child.listener.descriptor, self._wake_read):
+                selector.register(descriptor, selectors.EVENT_READ)
+            while True:
+                ready = [key.fd for key, _ in selector.select(self._patience(child))]
+                if self._wake_read in ready:
+                    os.read(self._wake_read, 512)
+                if child.listener.descriptor in ready:
+                    self._listen(child, selector)
+                if child.pidfd in ready:
+                    self._listen(child, selector)
+                    return child.process.wait()
+                if self._stop_asked is not None and not asked:
+                    asked = True
+                    child.process.terminate()
+                self._kill_when_silent(child)
+
+    def _listen(self, child: _Child, selector: selectors.BaseSelector) -> None:
+        events = child.listener.events()
+        if not events and child.listener.descriptor in selector.get_map():
+            selector.unregister(child.listener.descriptor)  # the other end is closed; the pidfd tells the rest
+        for event in events:
+            child.last_sign = time.monotonic()
+            if event["event"] == "ready":
+                child.ready = True
+            if event["event"] == "failed":
+                child.last_words = str(event.get("error"))
+            if self._on_event is not None:
+                self._on_event(event)
+
+    def _patience(self, child: _Child) -> float:
+        return max(0.0, self._deadline(child) - time.monotonic())
+
+    def _deadline(self, child: _Child) -> float:
+        if self._stop_asked is not None:
+            return self._stop_asked + self.health.drain_s + _KILL_MARGIN_S
+        if not child.ready:
+            return child.started + self.health.start_s
+        return child.last_sign + self.health.heartbeat_s
+
+    def _kill_when_silent(self, child: _Child) -> None:
+        if time.monotonic() < self._deadline(child):
+            return
+        if self._stop_asked is not None:
+            reason = f"it did not end within {self.health.drain_s + _KILL_MARGIN_S:.0f} s"
+        elif child.ready:
+            reason = f"no sign of life for {self.health.heartbeat_s:g} s"
+        else:
+            reason = f"it was not ready within health.start_s={self.health.start_s:g} s"
+        child.last_words = reason
+        logger.error("killing the service: %s", reason)
+        child.process.kill()
+        child.process.wait()
+
+    def _wait_before_restart(self, child: _Child, code: int) -> bool:
+        """Sleeps the back-off; False when asked to stop meanwhile. Raises CrashLoopError."""
+        now = time.monotonic()
+        self._crashes.append(now)
+        while self._crashes and self._crashes[0] < now - self.health.crash_window_s:
+            self._crashes.popleft()
+        reason = child.last_words or _how_it_ended(code)
+        count = len(self._crashes)
+        if count >= self.health.max_crashes:
+            raise CrashLoopError(
+                f"the service ended {count} times within {self.health.crash_window_s:g} s, the last time because:"
+                f" {reason}" + (f"; its log: {self.config.log.file}" if self.config.log.file else "")
+            )
+        pause = min(self.health.backoff_max_s, self.health.backoff_s * 2 ** (count - 1))
+        logger.error("the service ended (%s); starting it again in %.1f s", reason, pause)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            if selector.select(pause):
+                os.read(self._wake_read, 512)
+        return self._stop_asked is None
+
+    def _end_group(self, child: _Child) -> None:
+        """Nothing that the service started outlives it (it leads a session of its own)."""
+        try:
+            os.killpg(child.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return
+        finally:
+            child.process.wait(timeout=10)
+
+    def _unclean_stop(self, code: int) -> int:
+        logger.error("the service did not end in order: %s", _how_it_ended(code))
+        return 1
+
+
+def _how_it_ended(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

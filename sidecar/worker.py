@@ -1,0 +1,144 @@
+"""The service's process: ``python -m sidecar.worker``, started by the supervisor and by nobody else.
+
+Order matters: everything cheap is checked before the model is loaded, the run id is taken before too (so that a second
+sidecar ends in a moment, not after a minute of loading), and ready is only said after an answered probe.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import shm_bridge
+from evo_vlac.engine import Image
+from sidecar import logs
+from sidecar.config import Config
+from sidecar.config_file import from_mapping
+from sidecar.engines import registry
+from sidecar.engines.base import SidecarEngine
+from sidecar.errors import PERMANENT, ProbeFailedError, RunInUseError, SharedMemoryError, SidecarError
+from sidecar.lifeline import Lifeline, die_with
+from sidecar.numbers import Numbers
+from sidecar.probe import probe_query, read_probe
+from sidecar.reference import load_reference
+from sidecar.service import Service
+from sidecar.web import Page
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``arguments``: the parent's pid, the lifeline's descriptor, the configuration as JSON."""
+    parent, descriptor, text = arguments
+    die_with(int(parent))
+    lifeline = Lifeline(int(descriptor))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's; it then asks with SIGTERM
+    try:
+        config = from_mapping(json.loads(text))
+        logs.set_up(config.log, "service")
+        return run(config, lifeline)
+    except SidecarError as error:
+        lifeline.say("failed", error=str(error), code=error.exit_code)
+        code = error.exit_code
+    except Exception as error:
+        logger.exception("the service failed")
+        lifeline.say("failed", error=f"{type(error).__name__}: {error}", code=1)
+        code = 1
+    # A wedged engine thread cannot be joined, and an interpreter that tries to end would wait for it.
+    logging.shutdown()
+    os._exit(code)
+
+
+def run(config: Config, lifeline: Lifeline) -> int:
+    """Loads, probes, serves; 0 after SIGTERM and a drained queue."""
+    started = time.monotonic()
+    _be_modest(config)
+    registry.check(config)
+    reference = load_reference(config.reference)
+    with ExitStack() as stack:
+        server = stack.enter_context(_take_run(config))
+        stopper = _Stopper()
+        numbers = Numbers(config.engine)
+        state: dict[str, Any] = {"run_id": config.run_id, "ready": False, "engine": config.engine}
+        if config.metrics_port is not None:
+            page = Page(config.metrics_host, config.metrics_port, numbers.registry, lambda: state | numbers.last())
+            stack.callback(page.close)
+            state["metrics"] = page.address
+        engine = registry.load(config)
+        stack.callback(engine.close)
+        _probe(engine, reference)
+        service = Service(config, server, engine, numbers, reference, lifeline.beat)
+        stopper.service = service
+        if stopper.asked:
+            return 0
+        state["ready"] = True
+        seconds = time.monotonic() - started
+        logger.info("ready after %.1f s: engine %s, run %s, epoch %d", seconds, engine.name, server.run_id, server.epoch)
+        lifeline.say("ready", epoch=server.epoch)
+        service.run()
+    logger.info("stopped")
+    return 0
+
+
+class _Stopper:
+    """SIGTERM: ends at once while loading, drains once there is a service."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.service: Service | None = None
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, *_: object) -> None:
+        self.asked = True
+        if self.service is None:
+            raise SystemExit(0)
+        self.service.stop()
+
+
+def _be_modest(config: Config) -> None:
+    threads = config.torch_threads
+    cores = len(os.sched_getaffinity(0))
+    if threads is None:
+        threads = 1 if cores <= 4 else min(8, cores // 2)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)  # read when torch and numpy's libraries are loaded, which is after this
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if config.nice:
+        try:
+            os.nice(config.nice)
+        except PermissionError:
+            logger.warning("nice=%d: not permitted, running at %d", config.nice, os.nice(0))
+    if config.engine in ("direct", "swift"):
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(False)
+
+
+def _take_run(config: Config) -> shm_bridge.Server:
+    try:
+        return shm_bridge.Server.create(config.run_id, max_lanes=config.max_lanes)
+    except shm_bridge.RunInUse as error:
+        raise RunInUseError(f"run_id={config.run_id}: {error}") from None
+    except shm_bridge.BridgeError as error:
+        raise SharedMemoryError(f"run_id={config.run_id}: {error}") from None
+
+
+def _probe(engine: SidecarEngine, reference: Sequence[Image]) -> None:
+    (answer,) = engine.answer([probe_query()])
+    failure = read_probe(answer)
+    if failure is not None:
+        error = ProbeFailedError(f"engine {engine.name} does not answer a probe question: {failure}")
+        error.exit_code = PERMANENT if engine.name != "openai" else 1
+        raise error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
