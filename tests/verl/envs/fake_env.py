@@ -26,8 +26,6 @@ class FakeEnv:
     tasks = 2
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        if config.get("refuse") == "assets":
-            raise AssetsMissingError("LIBERO's assets: not here")
         self.config = config
         self.max_steps = int(config.get("max_steps", 20))
         self.cameras = (Camera("agentview", SIZE, SIZE), Camera("wrist", SIZE, SIZE // 2))
@@ -38,6 +36,8 @@ class FakeEnv:
     def reset(self, seed: int, task: int = 0) -> None:
         if self.config.get("refuse") == "crash":
             os._exit(7)
+        if self.config.get("refuse") == "assets":
+            raise AssetsMissingError("LIBERO's assets: not here")
         self.seed, self.steps, self.instruction = seed, 0, f"task {task}"
         self.drawn = []
 
