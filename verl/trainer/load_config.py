@@ -100,5 +100,6 @@ def _one_line(error: Exception) -> str:
     """hydra's message without its advice and its indented context."""
     cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
     lines = [line.strip() for line in f"{error}\n{cause}".splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(("Set the env", "full_key", "object_type", "To append", "Config search", "provider="))]
+    noise = ("Set the env", "full_key", "object_type", "To append", "Config search", "provider=")
+    useful = [line for line in lines if not line.startswith(noise)]
     return "; ".join(dict.fromkeys(useful)) or type(error).__name__
