@@ -42,7 +42,9 @@ def test_a_file_comes_before_the_command_line(tmp_path):
     file.write_text("env: libero\ndata: {n_samples: 4, seed: 3}\ncritic: {sidecar: {config: {engine: swift}}}\n")
     config, _ = load_config(["data.n_samples=5"], str(file))
     assert (config.env["name"], config.data.n_samples, config.data.seed) == ("libero", 5, 3)
-    assert config.critic.sidecar.config == {"engine": "swift"}
+    assert config.critic.sidecar.config["engine"] == "swift"
+    config, _ = load_config(["critic.sidecar.config.health.batch_s=5"])
+    assert config.critic.sidecar.config["health"] == {"batch_s": 5}
 
 
 def test_a_file_with_an_unknown_key_or_that_is_not_there_is_an_error(tmp_path):

@@ -127,11 +127,10 @@ class Run:
 
     def _sidecar_file(self, run_id: str) -> Path:
         path = self.folder.file("logs", f"sidecar-{run_id}.yaml")
-        wanted = {
-            "run_id": run_id,
-            "threshold": self.config.critic.threshold,
-            **self.config.critic.sidecar.config,
-        }
+        wanted = {"run_id": run_id, "threshold": self.config.critic.threshold, **self.config.critic.sidecar.config}
+        model = wanted.get("model")
+        if isinstance(model, str) and Path(model).expanduser().exists():
+            wanted["model"] = str(Path(model).expanduser().absolute())  # Ray's actors work in another folder
         path.write_text(yaml.safe_dump(wanted))
         return path
 

@@ -29,7 +29,9 @@ def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, 
     Raises:
         ConfigError: naming the key, its value and what is allowed.
     """
-    wanted = [*(_flatten(file) if file else []), *overrides]
+    # the sidecar checks its own keys: here any is taken
+    free = [f"++{text}" if text.startswith("critic.sidecar.config.") else text for text in overrides]
+    wanted = [*(_flatten(file) if file else []), *free]
     for text in overrides:
         if "=" not in text and not text.startswith("~"):
             raise ConfigError(f"{text!r}: an override has the form key=value")
