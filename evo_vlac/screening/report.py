@@ -23,6 +23,8 @@ figure { margin: 2em 0; border: 1px solid #ddd; padding: 1em; border-radius: 6px
 .tag { padding: 0 .5em; border-radius: 4px; color: white; background: #2e8b57 } .no.tag { background: #c0392b }
 """
 
+_COLUMNS = ("#", "trajectory", "task", "frames", "VOC", "VROC", "F1", "NR", "value", "done", "masked", "verdict")
+
 
 def annotation_of(row: Row) -> Annotation:
     """What is drawn for a row."""

@@ -1,0 +1,109 @@
+"""What several commands share: choosing a model, choosing pictures, writing results."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from evo_vlac.critic import Critic
+from evo_vlac.engine import Image
+from evo_vlac.errors import OptionError
+from evo_vlac.images import load_image
+from evo_vlac.outputs import to_json, write_json
+from evo_vlac.progress import bar
+from evo_vlac.video.reader import PICTURES, Video, read_video
+
+DEFAULT_MODEL = "models/vlac-tiny"
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """--model and what goes with it."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default=os.environ.get("EVO_VLAC_MODEL", DEFAULT_MODEL),
+        help="checkpoint folder (default: $EVO_VLAC_MODEL, else %(default)s)",
+    )
+    group.add_argument("--adapter", help="peft adapter folder, as finetune writes it")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
+    group.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 (default: %(default)s)")
+    group.add_argument("--batch-size", type=int, default=16, help="questions at once; halved when memory ends")
+    group.add_argument("--no-system-prompt", action="store_true", help="leave out the system prompt of the training")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+@contextlib.contextmanager
+def open_critic(options: argparse.Namespace, title: str = "asking") -> Iterator[Critic]:
+    """A critic over the chosen model; closed at the end. What libraries print meanwhile goes to standard error."""
+    from evo_vlac.swift_engine import SwiftEngine
+
+    with contextlib.redirect_stdout(sys.stderr):
+        engine = SwiftEngine(
+            options.model,
+            device=options.device,
+            dtype=options.dtype,
+            max_batch_size=options.batch_size,
+            adapter=options.adapter,
+        )
+    system = "" if options.no_system_prompt else None
+    with bar(title) as progress, Critic(engine, system=system, batch_size=options.batch_size) as critic:
+        critic.progress = progress
+        with contextlib.redirect_stdout(sys.stderr):
+            yield critic
+
+
+def read_inputs(paths: Sequence[str], fps: float | None) -> Video:
+    """The frames the user names: one video or folder, or several images."""
+    if len(paths) == 1 and not _is_image(paths[0]):
+        return read_video(paths[0], fps=fps)
+    return read_video([load_image(path) for path in paths])
+
+
+def read_images(paths: Sequence[str]) -> list[Image]:
+    """Images, one from each path, URL or data URI."""
+    return [load_image(path) for path in paths]
+
+
+def emit(options: argparse.Namespace, result: dict[str, Any], text: str, output: str | Path | None = None) -> None:
+    """Prints the result, as text or as JSON, and writes its JSON to ``output`` where given."""
+    if output is not None:
+        write_json(output, result)
+    sys.__stdout__.write((to_json(result, indent=2) if options.json else text.rstrip("\n")) + "\n")  # type: ignore[union-attr]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text, the first left-aligned, the others right."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = []
+    for row in [head, ["-" * width for width in widths], *rows]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """A number for a table; blank where there is none, "?" where it is not known."""
+    if value is None:
+        return ""
+    return "?" if value != value else format(value, form)
+
+
+def mode_of(text: str) -> bool | str:
+    """A value mode from its name."""
+    allowed: dict[str, bool | str] = {"simple": True, "mix_f": "mix_f", "mirror": "mirror"}
+    if text not in allowed:
+        raise OptionError(f"mode is {text!r}; allowed: {', '.join(allowed)}")
+    return allowed[text]
+
+
+def _is_image(path: str) -> bool:
+    return Path(path).suffix.lower() in PICTURES or path.startswith(("http://", "https://", "data:image"))

@@ -1,0 +1,79 @@
+"""``describe``, ``ask`` and ``action``: answers in words."""
+
+from __future__ import annotations
+
+import argparse
+
+from evo_vlac.cli.options import add_json, add_model, emit, open_critic, read_images, read_inputs
+from evo_vlac.errors import OptionError
+
+
+def add_describe(parser: argparse.ArgumentParser) -> None:
+    """Options of ``describe``."""
+    parser.epilog = "example:\n  python -m evo_vlac describe episode.mp4"
+    parser.add_argument("input", nargs="+", help="a video or folder of frames, or images; the first and last are shown")
+    add_model(parser)
+    add_json(parser)
+    parser.set_defaults(run=run_describe)
+
+
+def run_describe(options: argparse.Namespace) -> None:
+    """Names the task between the first and the last frame."""
+    video = read_inputs(options.input, None)
+    with open_critic(options) as critic:
+        task = critic.describe(video.frames[0], video.frames[-1])
+    emit(options, {"task": task}, task)
+
+
+def add_ask(parser: argparse.ArgumentParser) -> None:
+    """Options of ``ask``."""
+    parser.epilog = "example:\n  python -m evo_vlac ask scene.png --question 'What color is the cube?'"
+    parser.add_argument("image", nargs="+", help="images: paths, URLs, data URIs")
+    parser.add_argument("--question", required=True, help="may hold <image> marks; without, images go in front")
+    add_model(parser)
+    add_json(parser)
+    parser.set_defaults(run=run_ask)
+
+
+def run_ask(options: argparse.Namespace) -> None:
+    """Answers a question about images."""
+    images = read_images(options.image)
+    with open_critic(options) as critic:
+        answer = critic.ask(images, options.question)
+    emit(options, {"question": options.question, "answer": answer}, answer)
+
+
+def add_action(parser: argparse.ArgumentParser) -> None:
+    """Options of ``action``."""
+    parser.epilog = (
+        "example:\n  python -m evo_vlac action front.png wrist.png --task 'lift the red cube' "
+        "--state -18 11 418 -124 65 -133 0"
+    )
+    parser.add_argument("view", nargs="+", help="1 to 3 camera views")
+    parser.add_argument("--task", required=True, help="what the robot should do")
+    parser.add_argument(
+        "--state", type=float, nargs=7, metavar=("X", "Y", "Z", "ROLL", "PITCH", "YAW", "OPEN"), required=True,
+        help="end effector: mm, degrees, gripper",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kind",
+        default="action",
+        choices=("action", "action_chunk", "action_short", "position", "position_short"),
+        help="what is asked for (default: %(default)s)",
+    )
+    parser.add_argument("--think", action="store_true", help="reasoning before the action")
+    add_model(parser)
+    add_json(parser)
+    parser.set_defaults(run=run_action)
+
+
+def run_action(options: argparse.Namespace) -> None:
+    """Asks for the next action."""
+    if len(options.view) > 3:
+        raise OptionError(f"{len(options.view)} views; 1 to 3 are allowed")
+    state = [int(value) if value == int(value) else value for value in options.state]
+    views = read_images(options.view)
+    with open_critic(options) as critic:
+        result = critic.action(views, state, options.task, kind=options.kind, think=options.think)
+    out = {"action": result.action, "valid": result.valid, "text": result.text}
+    emit(options, out, result.text)
