@@ -177,7 +177,10 @@ class OpenaiConfig:
     """A remote VLAC behind an OpenAI-compatible server.
 
     ``url`` ends in /v1; ``model``: its name there (null: the only one it lists). ``api_key_env`` names the variable
-    that holds the key. ``image_format``: png (exact) or jpeg. ``retries`` with back-off from ``backoff_s`` doubling.
+    that holds the key. ``image_size``: images are squashed to this many pixels square before they are sent, as VLAC was
+    trained (0: sent as they are, and the server may cut them into tiles). ``image_format``: png (exact) or jpeg.
+    ``retries`` with back-off from ``backoff_s`` doubling. ``image_ids``: name every image, so that a server that keeps
+    them (vLLM) is sent each only once.
     """
 
     url: str | None = None
@@ -187,7 +190,9 @@ class OpenaiConfig:
     timeout_s: float = 30.0
     retries: int = 3
     backoff_s: float = 0.2
+    image_size: int = 448
     image_format: str = "png"
+    image_ids: bool = False
 
     def __post_init__(self) -> None:
         ok = self.url is None or self.url.startswith(("http://", "https://"))
@@ -195,6 +200,7 @@ class OpenaiConfig:
         require(1 <= self.concurrency <= 1024, "openai.concurrency", self.concurrency, "1 to 1024")
         require(self.timeout_s > 0, "openai.timeout_s", self.timeout_s, "more than 0")
         require(0 <= self.retries <= 20, "openai.retries", self.retries, "0 to 20")
+        require(0 <= self.image_size <= 4096, "openai.image_size", self.image_size, "0 (as they are) to 4096")
         require(self.image_format in ("png", "jpeg"), "openai.image_format", self.image_format, "png, jpeg")
 
 

@@ -222,7 +222,8 @@ class Desk:
         camera = self.config.camera or next(iter(frame))
         if camera not in frame:
             raise KeyError(f"no camera {camera!r} in lane {question.name!r}; it has {', '.join(frame)}")
-        return frame[camera]
+        image: Image = frame[camera]
+        return image
 
     def _keys(self, question: Question) -> list[tuple[Hashable, ...]]:
         """Identity of every frame over time, the step last."""
@@ -236,7 +237,7 @@ class Desk:
         self, query: Query, job: Job | None, group: Group, priority: Priority, pair: Pair | None = None
     ) -> Work[Ask]:
         asked, deadline = (job.question.asked_ns, job.question.deadline_ns) if job else (self._clock(), 0)
-        shape = tuple(np.shape(query.images[-1]))
+        shape = np.asarray(query.images[-1]).shape
         bucket = (query.kind, len(query.images), shape)
         return Work(Ask(query, job, group, pair), group[0], bucket, priority, asked, deadline, group)
 

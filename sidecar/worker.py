@@ -79,9 +79,9 @@ def run(config: Config, lifeline: Lifeline) -> int:
         if stopper.asked:
             return 0
         state["ready"] = True
-        seconds = time.monotonic() - started
-        logger.info("ready after %.1f s: engine %s, run %s, epoch %d", seconds, engine.name, server.run_id, server.epoch)
-        lifeline.say("ready", epoch=server.epoch)
+        seconds, epoch = time.monotonic() - started, server.epoch
+        logger.info("ready after %.1f s: engine %s, run %s, epoch %d", seconds, engine.name, config.run_id, epoch)
+        lifeline.say("ready", epoch=epoch)
         service.run()
     logger.info("stopped")
     return 0

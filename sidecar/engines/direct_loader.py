@@ -42,7 +42,7 @@ def load_direct(config: Config) -> DirectEngine:
         )
     from transformers import AutoTokenizer, InternVLForConditionalGeneration
 
-    model = InternVLForConditionalGeneration.from_pretrained(
+    model: Any = InternVLForConditionalGeneration.from_pretrained(
         found.path, dtype=dtype, attn_implementation="sdpa", local_files_only=True
     )
     if config.adapter is not None:

@@ -14,13 +14,12 @@ Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 """Keys and values of each layer: (b, heads, positions, head size)."""
 
 
-class RoomyLayer(DynamicLayer):
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Like DynamicLayer, with ``room`` positions set aside behind ``keys`` and ``values`` (None: none yet)."""
 
     def __init__(self, keys: torch.Tensor | None, values: torch.Tensor | None, room: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._room, self._length = room, 0
-        self._before = None if keys is None or values is None else (keys, values)
         self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
         if keys is not None and values is not None:
             self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
