@@ -14,10 +14,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shm_bridge import CameraSpec, Kind, Lane, LaneSpec, Orientation, SidecarDied, Verdict, VerdictTimeout
+from shm_bridge import CameraSpec, FrameSlot, Kind, Lane, LaneSpec, Orientation, SidecarDied, Verdict, VerdictTimeout
 from verl.envs.base import Camera, Environment
 from verl.envs.messages import BridgeConfig
 from verl.errors import SidecarLostError
+from verl.rewards import value_steps
 from verl.termination import FrameVerdict
 
 SLICE_S = 1.0  # longest silence towards the parent while waiting
@@ -33,7 +34,7 @@ class CriticLink:
         specs = tuple(CameraSpec(c.name, c.height, c.width, orientation=Orientation(c.stored)) for c in cameras)
         spec = LaneSpec(cameras=specs, frames=max_steps + 2, questions=max_steps + 2)
         self.lane = Lane.attach(config.run_id, spec, timeout=config.timeout_s, name=name)
-        self._slots: dict[int, object] = {}
+        self._slots: dict[int, FrameSlot] = {}
         self._pending: dict[int, int] = {}  # ticket -> step
         self.latencies_us: list[int] = []
 
@@ -77,18 +78,20 @@ class CriticLink:
         first = self._take(self._wait_for(ticket))
         return [*([first] if first else []), *self.poll()]
 
-    def ask_value(self, last: int, stride: int) -> tuple[np.ndarray | None, bool]:
-        """The value list of frames 0 to ``last``, waited for.
+    def ask_value(self, last: int, stride: int) -> tuple[np.ndarray | None, list[int]]:
+        """The value list from frame 0 to the one after ``last`` steps, waited for.
 
         Returns:
-            float32 percent, one a scored frame, or None; and whether the answer had a meaning.
+            float32 percent, one a scored frame, or None when the answer has no meaning; and the frames' steps: every
+            ``stride``-th step where those were drawn regularly, else all that were drawn.
         """
-        ticket = self.lane.ask(Kind.VALUE, first=self._slots[0], last=self._slots[last], stride=stride)
+        every, scored = scored_frames(list(self._slots), last, stride)
+        ticket = self.lane.ask(Kind.VALUE, first=self._slots[scored[0]], last=self._slots[last], stride=every)
         verdict = self._wait_for(ticket)
         self.latencies_us.append(verdict.latency_us)
-        if not verdict.valid or verdict.values is None:
-            return None, False
-        return np.asarray(verdict.values, np.float32), True
+        if not verdict.valid or verdict.values is None or len(verdict.values) != len(scored):
+            return None, scored
+        return np.asarray(verdict.values, np.float32), scored
 
     def end(self) -> None:
         """Takes back what is still in flight and gives the frames free."""
@@ -121,3 +124,17 @@ class CriticLink:
             f"no verdict within critic.verdict_timeout_s={self.config.timeout_s:g} s: the sidecar of run "
             f"{self.config.run_id!r} {why}"
         )
+
+
+def scored_frames(drawn: list[int], last: int, stride: int) -> tuple[int, list[int]]:
+    """The bridge counts frames, an episode counts steps: which of the frames drawn stand for ``stride`` steps.
+
+    Returns:
+        Take every n-th frame; and the steps of those frames, ``last`` always among them.
+    """
+    steps = [step for step in drawn if step <= last]
+    wanted = value_steps(last, stride)
+    for every in range(1, len(steps) + 1):
+        if sorted({*steps[::every], last}) == wanted:
+            return every, wanted
+    return 1, steps

@@ -20,7 +20,7 @@ from verl.envs.base import Environment
 from verl.envs.frames import PlainFrames
 from verl.envs.messages import Act, BridgeConfig, Dropped, EpisodeEnd, EpisodeRequest, Look
 from verl.errors import InvalidVerdictError, SidecarLostError
-from verl.rewards import RewardRules, score_episode, value_steps
+from verl.rewards import RewardRules, score_episode
 from verl.termination import DoneRules, FrameVerdict, Outcome, Termination
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Critic(Protocol):
 
     def wait(self) -> list[tuple[int, FrameVerdict]]: ...
 
-    def ask_value(self, last: int, stride: int) -> tuple[np.ndarray | None, bool]: ...
+    def ask_value(self, last: int, stride: int) -> tuple[np.ndarray | None, list[int]]: ...
 
     def end(self) -> None: ...
 
@@ -226,10 +226,11 @@ class EpisodeRunner:
         complete = self.termination.outcome is Outcome.DONE
         steps = self.termination.step if complete and self.termination.step else self.step
         rules, values, meaningful = self.rewards, None, True
-        scored = value_steps(steps, rules.value_stride)
+        scored: list[int] = []
         if rules.wants_value(complete):
             with self._timed("verdict_wait"):
-                values, meaningful = self.critic.ask_value(steps, rules.value_stride)
+                values, scored = self.critic.ask_value(steps, rules.value_stride)
+            meaningful = values is not None
             if not meaningful and self.termination.rules.invalid == "stop":
                 raise InvalidVerdictError("the value list has no meaning (critic.invalid=stop)")
             if not meaningful and self.termination.rules.invalid == "drop":

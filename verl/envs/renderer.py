@@ -10,7 +10,9 @@ left out.
 
 from __future__ import annotations
 
+import atexit
 import os
+import weakref
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,8 @@ class Renderer:
         self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._free = weakref.finalize(self, _free, self._context, self._gl)
+        atexit.register(self._free)  # before EGL's own, which is older; finalize's own would come after it and complain
         self._scene = mujoco.MjvScene(model, 2000)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._scene.flags[flag] = int(effects)
@@ -111,10 +115,14 @@ class Renderer:
 
     def close(self) -> None:
         """Frees the GL context. Safe to call twice."""
-        if self._gl is not None:
-            self._context.free()
-            self._gl.free()
-            self._gl = None
+        self._free()
+        atexit.unregister(self._free)
+
+
+def _free(context: Any, gl: Any) -> None:
+    gl.make_current()
+    context.free()
+    gl.free()
 
 
 def _open_context(width: int, height: int) -> Any:

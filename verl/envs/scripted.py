@@ -9,6 +9,7 @@ An expert is a list of way points worked off by a proportional controller. Each 
     idle, random       (almost) no motion; a smooth random walk
     noisy              the successful list under large action noise; succeeds or not
     expert_then_random the successful list, left at a random moment
+    sloppy             Lift: closes 0.5 to 3.5 cm over the cube's centre; over about 2 cm the fingers slip off
 
 Everything is drawn from the seed given; the simulator's success is never looked at.
 """
@@ -22,7 +23,8 @@ import numpy as np
 
 from verl.errors import ConfigError, UnknownTaskError
 
-KINDS = ("success", "failure", "near_miss", "drop", "idle", "noisy", "random", "expert_then_random")
+KINDS = ("success", "failure", "near_miss", "drop", "idle", "noisy", "random", "expert_then_random", "sloppy")
+_WITH_AN_END = ("success", "drop", "sloppy")
 OPEN, CLOSED = -1.0, 1.0
 METRES_PER_ACTION = 0.05  # OSC_POSE: an action of 1 moves the controller's goal by this much
 TRACKING = 1.6  # gain on the position error; the controller covers about a third of its goal's lead in a step
@@ -69,7 +71,7 @@ class ScriptedExpert:
         self._script = _SCRIPTS[task](kind, self.rng) if kind not in ("idle", "random") else []
         leaves = int(self.rng.integers(8, 40)) if kind == "expert_then_random" else max_steps
         self._leaves = 0 if kind == "random" else leaves
-        self._length = max_steps if kind in ("success", "drop") else int(self.rng.integers(40, max_steps + 1))
+        self._length = max_steps if kind in _WITH_AN_END else int(self.rng.integers(40, max_steps + 1))
         self._walk = np.zeros(7)
         self._start: dict[str, np.ndarray] = {}
         self._here = np.zeros(3)
@@ -93,8 +95,8 @@ class ScriptedExpert:
         return clipped
 
     def _ended(self) -> bool:
-        """Success and drop end with their script; the others run to their drawn length."""
-        return self.kind in ("success", "drop") and self._index >= len(self._script)
+        """These end with their script; the others run to their drawn length."""
+        return self.kind in _WITH_AN_END and self._index >= len(self._script)
 
     def _follow(self, objects: Mapping[str, np.ndarray]) -> np.ndarray:
         waypoint = self._script[min(self._index, len(self._script) - 1)]
@@ -144,6 +146,9 @@ def _lift(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     up = Waypoint("here", (0.0, 0.0, high), CLOSED, 14, 0.012)
     hold = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(3, 9)))
     full = [*_reach(rng, cube), _grasp(cube, rng), up, hold]
+    if kind == "sloppy":  # demonstrations that a policy can learn from and then surpass
+        grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(0.005, 0.035))), OPEN, 14, 0.012)
+        return [full[0], grip, *full[2:]]
     if kind == "near_miss":
         if rng.random() < 0.5:
             barely = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.003, 0.011))), CLOSED, 64)

@@ -94,10 +94,11 @@ class ScriptedCritic:
         self.latencies_us.append(100)
         return step, self.verdicts[step]
 
-    def ask_value(self, last: int, stride: int) -> tuple[np.ndarray | None, bool]:
+    def ask_value(self, last: int, stride: int) -> tuple[np.ndarray | None, list[int]]:
         self.value_questions.append((last, stride))
-        assert all(step in self.drawn for step in value_steps(last, stride))
-        return self.values, self.values is not None
+        scored = value_steps(last, stride)
+        assert all(step in self.drawn for step in scored)
+        return self.values, scored
 
     def end(self) -> None:
         self.in_flight.clear()

@@ -1,0 +1,185 @@
+"""LIBERO behind :class:`verl.envs.base.Environment`: all suites, with their published initial states.
+
+An episode is: the model's fixtures placed from a fixed seed, state number ``seed`` (modulo their number) of the task's
+initial states, ``num_steps_wait`` steps without motion, then the policy. Frames are stored as the renderer leaves them
+and turned by 180 degrees by strides, as the published checkpoints expect (``image[::-1, ::-1]``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from verl.envs.arm_world import CONTROL_HZ, ArmWorld, import_robosuite, numpy_seed, quiet
+from verl.envs.base import Camera, Stored
+from verl.envs.libero_setup import (
+    SUITE_STEPS,
+    LiberoTask,
+    find_assets,
+    import_problems,
+    initial_states,
+    suite_tasks,
+)
+from verl.errors import ConfigError, UnknownTaskError
+
+CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
+FIXTURE_SEED = 0  # as in the published evaluation; initial states do not hold where furniture stands
+NO_MOTION = np.array([0, 0, 0, 0, 0, 0, -1.0])
+
+
+@dataclass(frozen=True, slots=True)
+class LiberoConfig:
+    """Keys of ``env`` for ``env.name=libero``.
+
+    Attributes:
+        tasks: task numbers of the suite, None for all.
+        max_steps: None for the suite's published number.
+        effects: shadows and reflections; the published checkpoints have seen them.
+        split_step: a faster physics step whose numbers differ in the last digits, see :mod:`verl.envs.arm_world`.
+        keep: simulators kept in a process; each task has its own, of some 100 MB.
+    """
+
+    suite: str = "libero_spatial"
+    tasks: tuple[int, ...] | None = None
+    max_steps: int | None = None
+    cameras: tuple[str, ...] = ("agentview",)
+    image_size: int = 256
+    num_steps_wait: int = 10
+    num_trials_per_task: int = 50
+    assets: str | None = None
+    effects: bool = True
+    samples: int = 4
+    split_step: bool = False
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        count = len(suite_tasks(self.suite))
+        for number in self.tasks or ():
+            if not isinstance(number, int) or not 0 <= number < count:
+                raise UnknownTaskError(
+                    f"env.tasks: {number!r} is no task of {self.suite}; allowed are 0 to {count - 1}"
+                )
+        for name in self.cameras:
+            if name not in CAMERAS:
+                raise ConfigError(f"env.cameras: unknown camera {name!r}; allowed are {', '.join(CAMERAS)}")
+        limits = {"max_steps": (self.step_limit(), 1), "num_steps_wait": (self.num_steps_wait, 0)}
+        limits |= {"num_trials_per_task": (self.num_trials_per_task, 1), "keep": (self.keep, 1)}
+        for key, (value, least) in limits.items():
+            if value < least:
+                raise ConfigError(f"env.{key}={value!r}: must be {least} or more")
+        if not self.camera_specs():
+            raise ConfigError("env.cameras=[]: at least one camera is needed")
+
+    def camera_specs(self) -> tuple[Camera, ...]:
+        size = self.image_size
+        return tuple(Camera(name, size, size, Stored.ROTATE_180) for name in self.cameras)
+
+    def step_limit(self) -> int:
+        return SUITE_STEPS[self.suite] if self.max_steps is None else self.max_steps
+
+    def task_numbers(self) -> tuple[int, ...]:
+        return tuple(range(len(suite_tasks(self.suite)))) if self.tasks is None else self.tasks
+
+
+class LiberoEnv:
+    """See :class:`verl.envs.base.Environment`. A task's simulator is built at its first reset (seconds)."""
+
+    action_dim = 7
+
+    def __init__(self, config: LiberoConfig) -> None:
+        self.config = config
+        self.assets = find_assets(config.assets)
+        self.cameras = config.camera_specs()
+        self.max_steps = config.step_limit()
+        suite, numbers = suite_tasks(config.suite), config.task_numbers()
+        self._tasks = [suite[number] for number in numbers]
+        self.tasks = len(self._tasks)
+        self.instruction = self._tasks[0].instruction
+        self._worlds: dict[int, _World] = {}  # in order of use, the latest last
+        self._world: _World | None = None
+
+    def reset(self, seed: int, task: int = 0) -> None:
+        if not 0 <= task < self.tasks:
+            raise UnknownTaskError(f"task {task} of {self.tasks}: allowed are 0 to {self.tasks - 1}")
+        world = self._worlds.pop(task, None)
+        if world is None:
+            while len(self._worlds) >= self.config.keep:
+                self._worlds.pop(next(iter(self._worlds))).close()
+            world = _World(self._tasks[task], self.config, self.assets)
+        self._worlds[task] = self._world = world
+        self.instruction = self._tasks[task].instruction
+        world.begin(seed)
+
+    @property
+    def world(self) -> _World:
+        if self._world is None:
+            raise ConfigError("reset() must come before anything else")
+        return self._world
+
+    def step(self, action: np.ndarray) -> bool:
+        return self.world.advance(action)
+
+    def render(self, camera: str, out: np.ndarray) -> None:
+        self.world.renderer.render(CAMERAS[camera], out)
+
+    def proprio(self) -> np.ndarray:
+        return self.world.proprio()
+
+    def close(self) -> None:
+        for world in self._worlds.values():
+            world.close()
+        self._worlds.clear()
+        self._world = None
+
+
+class _World(ArmWorld):
+    """One LIBERO task."""
+
+    def __init__(self, task: LiberoTask, config: LiberoConfig, assets: Any) -> None:
+        _, controller = import_robosuite()
+        with quiet():
+            problem = import_problems(assets)[_problem_name(task)]
+        size = config.image_size
+        cameras = tuple(Camera(CAMERAS[name], size, size, Stored.ROTATE_180) for name in config.cameras)
+        with numpy_seed(FIXTURE_SEED), quiet():
+            env = problem(
+                str(task.bddl),
+                robots=["Panda"],
+                controller_configs=controller,
+                initialization_noise=None,
+                has_renderer=False,
+                has_offscreen_renderer=False,
+                use_camera_obs=False,
+                control_freq=CONTROL_HZ,
+                horizon=2**31,
+                ignore_done=True,
+                hard_reset=False,
+            )
+        super().__init__(env, cameras, effects=config.effects, samples=config.samples, split_step=config.split_step)
+        states = initial_states(task)
+        self._states = states[: config.num_trials_per_task]
+        self._wait = config.num_steps_wait
+
+    def begin(self, seed: int) -> None:
+        """Initial state number ``seed``, settled."""
+        super().reset(FIXTURE_SEED)
+        self.env.sim.set_state_from_flattened(self._states[seed % len(self._states)])
+        self.env.sim.forward()
+        self.env._post_process()
+        for _ in range(self._wait):
+            self.advance(NO_MOTION)
+
+    def advance(self, action: np.ndarray) -> bool:
+        self.step(action)
+        self.env._post_process()  # what a state changes in the picture: a burning stove
+        return bool(self.env._check_success())
+
+
+def _problem_name(task: LiberoTask) -> str:
+    """The environment class that the task's definition names."""
+    import libero.libero.envs.bddl_utils as bddl
+
+    name: str = bddl.get_problem_info(str(task.bddl))["problem_name"]
+    return name
