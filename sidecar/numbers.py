@@ -135,8 +135,8 @@ class Numbers:
         if recent:
             values["done_ms_p50"] = recent[len(recent) // 2]
             values["done_ms_p99"] = recent[min(len(recent) - 1, int(len(recent) * 0.99))]
-        self._last = values
-        return values
+        self._last = {name: round(value, 4) for name, value in values.items()}
+        return self._last
 
     def last(self) -> dict[str, float]:
         """The last snapshot, for whoever only looks."""

@@ -1,12 +1,12 @@
 """The service: takes questions off the bridge, keeps the engine busy, puts verdicts back.
 
     main thread      parks on the doorbell -> collects questions -> wakes an engine thread
-                     phases, wedge watch, probes, numbers, heartbeat
-    engine threads   take a batch (collecting first) -> engine.answer -> verdicts; one thread per slot of the engine
+                     wedge watch, probes, numbers, heartbeat
+    engine threads   take a batch -> engine.answer -> verdicts; phases; one thread per slot of the engine
 
-The bridge, the desk and the batcher are only touched under ``_lock``; waiting on the doorbell and the engine's work
-happen outside of it. A batch is taken when an engine thread is free and never before, so whatever arrives while the
-engine works joins the next batch.
+Only the main thread waits and polls; the desk and the batcher are touched under ``_lock``, the engine's work happens
+outside of it. A batch is taken when an engine thread is free and never before, so whatever arrives while the engine
+works joins the next batch.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from sidecar.probe import probe_query, read_probe
 logger = logging.getLogger(__name__)
 _TICK_S = 0.25  # how often the main thread looks around at least
 _PUBLISH_S = 1.0
+_PHASE_LOOK_S = 0.02
 
 
 @dataclass(slots=True)
@@ -63,6 +64,7 @@ class Service:
         self._invalid = InvalidLog(config.invalid)
         self._lock = threading.Lock()
         self._work_ready = threading.Condition(self._lock)
+        self._phase_done = threading.Condition(self._lock)
         self._running: dict[int, _Running] = {}
         self._phase = Phase.ROLLOUT
         self._stopping = threading.Event()
@@ -120,6 +122,8 @@ class Service:
         with self._work_ready:
             self._collect()
             self._work_ready.notify_all()
+            if self.server.phase_pending:  # which ends every wait at once, until the engine is free for it
+                self._phase_done.wait(_PHASE_LOOK_S)
         self._watch_engine()
         self._probe_when_idle()
         self._publish()
@@ -138,9 +142,6 @@ class Service:
             verdict = self.desk.expired(work.item, Status.EXPIRED)
             if verdict is not None:
                 self._reply(verdict)
-        wanted = self.server.requested_phase
-        if wanted is not None and wanted is not self._phase:
-            self._work_ready.notify_all()
 
     def _watch_engine(self) -> None:
         now = self._clock()
@@ -190,19 +191,18 @@ class Service:
 
     def _engine_turn(self, slot: int) -> None:
         with self._work_ready:
-            self._collect()
-            wanted = self.server.requested_phase
-            change = wanted is not None and wanted is not self._phase and not self._running
-            batch = self._take() if self._phase is Phase.ROLLOUT and not change else []
+            wanted = self.server.requested_phase if self.server.phase_pending else None
+            change = wanted is not None and not self._running
+            batch = self._take() if self._phase is Phase.ROLLOUT and wanted is None else []
             if not batch and not change:
                 wait_ns = self.batcher.wait_ns() if self._phase is Phase.ROLLOUT else None
                 self._work_ready.wait(_TICK_S if wait_ns is None else min(_TICK_S, max(wait_ns, 50_000) / 1e9))
                 return
             taken_ns = self._clock()
-            what = f"the change to {wanted.name}" if change else _describe(batch)
+            what = f"the change to {wanted.name}" if wanted is not None else _describe(batch)
             self._running[slot] = _Running(taken_ns, what)
         try:
-            if change:
+            if wanted is not None:
                 self._change_phase(wanted)
             else:
                 self._run_batch(batch, taken_ns)
@@ -248,11 +248,12 @@ class Service:
 
     def _change_phase(self, wanted: Phase) -> None:
         started = self._clock()
-        if self.config.memory.on_update == "offload":
+        if wanted is not self._phase and self.config.memory.on_update == "offload":
             self.engine.offload() if wanted is Phase.UPDATE else self.engine.restore()
-        self._phase = wanted
-        with self._lock:
+        with self._work_ready:
+            self._phase = wanted
             self.server.acknowledge_phase(wanted)
+            self._phase_done.notify_all()
         logger.info("phase %s after %.3f s", wanted.name, (self._clock() - started) / 1e9)
 
     def _reply(self, verdict: Verdict) -> None:

@@ -135,6 +135,8 @@ class Supervisor:
             child.last_sign = time.monotonic()
             if event["event"] == "ready":
                 child.ready = True
+            if event["event"] == "waiting":
+                child.started = child.last_sign
             if event["event"] == "failed":
                 child.last_words = str(event.get("error"))
             if self._on_event is not None:

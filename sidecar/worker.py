@@ -32,6 +32,7 @@ from sidecar.service import Service
 from sidecar.web import Page
 
 logger = logging.getLogger(__name__)
+_WAIT_S = 0.5
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -71,6 +72,7 @@ def run(config: Config, lifeline: Lifeline) -> int:
             page = Page(config.metrics_host, config.metrics_port, numbers.registry, lambda: state | numbers.last())
             stack.callback(page.close)
             state["metrics"] = page.address
+        _wait_for_rollout(config, server, lifeline)
         engine = registry.load(config)
         stack.callback(engine.close)
         _probe(engine, reference)
@@ -129,6 +131,16 @@ def _take_run(config: Config) -> shm_bridge.Server:
         raise RunInUseError(f"run_id={config.run_id}: {error}") from None
     except shm_bridge.BridgeError as error:
         raise SharedMemoryError(f"run_id={config.run_id}: {error}") from None
+
+
+def _wait_for_rollout(config: Config, server: shm_bridge.Server, lifeline: Lifeline) -> None:
+    """A service that is started anew while the trainer updates must not take the GPU from it: it waits."""
+    if config.memory.on_update == "keep" or not registry.uses_cuda(config):
+        return
+    while server.requested_phase is shm_bridge.Phase.UPDATE:
+        lifeline.say("waiting")
+        server.wait(_WAIT_S)
+        time.sleep(_WAIT_S if server.phase_pending else 0)
 
 
 def _probe(engine: SidecarEngine, reference: Sequence[Image]) -> None:

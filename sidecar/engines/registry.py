@@ -28,6 +28,15 @@ def check(config: Config) -> None:
         _check_adapter(config.adapter)
 
 
+def uses_cuda(config: Config) -> bool:
+    """Whether the engine will hold memory of a CUDA device of this machine."""
+    if config.engine not in _NEEDS or config.device == "cpu":
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 def load(config: Config) -> SidecarEngine:
     """The engine that ``config.engine`` names. Raises CheckpointError, EngineUnavailableError, MemoryBudgetError."""
     if config.engine == "fixed":
@@ -62,16 +71,17 @@ def _load_swift(config: Config) -> SidecarEngine:
 
     assert config.model is not None
     try:
-        engine = SwiftEngine(
-            config.model,
-            device=config.device,
-            dtype=config.dtype,
-            max_batch_size=config.batch.max_size,
-            adapter=config.adapter,
+        return PlainEngine(
+            SwiftEngine(
+                config.model,
+                device=config.device,
+                dtype=config.dtype,
+                max_batch_size=config.batch.max_size,
+                adapter=config.adapter,
+            )
         )
     except EvoVlacError as error:
         raise CheckpointError(f"model={config.model}: {error}") from error
-    return PlainEngine(engine)
 
 
 def _check_checkpoint(model: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def critic_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answers differ from image to image, and comparing engines means something.
     """
     import torch
+
     from evo_vlac.queries import critic_query, done_query
     from evo_vlac.tiny import TinyConfig, build_model, build_processor
     from sidecar.engines.direct_loader import build_direct
@@ -44,13 +46,14 @@ def critic_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     engine.backbone._head = lambda hidden: seen.append(hidden.clone()) or torch.zeros(len(hidden), 2000)
     images = random_frames(8)
     engine.answer([done_query(image, "lift the red cube") for image in images])
-    engine.answer([critic_query(a, b, "lift the red cube") for a, b in zip(images, images[1:])])
+    engine.answer([critic_query(a, b, "lift the red cube") for a, b in itertools.pairwise(images)])
     generator = torch.Generator().manual_seed(7)
     head = torch.zeros_like(model.lm_head.weight)
     for hidden, words, loudness in ((seen[0], ("0", "1"), 0.25), (seen[1], ("+", "-", *"23456789"), 0.2)):
         mean = hidden.mean(0)
         ids = tokenizer.convert_tokens_to_ids(list(words))
-        head[ids] = torch.randn(len(ids), head.shape[1], generator=generator) * loudness + 8 * mean / mean.square().sum()
+        noise = torch.randn(len(ids), head.shape[1], generator=generator) * loudness
+        head[ids] = noise + 8 * mean / mean.square().sum()
     head[tokenizer.eos_token_id] = torch.randn(head.shape[1], generator=generator) * 0.4
     model.lm_head.weight = torch.nn.Parameter(head)
     path.mkdir()

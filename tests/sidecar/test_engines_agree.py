@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 from conftest import random_frames
+from remote_server import swift_server
+
 from evo_vlac.engine import Answer, Query
 from evo_vlac.parsing import parse_critic, parse_done
 from evo_vlac.queries import critic_query, done_goal_query, done_query, task_query
 from evo_vlac.swift_engine import SwiftEngine
-from remote_server import swift_server
 from sidecar.config import Config, OpenaiConfig
 from sidecar.engines.base import PlainEngine, SidecarEngine
 from sidecar.engines.registry import load
