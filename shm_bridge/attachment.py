@@ -1,0 +1,151 @@
+"""A lane's place in its run: finding the sidecar, claiming a number, ringing, and coming back after a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+
+from shm_bridge import segment
+from shm_bridge.cleaning import remove_if_dead
+from shm_bridge.control import Control, ControlRole, open_control
+from shm_bridge.errors import BadMagic, SegmentError, SidecarUnreachable, TooManyLanes
+from shm_bridge.layout import ServerWord
+from shm_bridge.locks import LANES, SERVER, RunLocks, open_locks
+from shm_bridge.names import bell_name, checked_run_id, control_name
+from shm_bridge.ordering import MASK, fence
+from shm_bridge.semaphore import Semaphore
+
+logger = logging.getLogger(__name__)
+CONNECT_POLL_S = 0.01
+
+
+def connect(run_id: str, role: ControlRole, timeout: float) -> tuple[RunLocks, Control]:
+    """The run's locks and control segment, once a living sidecar serves it.
+
+    Raises:
+        SidecarUnreachable: none did within ``timeout`` seconds.
+        SegmentError: the segment must not be trusted (other version, other owner, damaged).
+    """
+    checked_run_id(run_id)
+    deadline = time.monotonic() + timeout
+    reason = "there is no such run"
+    while True:
+        try:
+            return _connect_once(run_id, role)
+        except FileNotFoundError:
+            pass
+        except BadMagic as error:
+            reason = str(error)
+        except SidecarUnreachable as error:
+            reason = str(error)
+        if time.monotonic() >= deadline:
+            raise SidecarUnreachable(
+                f"run_id={run_id!r}: no sidecar answered within {timeout:g} s ({reason}); is it running, as this user?"
+            )
+        time.sleep(CONNECT_POLL_S)
+
+
+def _connect_once(run_id: str, role: ControlRole) -> tuple[RunLocks, Control]:
+    locks = open_locks(run_id, create=False)
+    try:
+        if locks.holder(SERVER) is None:
+            raise SidecarUnreachable("its sidecar is dead")
+        return locks, open_control(run_id, role)
+    except BaseException:
+        locks.close()
+        raise
+
+
+class Attachment:
+    """The lane's row in the control segment. Its owner holds the lane's lock as long as it lives."""
+
+    def __init__(self, run_id: str, timeout: float) -> None:
+        self.run_id = run_id
+        self.generation = 0
+        self.reattached = 0
+        self.locks, self.control = connect(run_id, ControlRole.WORKER, timeout)
+        self._bell: Semaphore | None = None
+        try:
+            self._bell = Semaphore(bell_name(run_id, self.control.server[ServerWord.BELL]), create=False)
+            self.index = self._claim()
+            self._last = self.control.last_generations[self.index]
+        except BaseException:
+            self._close_handles()
+            raise
+        self._rings = self.control.bells[self.index]
+
+    def _claim(self) -> int:
+        for index in range(self.control.lanes):
+            if self.locks.acquire(LANES + index):
+                return index
+        raise TooManyLanes(f"run_id={self.run_id!r}: all {self.control.lanes} lanes have living owners")
+
+    def next_generation(self) -> int:
+        """Never used before for this lane's number."""
+        self.generation = (self._last + 1) & MASK or 1
+        return self.generation
+
+    def register(self) -> None:
+        """From here on the sidecar can find the lane; its segment is complete."""
+        control, index = self.control, self.index
+        control.last_generations[index] = self.generation
+        control.generations[index] = self.generation
+        self._rings = control.bells[index]
+        self.ring()
+
+    def ring(self) -> None:
+        """Tells the sidecar that there is something; wakes it only when it is parked."""
+        control = self.control
+        self._rings = rings = (self._rings + 1) & MASK
+        control.bells[self.index] = rings
+        fence()
+        if control.server[ServerWord.PARKED] and self._bell is not None:
+            self._bell.post()
+
+    def check(self) -> bool:
+        """Whether a sidecar lives; follows it to a new control segment when there is one."""
+        alive = self.locks.holder(SERVER) is not None
+        if alive and segment.inode(control_name(self.run_id)) != self.control.inode:
+            with contextlib.suppress(FileNotFoundError, BadMagic):
+                self._reattach()
+        return alive
+
+    def _reattach(self) -> None:
+        fresh = open_control(self.run_id, ControlRole.WORKER)
+        try:
+            if self.index >= fresh.lanes:
+                raise TooManyLanes(f"run_id={self.run_id!r}: the new sidecar has {fresh.lanes} lanes only")
+            bell = Semaphore(bell_name(self.run_id, fresh.server[ServerWord.BELL]), create=False)
+        except (SegmentError, TooManyLanes, FileNotFoundError):
+            fresh.close()
+            raise
+        self.control.close()
+        if self._bell is not None:
+            self._bell.close()
+        self.control, self._bell = fresh, bell
+        self.reattached += 1
+        self.register()
+        logger.info("run %s: lane %d reattached to epoch %d", self.run_id, self.index, fresh.epoch)
+
+    def withdraw(self) -> None:
+        """From here on the sidecar finds the lane no more; first, so that it never looks for a removed one."""
+        if self.control.generations[self.index] == self.generation:
+            self.control.generations[self.index] = 0
+            self.ring()
+
+    def detach(self) -> None:
+        """Gives the number back. The last of a run to leave removes what is left of it."""
+        self.locks.release(LANES + self.index)
+        remove_if_dead(self.run_id, self.locks)
+        self._close_handles()
+
+    def abandon(self) -> None:
+        """In a forked child: lets go of the handles; the lane is the parent's."""
+        self.control.close()
+        if self._bell is not None:
+            self._bell.close()
+
+    def _close_handles(self) -> None:
+        self.abandon()
+        self.locks.close()

@@ -1,0 +1,1 @@
+"""One transport a file; each echoes a frame and receives a small answer."""

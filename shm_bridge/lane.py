@@ -1,0 +1,306 @@
+"""The worker's side: render into the lane, publish, ask, receive.
+
+    reserve -> (render into it) -> publish -> ask -> ... -> poll | wait
+       ^                                                        |
+       +---- place is reused: episode ended, questions closed --+
+
+A lane belongs to one process and to one thread of it at a time. A forked child cannot use its parent's lane.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+
+from shm_bridge import layout, segment
+from shm_bridge.asking import Asking, Ticket
+from shm_bridge.attachment import Attachment
+from shm_bridge.errors import (
+    BridgeClosed,
+    Cancelled,
+    ConfigError,
+    ForkedProcess,
+    InvalidRequest,
+    ReserveTimeout,
+    SidecarDied,
+    VerdictTimeout,
+)
+from shm_bridge.frames import FrameRing, FrameSlot
+from shm_bridge.header import LaneIdentity
+from shm_bridge.lane_memory import create_lane
+from shm_bridge.layout import WorkerWord
+from shm_bridge.memory_plan import memory_plan
+from shm_bridge.names import lane_name
+from shm_bridge.ordering import MASK
+from shm_bridge.semaphore import Semaphore
+from shm_bridge.spec import MAX_NAME_BYTES, MAX_TASK_BYTES, Kind, LaneSpec, UInt8Array, Verdict, checked_name
+from shm_bridge.waiting import Parking
+
+logger = logging.getLogger(__name__)
+WORDS = layout.WORKER_OFFSET // 8
+SLICE_S = 0.05
+_open_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
+
+
+class Lane:
+    """One worker's lane; made by :meth:`attach`."""
+
+    def __init__(
+        self, attachment: Attachment, spec: LaneSpec, name: str, spin_us: float, grace: float, first_ticket: int,
+        first_frame: int,
+    ) -> None:  # fmt: skip
+        self._attachment = attachment
+        self._closed: type[BridgeClosed] | None = None
+        self._grace = grace
+        self._dead_since: float | None = None
+        self.run_id, self.name, self.spec = attachment.run_id, name, spec
+        self.index, self.generation = attachment.index, attachment.next_generation()
+        identity = LaneIdentity(self.index, self.generation, name, spec)
+        epoch = attachment.control.epoch
+        self._memory = create_lane(self.run_id, identity, epoch, first_ticket, first_frame)
+        semaphore_name = lane_name(self.run_id, self.index, self.generation)
+        Semaphore.remove(semaphore_name)
+        semaphore = Semaphore(semaphore_name, create=True)
+        self._words = self._memory.words
+        self._parking = Parking(self._words, WORDS + WorkerWord.PARKED, semaphore, spin_us, SLICE_S)
+        self._ring = FrameRing(self._memory, first_frame)
+        self._asking = Asking(self._memory, self._ring, attachment, first_ticket)
+        _open_lanes.add(self)
+
+    @classmethod
+    def attach(
+        cls, run_id: str, spec: LaneSpec, timeout: float = 10.0, name: str | None = None, *, spin_us: float = 0.0,
+        grace: float = 0.5, first_ticket: int = 1, first_frame: int = 1,
+    ) -> Lane:  # fmt: skip
+        """Makes a lane in the run; waits up to ``timeout`` seconds for the run's sidecar.
+
+        Args:
+            spin_us: microseconds to poll before sleeping; costs a core while it lasts.
+            grace: seconds a wait tolerates a dead sidecar (it may be restarting) before ``SidecarDied``.
+            first_ticket, first_frame: where the 64-bit sequence numbers start; for tests.
+
+        Raises:
+            SidecarUnreachable, TooManyLanes, NoSpace, SegmentError, ConfigError.
+        """
+        name = checked_name("lane name", name if name is not None else f"pid-{os.getpid()}", MAX_NAME_BYTES)
+        if not isinstance(spec, LaneSpec):
+            raise ConfigError(f"spec={spec!r}; must be a LaneSpec")
+        attachment = Attachment(run_id, timeout)
+        try:
+            lane = cls(attachment, spec, name, spin_us, grace, first_ticket & MASK, first_frame & MASK)
+        except BaseException:
+            attachment.detach()
+            raise
+        attachment.register()
+        logger.info("run %s: lane %d %r: %s", run_id, lane.index, name, memory_plan(spec, 1, attachment.control.lanes))
+        return lane
+
+    # --- episodes
+
+    def begin_episode(self, episode: int, task: str) -> None:
+        """Frames published from here on are retained until :meth:`end_episode`."""
+        self._check_open()
+        encoded = task.encode()
+        if len(encoded) > MAX_TASK_BYTES:
+            raise ConfigError(f"task of {len(encoded)} bytes; must have at most {MAX_TASK_BYTES}")
+        if not 0 <= episode < 1 << 63:
+            raise ConfigError(f"episode={episode}; must be 0 or more")
+        if self._ring.episode is not None:
+            self.end_episode()
+        words = self._words
+        seq = words[WORDS + WorkerWord.TASK_SEQ]
+        words[WORDS + WorkerWord.TASK_SEQ] = (seq | 1) & MASK
+        self._memory.worker_part[layout.TASK_OFFSET : layout.TASK_OFFSET + len(encoded)] = encoded
+        words[WORDS + WorkerWord.TASK_BYTES] = len(encoded)
+        words[WORDS + WorkerWord.EPISODE] = episode
+        words[WORDS + WorkerWord.ACTIVE] = 1
+        words[WORDS + WorkerWord.TASK_SEQ] = ((seq | 1) + 1) & MASK
+        self._ring.begin(episode)
+
+    def end_episode(self) -> None:
+        """Cancels what is still open and gives the episode's frames back."""
+        self._check_open()
+        self.cancel()
+        self._words[WORDS + WorkerWord.ACTIVE] = 0
+        self._ring.end()
+
+    # --- frames
+
+    def reserve(self, timeout: float = 5.0) -> FrameSlot:
+        """The next frame to render into; the same one again until it is published.
+
+        Waits while the sidecar still needs the place.
+
+        Raises:
+            FramesFull: the episode has as many frames as the lane; waiting would not help.
+            ReserveTimeout, SidecarDied.
+        """
+        self._check_open()
+        ring = self._ring
+        if ring.episode is None:
+            raise InvalidRequest("reserve() outside an episode; call begin_episode() first")
+        if ring.reserved is not None:
+            return ring.reserved
+        ring.check_room()
+        if not ring.next_is_free:
+            self._asking.harvest()
+            if not ring.next_is_free and not self._until(self._place_freed, timeout):
+                raise ReserveTimeout(f"lane {self.name!r}: the sidecar still needs the next place after {timeout:g} s")
+        return ring.take()
+
+    def _place_freed(self) -> bool:
+        self._asking.harvest()
+        return self._ring.next_is_free
+
+    def publish(self, frame: FrameSlot, step: int) -> None:
+        """The frame is complete: it can be asked about from now on, and written no more (its arrays turn read-only)."""
+        self._check_open()
+        self._ring.publish(frame, step)
+        self._words[WORDS + WorkerWord.PUBLISHED] = frame.seq
+
+    def view(self, step: int, camera: str | None = None) -> UInt8Array:
+        """A published image of this episode, upright and read-only; no copy. Of the first camera by default."""
+        self._check_open()
+        return self._memory.view(self._ring.find(step, "step").index, camera)
+
+    # --- questions
+
+    def ask(
+        self, kind: Kind, frame: FrameSlot | int | None = None, *, first: FrameSlot | int | None = None,
+        last: FrameSlot | int | None = None, before: FrameSlot | int | None = None,
+        after: FrameSlot | int | None = None, stride: int = 1, timeout: float = 5.0, deadline: float | None = None,
+    ) -> Ticket:  # fmt: skip
+        """Asks and returns at once; the verdict comes by :meth:`poll` or :meth:`wait`.
+
+        DONE: ``frame``. VALUE: every ``stride``-th frame from ``first`` to ``last``, ``last`` always. CRITIC:
+        ``before`` and ``after``. Frames are FrameSlots or steps of this episode.
+
+        Args:
+            timeout: seconds to wait while the lane is full of unanswered questions, or a VALUE is still open.
+            deadline: seconds after which the sidecar need not answer any more (status EXPIRED).
+
+        Raises:
+            QuestionsFull, SidecarDied, InvalidRequest.
+        """
+        self._check_open()
+        if kind == Kind.DONE:
+            first_slot = last_slot = self._ring.find(frame, "frame")
+        elif kind == Kind.VALUE:
+            first_slot, last_slot = self._ring.find(first, "first"), self._ring.find(last, "last")
+        elif kind == Kind.CRITIC:
+            first_slot, last_slot = self._ring.find(before, "before"), self._ring.find(after, "after")
+        else:
+            raise InvalidRequest(f"kind={kind!r}; must be one of {[str(k) for k in Kind]}")
+        if not self._asking.has_room(kind):
+            self._asking.wait_for_room(kind, timeout, self._until)
+        return self._asking.ask(kind, first_slot, last_slot, stride, deadline)
+
+    def poll(self) -> list[Verdict]:
+        """All verdicts that have come and were not yet received; never blocks."""
+        self._check_open()
+        return self._asking.receive_all()
+
+    def wait(self, ticket: Ticket, timeout: float = 5.0) -> Verdict:
+        """The verdict on one question. After a timeout or a death the question stays open: wait again, or cancel.
+
+        Raises:
+            VerdictTimeout: the sidecar lives but has not answered.
+            SidecarDied: it has been dead for ``grace`` seconds; a successor will answer.
+            Cancelled, InvalidRequest.
+        """
+        if self._closed:
+            self._check_open()
+        asking = self._asking
+        verdict = asking.receive(ticket)
+        if verdict is not None:
+            return verdict
+        if not asking.is_open(ticket):
+            if asking.was_cancelled(ticket):
+                raise Cancelled(f"lane {self.name!r}: ticket {ticket} was cancelled")
+            raise InvalidRequest(f"ticket={ticket}: not an open question of lane {self.name!r}")
+        if not self._until(asking.answered(ticket), timeout):
+            raise VerdictTimeout(f"lane {self.name!r}: no verdict on ticket {ticket} within {timeout:g} s")
+        asking.harvest_one(ticket)
+        verdict = asking.receive(ticket)
+        assert verdict is not None
+        return verdict
+
+    def cancel(self) -> None:
+        """Gives up all open questions: no verdict will come; their frames stay until the sidecar lets go."""
+        self._check_open()
+        self._asking.cancel_all()
+
+    # --- waiting
+
+    def _until(self, ready: Callable[[], bool], timeout: float) -> bool:
+        self._dead_since = None
+        return self._parking.until(ready, time.monotonic_ns() + int(timeout * 1e9), self._look_for_sidecar)
+
+    def _look_for_sidecar(self) -> None:
+        if self._attachment.check():
+            self._dead_since = None
+            return
+        now = time.monotonic()
+        if self._dead_since is None:
+            self._dead_since = now
+        if now - self._dead_since >= self._grace:
+            raise SidecarDied(f"run_id={self.run_id!r}: the sidecar is dead; no other came within {self._grace:g} s")
+
+    @property
+    def sidecar_alive(self) -> bool:
+        """Whether a sidecar's process holds the run's lock now; follows a new one to its control segment."""
+        self._check_open()
+        return self._attachment.check()
+
+    @property
+    def epoch(self) -> int:
+        """Of the sidecar; it grows by one with each restart."""
+        return self._attachment.control.epoch
+
+    @property
+    def open_questions(self) -> int:
+        """Asked, not cancelled, and not yet received."""
+        return self._asking.open_count
+
+    # --- the end
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            why = "was closed" if self._closed is BridgeClosed else "belongs to the parent of this forked process"
+            raise self._closed(f"lane {self.name!r} {why}")
+
+    def close(self) -> None:
+        """Removes the lane. Images that were handed out stay readable."""
+        if self._closed is not None:
+            return
+        self._closed = BridgeClosed
+        _open_lanes.discard(self)
+        self._attachment.withdraw()
+        segment.unlink(lane_name(self.run_id, self.index, self.generation))
+        self._parking.semaphore.unlink()
+        self._parking.semaphore.close()
+        self._attachment.detach()
+        self._memory.close()
+
+    def _forked(self) -> None:
+        self._closed = ForkedProcess
+
+    def __enter__(self) -> Lane:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _mark_lanes_forked() -> None:
+    for lane in list(_open_lanes):
+        lane._forked()
+
+
+os.register_at_fork(after_in_child=_mark_lanes_forked)

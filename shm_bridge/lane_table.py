@@ -1,0 +1,119 @@
+"""All lanes the sidecar serves: which have rung, which came, which died."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+
+from shm_bridge.cleaning import remove_lane_files
+from shm_bridge.control import Control
+from shm_bridge.errors import SegmentError
+from shm_bridge.locks import LANES, RunLocks
+from shm_bridge.question import Question
+from shm_bridge.served_lane import ServedLane
+from shm_bridge.spec import Status
+
+logger = logging.getLogger(__name__)
+Taken = tuple[ServedLane, list[Question], list[tuple[int, Status]]]
+
+
+class LaneTable:
+    """One comparison of all bells finds the lanes with news: the cost of a poll hardly grows with their number."""
+
+    def __init__(self, run_id: str, control: Control, locks: RunLocks) -> None:
+        self._run_id, self._control, self._locks = run_id, control, locks
+        self.count = control.lanes
+        self._bells = control.bells_array()
+        self._generations = np.frombuffer(control.generations, np.uint64)
+        self._seen = self._bells - np.uint64(1)  # at first every lane counts as having rung
+        self._turn = 0
+        self.served: dict[int, ServedLane] = {}
+        self._distrusted: dict[int, int] = {}  # lane -> generation that must not be believed
+
+    def has_news(self) -> bool:
+        return bool((self._bells != self._seen).any())
+
+    def take(self) -> Iterator[Taken]:
+        """Of each lane that rang, what it asks; the first lane to be asked moves on with every call."""
+        rang = np.flatnonzero(self._bells != self._seen)
+        if not len(rang):
+            return
+        order = rang.tolist()
+        if len(order) > 1:
+            split = int(np.searchsorted(rang, self._turn))
+            order = order[split:] + order[:split]
+            self._turn = (order[0] + 1) % self.count
+        bells, seen = self._control.bells, self._seen
+        for index in order:
+            seen[index] = bells[index]  # before the lane is read: what comes later rings again
+            found = self._take_lane(index)
+            if found is not None:
+                yield found
+
+    def _take_lane(self, index: int) -> Taken | None:
+        generation = self._control.generations[index]
+        lane = self.served.get(index)
+        try:
+            if lane is None or lane.generation != generation:
+                lane = self._change(index, generation)
+                if lane is None:
+                    return None
+            questions, closed = lane.take()
+        except FileNotFoundError:  # gone between its row and its segment
+            return None
+        except SegmentError as error:
+            self._distrust(index, generation, error)
+            return None
+        return lane, questions, closed
+
+    def _change(self, index: int, generation: int) -> ServedLane | None:
+        """The lane's row names another generation than the one served."""
+        self._drop(index)
+        if not generation or self._distrusted.get(index) == generation:
+            return None
+        self._distrusted.pop(index, None)
+        if self._locks.holder(LANES + index) is None:  # dead before it was seen; reap() will take it
+            return None
+        lane = self.served[index] = ServedLane(self._run_id, index, generation)
+        logger.info("run %s: lane %d %r attached (%s)", self._run_id, index, lane.name, f"generation {generation}")
+        return lane
+
+    def _distrust(self, index: int, generation: int, error: SegmentError) -> None:
+        logger.error("run %s: lane %d is not served any more: %s", self._run_id, index, error)
+        self._drop(index)
+        self._distrusted[index] = generation
+
+    def _drop(self, index: int) -> None:
+        lane = self.served.pop(index, None)
+        if lane is not None:
+            lane.close()
+            logger.info("run %s: lane %d %r left", self._run_id, index, lane.name)
+
+    def reap(self) -> int:
+        """Takes back lanes whose owner's lock is free; how many."""
+        reclaimed = 0
+        for index in np.flatnonzero(self._generations).tolist():
+            if self._locks.holder(LANES + index) is None and self._locks.acquire(LANES + index):
+                try:
+                    if self._control.generations[index]:
+                        self.clear_row(index)
+                        remove_lane_files(self._run_id, index)
+                        self._drop(index)
+                        reclaimed += 1
+                        logger.warning("run %s: the owner of lane %d is dead; reclaimed", self._run_id, index)
+                finally:
+                    self._locks.release(LANES + index)
+        for index in [i for i, lane in self.served.items() if self._control.generations[i] != lane.generation]:
+            self._drop(index)
+        return reclaimed
+
+    def clear_row(self, index: int) -> None:
+        """The caller holds the lane's lock."""
+        self._control.generations[index] = 0
+
+    def close(self) -> None:
+        for index in list(self.served):
+            self._drop(index)
+        del self._bells, self._generations

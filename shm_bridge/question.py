@@ -1,0 +1,59 @@
+"""A question as the sidecar sees it. Its frames are views into the lane: they cost nothing until they are looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shm_bridge.spec import Kind, UInt8Array
+
+if TYPE_CHECKING:
+    from shm_bridge.served_lane import ServedLane
+
+FrameKey = tuple[int, int, int]
+
+
+class Question:
+    """One question of one lane.
+
+    Attributes:
+        lane, name, generation: who asks; number and generation together are never used twice in a run.
+        ticket: the lane's number of the question.
+        places: of the frames, in order: DONE one, CRITIC (before, after), VALUE the frames to score, the last included.
+        asked_ns, deadline_ns: on ``time.monotonic_ns()``; a deadline of 0 is none.
+    """
+
+    __slots__ = (
+        "asked_ns", "deadline_ns", "episode", "first_seq", "generation", "kind", "lane", "name", "places", "served",
+        "steps", "task", "ticket",
+    )  # fmt: skip
+
+    def __init__(
+        self, served: ServedLane, ticket: int, kind: Kind, episode: int, task: str, places: tuple[int, ...],
+        steps: tuple[int, ...], first_seq: int, asked_ns: int, deadline_ns: int,
+    ) -> None:  # fmt: skip
+        self.served = served
+        self.lane, self.name, self.generation = served.index, served.name, served.generation
+        self.ticket, self.kind, self.episode, self.task = ticket, kind, episode, task
+        self.places, self.steps, self.first_seq = places, steps, first_seq
+        self.asked_ns, self.deadline_ns = asked_ns, deadline_ns
+
+    def images(self, camera: str | None = None) -> tuple[UInt8Array, ...]:
+        """One camera's images (the first camera's by default): read-only, upright, ``(H, W, C)`` uint8, no copy."""
+        return tuple(self.served.image(place, camera) for place in self.places)
+
+    @property
+    def frames(self) -> tuple[dict[str, UInt8Array], ...]:
+        """Per frame: camera name -> read-only upright image."""
+        cameras = [camera.name for camera in self.served.spec.cameras]
+        return tuple({name: self.served.image(place, name) for name in cameras} for place in self.places)
+
+    @property
+    def frame_keys(self) -> tuple[FrameKey, ...]:
+        """Per frame: (lane, generation, sequence number), the same for no two frames of a run: keys for caches."""
+        return tuple(self.served.frame_key(place, self.first_seq, self.places[0]) for place in self.places)
+
+    def __repr__(self) -> str:
+        return (
+            f"Question(lane={self.lane}, name={self.name!r}, ticket={self.ticket}, kind={self.kind.name}, "
+            f"episode={self.episode}, steps={self.steps})"
+        )

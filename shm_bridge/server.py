@@ -1,0 +1,344 @@
+"""The sidecar's side: find lanes, take questions, answer them.
+
+    wait -> poll -> (the critic) -> answer
+One process serves a run; a successor takes its run over with the next epoch and finds every open question again, since
+questions lie in the lanes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from shm_bridge import layout
+from shm_bridge.cleaning import remove_if_dead, remove_lane_files
+from shm_bridge.control import Control, ControlRole, create_control, open_control
+from shm_bridge.errors import BridgeClosed, ConfigError, ForeignOwner, ForkedProcess, SegmentError
+from shm_bridge.header import MAX_LANES
+from shm_bridge.lane_table import LaneTable
+from shm_bridge.layout import ServerWord
+from shm_bridge.locks import LANES, SERVER, open_locks
+from shm_bridge.memory_plan import control_bytes
+from shm_bridge.names import bell_name, checked_run_id, entries
+from shm_bridge.ordering import MASK, fence
+from shm_bridge.question import Question
+from shm_bridge.semaphore import Semaphore
+from shm_bridge.served_lane import checked_values
+from shm_bridge.spec import Kind, Phase, Status
+from shm_bridge.waiting import Parking
+
+logger = logging.getLogger(__name__)
+SLICE_S = 0.1
+REAP_S = 0.25
+U32 = (1 << 32) - 1
+
+
+class Server:
+    """One run's sidecar end; made by :meth:`create`. ``answer`` may be called from other threads than ``poll``."""
+
+    def __init__(self, run_id: str, max_lanes: int, spin_us: float) -> None:
+        self.run_id = run_id
+        self._pid = os.getpid()
+        self._closed = False
+        self._mutex = threading.Lock()
+        self._locks = open_locks(run_id, create=True)
+        self._control: Control | None = None
+        self._bell: Semaphore | None = None
+        try:
+            self._locks.claim_server()
+            with self._locks.administration():
+                self._control = self._take_over(max_lanes)
+                self._bell = self._open_bell(self._control)
+        except BaseException:
+            self._release()
+            raise
+        words = self._control.server
+        words[ServerWord.PID], words[ServerWord.STARTED_NS] = os.getpid(), time.monotonic_ns()
+        self.epoch = self._control.epoch
+        self._words = words
+        self._parking = Parking(words, ServerWord.PARKED, self._bell, spin_us, SLICE_S)
+        self._lanes = LaneTable(run_id, self._control, self._locks)
+        self._reap_at = 0.0
+        self._rung = False
+        self._scan_leftovers()
+
+    @classmethod
+    def create(cls, run_id: str, max_lanes: int = 256, *, spin_us: float = 0.0) -> Server:
+        """Serves a run; takes over from a dead predecessor with the next epoch.
+
+        Args:
+            max_lanes: at most so many lanes at a time.
+            spin_us: microseconds to poll before sleeping; costs a core while it lasts.
+
+        Raises:
+            RunInUse: a living process serves the run.
+            NoSpace, ForeignOwner, ConfigError.
+        """
+        checked_run_id(run_id)
+        if not 1 <= max_lanes <= MAX_LANES:
+            raise ConfigError(f"max_lanes={max_lanes}; must be 1 to {MAX_LANES}")
+        server = cls(run_id, max_lanes, spin_us)
+        logger.info("run %s: epoch %d, %d lanes at most, %d bytes of control", run_id, server.epoch, max_lanes,
+                    control_bytes(max_lanes))  # fmt: skip
+        return server
+
+    def _take_over(self, max_lanes: int) -> Control:
+        """The predecessor's control segment when it is sound, else a new one in its place."""
+        epoch = 1
+        try:
+            control = open_control(self.run_id, ControlRole.SIDECAR)
+        except FileNotFoundError:
+            pass
+        except ForeignOwner:
+            raise
+        except SegmentError as error:
+            logger.warning("run %s: the control segment is made anew (%s)", self.run_id, error)
+            epoch = max(1, time.time_ns() >> 30)  # larger than any epoch that counted up from 1
+        else:
+            epoch = (control.epoch + 1) & MASK or 1
+            if control.lanes == max_lanes:
+                control.server[ServerWord.READY] = 0
+                control.server[ServerWord.EPOCH] = epoch
+                return control
+            control.close()
+        control = create_control(self.run_id, max_lanes, epoch)
+        control.server[ServerWord.EPOCH] = epoch
+        return control
+
+    def _open_bell(self, control: Control) -> Semaphore:
+        instance = control.header.instance
+        name = bell_name(self.run_id, instance)
+        try:
+            bell = Semaphore(name, create=False)
+        except ForeignOwner:
+            raise
+        except (SegmentError, FileNotFoundError):
+            Semaphore.remove(name)
+            bell = Semaphore(name, create=True)
+        control.server[ServerWord.BELL] = instance
+        return bell
+
+    def _scan_leftovers(self) -> None:
+        """Segments of lanes that died while nobody served."""
+        for lane in {entry.lane for entry in entries(self.run_id) if entry.lane is not None}:
+            if self._locks.acquire(LANES + lane):
+                try:
+                    remove_lane_files(self.run_id, lane)
+                    if lane < self._lanes.count:
+                        self._lanes.clear_row(lane)
+                finally:
+                    self._locks.release(LANES + lane)
+
+    # --- questions
+
+    def wait(self, timeout: float) -> bool:
+        """Sleeps until a question, a lane, a phase or :meth:`ring` may be there; False after ``timeout`` seconds."""
+        self._check_open()
+        found = self._parking.until(self._has_news, time.monotonic_ns() + int(timeout * 1e9), self._reap)
+        self._rung = False
+        return found
+
+    def _has_news(self) -> bool:
+        return self._rung or self._lanes.has_news() or self.phase_pending
+
+    def ring(self) -> None:
+        """Ends this server's own :meth:`wait`, from another thread."""
+        self._rung = True
+        fence()
+        if self._words[ServerWord.PARKED] and self._bell is not None:
+            self._bell.post()
+
+    def poll(self) -> list[Question]:
+        """New questions of all lanes, round robin over lanes from call to call; never blocks."""
+        self._check_open()
+        if time.monotonic() >= self._reap_at:
+            self._reap()
+        questions: list[Question] = []
+        for lane, taken, closed in self._lanes.take():
+            questions += taken
+            for ticket, status in closed:
+                if status is Status.FAILED:
+                    self._count(ServerWord.REJECTED)
+                with self._mutex:
+                    lane.write(ticket, status, False, False, math.nan, math.nan, self.epoch, 0, 0, 0, None,
+                               time.monotonic_ns())  # fmt: skip
+                fence()
+                lane.wake()
+        if questions:
+            self._count(ServerWord.QUESTIONS, len(questions))
+        return questions
+
+    def _reap(self) -> None:
+        """Takes back the lanes of dead owners."""
+        self._reap_at = time.monotonic() + REAP_S
+        self._words[ServerWord.ALIVE_NS] = time.monotonic_ns()
+        reclaimed = self._lanes.reap()
+        if reclaimed:
+            self._count(ServerWord.RECLAIMED, reclaimed)
+
+    def cancelled(self, question: Question) -> bool:
+        """Whether nobody waits for the answer any more; answer it all the same, so that its frames come free."""
+        return question.served.is_cancelled(question.ticket)
+
+    def answer(
+        self, question: Question, *, done: bool = False, value: float = math.nan, probability: float = math.nan,
+        valid: bool = True, status: Status = Status.OK, values: object = None, queue_us: int = 0, engine_us: int = 0,
+        batch_size: int = 1,
+    ) -> bool:  # fmt: skip
+        """Answers a question once, from any thread; with that its frames are let go.
+
+        Args:
+            value: CRITIC: percent, signed.
+            values: VALUE: percent, one a scored frame.
+            queue_us, engine_us: microseconds waited for the batch to be closed, and in the engine.
+
+        Returns:
+            False when it came late: answered already, the lane is gone or cancelled the question.
+
+        Raises:
+            ValueError: ``values`` has the wrong length.
+        """
+        served = question.served
+        array = None
+        if values is not None:
+            if question.kind is not Kind.VALUE:
+                raise ValueError(f"values for a question of kind {question.kind.name}; only VALUE has a list")
+            array = checked_values(values, len(question.places), served.spec.frames)
+            value = float(array[-1])
+        now = time.monotonic_ns()
+        with self._mutex:
+            if self._closed or not served.is_open(question.ticket):
+                self._count(ServerWord.LATE)
+                return False
+            late = served.is_cancelled(question.ticket)
+            if late:
+                status, valid, array = Status.CANCELLED, False, None
+            served.write(
+                question.ticket, status, bool(done), bool(valid), value, probability, self.epoch,
+                min(max(int(queue_us), 0), U32), min(max(int(engine_us), 0), U32), min(max(int(batch_size), 0), U32),
+                array, now,
+            )  # fmt: skip
+            self._record(now - question.asked_ns, valid and status == Status.OK, late, batch_size)
+        fence()
+        served.wake()
+        return not late
+
+    def _record(self, latency_ns: int, valid: bool, late: bool, batch_size: int) -> None:
+        words = self._words
+        if late:
+            words[ServerWord.LATE] += 1
+            return
+        words[ServerWord.VERDICTS] += 1
+        if not valid:
+            words[ServerWord.INVALID] += 1
+        words[ServerWord.LATENCY + latency_bucket(latency_ns)] += 1
+        words[ServerWord.BATCHES + min(max(batch_size, 0), 63)] += 1
+
+    def _count(self, word: ServerWord, more: int = 1) -> None:
+        self._words[word] = (self._words[word] + more) & MASK
+
+    # --- state
+
+    def set_ready(self, ready: bool) -> None:
+        """Ready means: the model is loaded and a probe was answered."""
+        self._check_open()
+        self._words[ServerWord.READY] = self.epoch if ready else 0
+
+    @property
+    def lanes(self) -> int:
+        """Attached lanes."""
+        return len(self._lanes.served)
+
+    @property
+    def requested_phase(self) -> Phase | None:
+        """What the trainer asked for last; None when it never did."""
+        assert self._control is not None
+        _, number = self._control.requested
+        return Phase(number) if number in (Phase.ROLLOUT, Phase.UPDATE) else None
+
+    @property
+    def phase_pending(self) -> bool:
+        """Whether the trainer waits for an acknowledgement."""
+        assert self._control is not None
+        seq, number = self._control.requested
+        return self._words[ServerWord.ACK_SEQ] != seq and number in (Phase.ROLLOUT, Phase.UPDATE)
+
+    def acknowledge_phase(self, phase: Phase) -> None:
+        """The phase has been reached. Acknowledges the newest request when it asks for this phase."""
+        self._check_open()
+        assert self._control is not None
+        self._words[ServerWord.ACK_PHASE] = phase
+        seq, number = self._control.requested
+        if number == phase:
+            self._words[ServerWord.ACK_SEQ] = seq
+
+    def publish_metrics(self, metrics: Mapping[str, Any] | None = None, **more: Any) -> None:
+        """Shows numbers and short texts to inspectors; 4096 bytes of JSON at most."""
+        self._check_open()
+        assert self._control is not None
+        block = json.dumps({**(metrics or {}), **more}).encode()
+        if len(block) > layout.METRICS_MAX:
+            raise ConfigError(f"metrics of {len(block)} bytes; at most {layout.METRICS_MAX}")
+        seq = self._words[ServerWord.METRICS_SEQ] | 1
+        self._words[ServerWord.METRICS_SEQ] = seq
+        fence()
+        self._control.server_part[layout.METRICS_OFFSET : layout.METRICS_OFFSET + len(block)] = block
+        self._words[ServerWord.METRICS_BYTES] = len(block)
+        fence()
+        self._words[ServerWord.METRICS_SEQ] = (seq + 1) & MASK
+
+    # --- the end
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BridgeClosed(f"the server of run {self.run_id!r} was closed")
+        if self._pid != os.getpid():
+            raise ForkedProcess(f"the server of run {self.run_id!r} belongs to the parent of this forked process")
+
+    def close(self) -> None:
+        """Ends serving. With lanes attached their questions stay for a successor; else nothing of the run is left."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+        if self._pid == os.getpid():
+            self._words[ServerWord.READY] = 0
+            self._lanes.close()
+            self._release()
+
+    def _release(self) -> None:
+        self._locks.release(SERVER)
+        remove_if_dead(self.run_id, self._locks)
+        if self._control is not None:
+            self._control.close()
+        if self._bell is not None:
+            self._bell.close()
+        self._locks.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def latency_bucket(latency_ns: int) -> int:
+    """Quarter powers of two of microseconds, 0 to 127: bucket b holds up to 2**(b / 4) us."""
+    micro = max(latency_ns, 1000) / 1000
+    return min(int(math.log2(micro) * 4) + 1, 127)
+
+
+def bucket_edge_us(bucket: int) -> float:
+    """The upper edge of a bucket, in microseconds."""
+    return float(np.exp2(bucket / 4))
