@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
-from shm_bridge.inspect import clean_run
+from shm_bridge.cleaning import clean_run
 
 logger = logging.getLogger(__name__)
 PR_SET_CHILD_SUBREAPER = 36

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shm_bridge import Controller, Phase
+from shm_bridge import BridgeError, Controller, Phase
 
 from verl.errors import SidecarLostError
 
@@ -56,7 +56,7 @@ class SidecarHost:
             try:
                 self._connection().wait_ready(timeout=min(1.0, max(0.05, deadline - time.monotonic())))
                 return
-            except (OSError, RuntimeError) as error:  # the bridge's errors are of these kinds
+            except BridgeError as error:
                 self.controller = None
                 if time.monotonic() > deadline:
                     raise SidecarLostError(
