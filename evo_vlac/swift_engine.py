@@ -44,7 +44,7 @@ class SwiftEngine:
         dtype: str = "auto",
         max_batch_size: int = 16,
         adapter: str | Path | None = None,
-        attn_impl: str = "sdpa",
+        attn_impl: str | None = None,
     ) -> None:
         if max_batch_size < 1:
             raise OptionError(f"max_batch_size is {max_batch_size}; at least 1 is needed")
@@ -54,7 +54,9 @@ class SwiftEngine:
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.max_batch_size = max_batch_size
-        self.engine: Any = self._load(adapter_path, attn_impl)
+        # The published code knows no sdpa; flash attention is never needed.
+        known = "sdpa" if self.checkpoint.kind is checkpoints.Kind.NATIVE else "eager"
+        self.engine: Any = self._load(adapter_path, attn_impl or known)
         self._unprinted = _unprinted_tokens(self.engine)
 
     @property
@@ -131,6 +133,8 @@ class SwiftEngine:
         image_processor = getattr(engine.processor, "image_processor", None)
         if image_processor is not None and hasattr(image_processor, "max_patches"):
             image_processor.max_patches = 1
+        if self.checkpoint.kind is checkpoints.Kind.REMOTE:  # its template assumes 448 px and up to 12 tiles
+            engine.template.input_size, engine.template.max_num = self.checkpoint.image_size[0], 1
         return engine
 
     def _request(self, query: Query, pictures: dict[int, PILImage.Image]) -> Any:
