@@ -41,23 +41,28 @@ def write_verdict_video(episode: Episode, path: Path, threshold: float) -> None:
 
 
 def _draw(episode: Episode, index: int, threshold: float) -> np.ndarray:
-    frame = Image.fromarray(np.ascontiguousarray(episode.frames[index]))  # type: ignore[index]
+    frames = episode.frames
+    assert frames is not None
+    frame = Image.fromarray(np.ascontiguousarray(frames[index]))
     scale = max(1, SCALE * 112 // frame.width)
     frame = frame.resize((frame.width * scale, frame.height * scale), Image.Resampling.NEAREST)
-    width, height = frame.width // 2 * 2, (frame.height + PANEL) // 2 * 2
+    width, height = frame.width // 2 * 2, (HEADER + frame.height + PANEL) // 2 * 2
     canvas = Image.new("RGB", (width, height), (24, 24, 28))
-    canvas.paste(frame, (0, 0))
-    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=13)
+    canvas.paste(frame, (0, HEADER))
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=14)
     probabilities = episode.probabilities
     known = probabilities[index] if index < len(probabilities) else np.nan
-    says = "not asked" if np.isnan(known) else f"P(done) {known:.2f}"
+    says = "VLAC not asked" if np.isnan(known) else f"VLAC: P(done) {known:.2f}"
     pen.text((6, 4), f"{episode.instruction}   step {index}", fill=INK, font=font)
-    pen.text((6, 20), says, fill=DONE if known > threshold else INK, font=font)
-    if index == len(episode.frames) - 1:  # type: ignore[arg-type]
-        pen.text((6, frame.height - 22), _ending(episode), fill=DONE if episode.complete else INK, font=font)
+    pen.text((6, 24), says, fill=DONE if known > threshold else INK, font=font)
     if episode.env_success_step is not None and index >= episode.env_success_step:
-        pen.text((width - 104, 4), "simulator: yes", fill=SUCCESS, font=font)
-    _curve(pen, probabilities, index, threshold, (0, frame.height, width, height), len(episode.frames))  # type: ignore[arg-type]
+        pen.text((width - 6, 24), "simulator: success", fill=SUCCESS, font=font, anchor="ra")
+    if index == len(frames) - 1:
+        text = _ending(episode)
+        left, top, right, bottom = pen.textbbox((width // 2, HEADER + 18), text, font=font, anchor="mm")
+        pen.rectangle([left - 8, top - 5, right + 8, bottom + 5], fill=(24, 24, 28))
+        pen.text((width // 2, HEADER + 18), text, fill=DONE if episode.complete else INK, font=font, anchor="mm")
+    _curve(pen, probabilities, index, threshold, (0, HEADER + frame.height, width, height), len(frames))
     return np.asarray(canvas)
 
 
