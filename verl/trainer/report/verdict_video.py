@@ -9,11 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from verl.trajectory import Episode
 
-SCALE, PANEL, FPS = (
-    3,
-    96,
-    10,
-)  # enlargement of the frame, height of the curve's panel in pixels, frames a second
+SCALE, HEADER, PANEL, FPS = 3, 46, 96, 10  # enlargement; heights above and below the frame, pixels; frames a second
 INK, FAINT, DONE, SUCCESS = (230, 230, 230), (90, 90, 90), (255, 170, 40), (80, 200, 120)
 
 
