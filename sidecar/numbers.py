@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from shm_bridge import Kind, Phase
 
+from shm_bridge import Kind, Phase
 from sidecar.desk import Verdict
 from sidecar.engines.guard import GuardedEngine
 

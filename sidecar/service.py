@@ -27,7 +27,7 @@ from sidecar.engines.guard import GuardedEngine
 from sidecar.errors import EngineWedgedError
 from sidecar.invalid import InvalidLog
 from sidecar.numbers import Numbers
-from sidecar.probe import probe_query, read_probe
+from sidecar.probe import probe_query
 
 logger = logging.getLogger(__name__)
 _TICK_S = 0.25  # how often the main thread looks around at least
@@ -238,9 +238,8 @@ class Service:
 
     def _settle(self, work: Work[Ask], answer: Answer, taken_ns: int, engine_ns: int, size: int) -> None:
         if work.bucket == "probe":
-            failure = read_probe(answer)
-            if failure is not None:
-                raise EngineWedgedError(f"the engine no longer answers its probe: {failure}")
+            if answer.error is not None:
+                raise EngineWedgedError(f"the engine no longer answers its probe: {answer.error}")
             return
         verdict = self.desk.settle(work.item, answer, taken_ns, engine_ns, size)
         if verdict is not None:

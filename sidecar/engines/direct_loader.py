@@ -41,7 +41,9 @@ def load_direct(config: Config) -> DirectEngine:
             f" `python -m evo_vlac convert {config.model} DST`, or use engine=swift"
         )
     from transformers import AutoTokenizer, InternVLForConditionalGeneration
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model: Any = InternVLForConditionalGeneration.from_pretrained(
         found.path, dtype=dtype, attn_implementation="sdpa", local_files_only=True
     )

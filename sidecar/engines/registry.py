@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 
 from evo_vlac import checkpoint
+from evo_vlac.engine import Engine
 from evo_vlac.errors import EvoVlacError
 from sidecar.config import Config
 from sidecar.engines.base import PlainEngine, SidecarEngine
@@ -71,15 +72,14 @@ def _load_swift(config: Config) -> SidecarEngine:
 
     assert config.model is not None
     try:
-        return PlainEngine(
-            SwiftEngine(
-                config.model,
-                device=config.device,
-                dtype=config.dtype,
-                max_batch_size=config.batch.max_size,
-                adapter=config.adapter,
-            )
+        engine: Engine = SwiftEngine(
+            config.model,
+            device=config.device,
+            dtype=config.dtype,
+            max_batch_size=config.batch.max_size,
+            adapter=config.adapter,
         )
+        return PlainEngine(engine)
     except EvoVlacError as error:
         raise CheckpointError(f"model={config.model}: {error}") from error
 
