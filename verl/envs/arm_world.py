@@ -51,7 +51,6 @@ class ArmWorld:
             self.env.reset()
         gripper = self.robot.gripper
         gripper.current_action = np.zeros(gripper.dof)  # robosuite integrates it and never resets it
-        self.env.sim.forward()
 
     def step(self, action: np.ndarray) -> None:
         """One control step (1/20 s) under ``action`` (7,), clipped to [-1, 1]."""

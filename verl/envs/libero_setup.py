@@ -92,7 +92,10 @@ def initial_states(task: LiberoTask) -> np.ndarray:
     """(n, state) float64: MuJoCo states to start from. ``torch.save`` of an array is a pickle in a zip file."""
     with zipfile.ZipFile(task.initial_states) as archive:
         member = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        states = _ArrayUnpickler(archive.open(member)).load()
+        try:
+            states = _ArrayUnpickler(archive.open(member)).load()
+        except pickle.UnpicklingError as error:
+            raise AssetsMissingError(f"{task.initial_states}: not a table of initial states: {error}") from error
     if not isinstance(states, np.ndarray) or states.ndim != 2:
         raise AssetsMissingError(f"{task.initial_states}: not a table of initial states")
     return states
