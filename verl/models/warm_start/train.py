@@ -85,7 +85,7 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, config.grad_clip)
         optimizer.step()
-        losses = [*losses[-49:], float(loss)]
+        losses = [*losses[-49:], float(loss.detach())]
         progress(step, losses[-1])
         if state_file is not None and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
             _save(state_file, policy, optimizer, config, step + 1, losses)

@@ -1,0 +1,119 @@
+"""Supervised warm start: samples from demonstrations, training that resumes, evaluation in the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from tests.verl.models.conftest import SIZE
+from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.models.openvla_oft.errors import ConfigError, InputError
+from verl.models.openvla_oft.tiny import make_policy
+from verl.models.warm_start import Demonstrations, TrainConfig, success_rate, train
+from verl.models.warm_start.card import write_card
+from verl.models.warm_start.evaluate import make_env
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Three episodes of 5, 9 and 12 steps in the collector's layout; the last one failed."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "demos.h5"
+    with h5py.File(path, "w") as out:
+        for i, (steps, kind) in enumerate(((5, "success"), (9, "success"), (12, "failure"))):
+            demo = out.create_group(f"data/demo_{i}")
+            demo.attrs.update(kind=kind, success=kind == "success", task="lift the red cube", num_samples=steps, seed=i)
+            demo["actions"] = rng.uniform(-1, 1, (steps, 7)).astype(np.float32)
+            demo["obs/agentview_image"] = rng.integers(0, 256, (steps + 1, 56, 56, 3), dtype=np.uint8)
+            demo["obs/proprio"] = rng.normal(0, 1, (steps + 1, 8)).astype(np.float32)
+    return path
+
+
+@pytest.fixture
+def data(file: Path) -> Demonstrations:
+    return Demonstrations.read(file, ["agentview"], chunk=8)
+
+
+def test_a_sample_is_an_observation_and_the_actions_that_follow(file: Path, data: Demonstrations) -> None:
+    """Sample t holds actions t .. t + 7 of its episode; behind the end they repeat and are masked."""
+    with h5py.File(file) as raw:
+        actions = raw["data/demo_1/actions"][:]
+        image = raw["data/demo_1/obs/agentview_image"][3]
+    assert data.episodes == 2 and len(data) == 14
+    sample = 5 + 3
+    assert np.array_equal(data.images[sample, 0], image)
+    assert np.array_equal(data.actions[sample, :6], actions[3:])
+    assert data.mask[sample].tolist() == [True] * 6 + [False] * 2
+    assert np.array_equal(data.actions[sample, 7], actions[-1])
+
+
+def test_kinds_are_chosen_and_their_absence_is_named(file: Path) -> None:
+    """Only the kinds asked for are read."""
+    assert Demonstrations.read(file, ["agentview"], 8, kinds=("failure",)).episodes == 1
+    with pytest.raises(InputError, match=r"no episode of the kinds \['idle'\]"):
+        Demonstrations.read(file, ["agentview"], 8, kinds=("idle",))
+
+
+def test_statistics_keep_rotations_and_the_gripper_from_being_stretched(data: Demonstrations) -> None:
+    """Rotation bounds are the full range; the gripper is not masked in."""
+    action = data.norm_stats()["action"]
+    assert action["q01"][3:6] == [-1.0] * 3 and action["q99"][3:6] == [1.0] * 3
+    assert action["mask"] == [True] * 6 + [False]
+
+
+def fresh(folder: Path, data: Demonstrations) -> OpenVLAOFTPolicy:
+    return make_policy(folder, SIZE, {"lift": data.norm_stats()}, proprio_dim=8)
+
+
+def test_training_lowers_the_loss_and_resumes_to_the_same_weights(tmp_path: Path, data: Demonstrations) -> None:
+    """Stopped after 3 of 6 steps and continued by a new process's objects: weights equal bit for bit."""
+    torch.set_num_threads(1)
+    config = TrainConfig(steps=6, batch_size=8, warmup=1, save_every=3)
+    whole, losses = fresh(tmp_path / "a", data), []
+    train(whole, data, config, progress=lambda step, loss: losses.append(loss))
+    assert losses[-1] < losses[0]
+
+    class Stop(Exception):
+        pass
+
+    def stop(step: int, loss: float) -> None:
+        if step == 4:
+            raise Stop
+
+    state = tmp_path / "state.pt"
+    with pytest.raises(Stop):
+        train(fresh(tmp_path / "b", data), data, config, state, stop)
+    resumed = fresh(tmp_path / "c", data)
+    train(resumed, data, config, state)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    with pytest.raises(ConfigError, match="belongs to a run with other settings"):
+        train(resumed, data, replace(config, lr=1e-4), state)
+
+
+def test_success_is_the_simulators(tmp_path: Path, data: Demonstrations) -> None:
+    """A policy without training runs whole episodes in the real simulator, fails, and the same seeds repeat."""
+    torch.set_num_threads(1)
+    policy = fresh(tmp_path / "p", data)
+    env = make_env("Lift", ["agentview"], 56, max_steps=10)
+    first, second = (success_rate(policy, env, [1, 2], temperature=1.0) for _ in range(2))
+    env.close()
+    assert first == second == (0.0, [-1, -1])
+
+
+def test_the_card_states_the_figures(tmp_path: Path, data: Demonstrations) -> None:
+    """Every figure that the card promises is in it."""
+    policy = fresh(tmp_path / "p", data)
+    figures = {
+        "episodes": 2, "samples": 14, "steps": 6, "loss": 5.1, "seed": 0, "python": "3", "torch": "2",
+        "forward_ms_batch_8": 1.5, "evaluation_episodes": 64, "evaluation_seed": 9, "success_sampled": 0.25,
+        "success_greedy": 0.5,
+    }  # fmt: skip
+    write_card(tmp_path / "p", policy, figures)
+    text = (tmp_path / "p" / "README.md").read_text()
+    assert "25.0%" in text and "50.0%" in text and "python examples/make_tiny_policy.py" in text
