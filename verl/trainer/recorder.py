@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shutil
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ class Recorder:
         self.config, self.folder = config, folder
         self.tracker = Tracker(config.trainer, folder, tree)
         self.videos: list[str] = []
+        self.stages: dict[str, float] = defaultdict(float)  # seconds, summed over training episodes
 
     def log(self, step: int, metrics: dict[str, Any]) -> None:
         """Numbers of this step; NaN (nothing to tell) is left out."""
@@ -48,6 +50,9 @@ class Recorder:
             "env_success_step": episode.env_success_step, "invalid": episode.invalid_verdicts,
             "timings": {k: round(v, 4) for k, v in episode.timings.items()},
         }  # fmt: skip
+        if episode.training:
+            for stage, seconds in episode.timings.items():
+                self.stages[stage] += seconds
         with open(self.folder.file("episodes.jsonl"), "a") as lines:
             lines.write(json.dumps(row, default=float) + "\n")
         if episode.frames is None:
@@ -101,6 +106,7 @@ class Recorder:
             "episodes_lost": trainer.fleet.statistics.lost,
             "policy_s": round(trainer.fleet.statistics.policy_s, 1),
             "time_s": {name: round(seconds, 1) for name, seconds in trainer.time_s.items()},
+            "episode_s": {s: round(t / max(1, trainer.episodes), 3) for s, t in self.stages.items()},
             "videos": self.videos,
         }  # fmt: skip
         self.folder.write_json("summary.json", _without_nan(summary))

@@ -1,0 +1,90 @@
+"""Runs the launcher as a user does, and looks for what it left."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+QUICK = [
+    "data.val_batch_size=2",
+    "data.n_samples=2",
+    "data.train_batch_size=1",
+    "data.filter_accuracy=false",
+    "actor_rollout_ref.rollout.envs_per_worker=2",
+    "trainer.videos=1",
+    "trainer.total_episodes=2",
+]
+SCRIPTED = ["critic.sidecar.config.engine=fixed", "critic.sidecar.config.fixed.done_at_step=12"]
+
+
+@dataclass
+class Launched:
+    """A launcher's process; ``mark`` is in the environment of everything it starts."""
+
+    folder: Path
+    arguments: list[str]
+    module: str = "verl.launch"
+    mark: str = field(default_factory=lambda: f"test-{secrets.token_hex(6)}")
+
+    def __post_init__(self) -> None:
+        command = [sys.executable, "-m", self.module, *self.arguments]
+        command += [f"trainer.run_id={self.mark}", f"trainer.default_local_dir={self.folder}"]
+        self.output = self.folder / f"{self.mark}.out"
+        with open(self.output, "wb") as out:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                env={**os.environ, "VLAC_TEST_MARK": self.mark, "COLUMNS": "120"}, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def run(self) -> Path:
+        return self.folder / self.mark
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def wait(self, timeout: float = 150) -> int:
+        """Its exit code; killed, with its output in the error, when it takes too long."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGKILL)
+            raise AssertionError(f"still running after {timeout} s:\n{self.text()}") from None
+
+    def wait_for(self, words: str, timeout: float = 120) -> None:
+        """Until ``words`` are in its output."""
+        deadline = time.monotonic() + timeout
+        while words not in self.text():
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.text()}"
+            assert time.monotonic() < deadline, f"no {words!r} within {timeout} s:\n{self.text()}"
+            time.sleep(0.1)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything alive that it started."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("VLAC_TEST_MARK") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def service(self) -> psutil.Process:
+        """The sidecar's service: the child that serves the lanes."""
+        sidecars = [p for p in self.processes() if "sidecar" in " ".join(p.cmdline())]
+        return max(sidecars, key=lambda p: p.memory_info().rss)
+
+    def leftovers(self) -> list[str]:
+        """Processes, segments and semaphores that are still there."""
+        left = [f"{p.pid} {' '.join(p.cmdline())[:80]}" for p in self.processes()]
+        return left + [name for name in os.listdir("/dev/shm") if self.mark in name]
