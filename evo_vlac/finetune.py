@@ -154,7 +154,7 @@ def publish(checkpoint: Path, final: Path) -> None:
     partial.mkdir(parents=True)
     for pattern in _KEEP:
         for file in checkpoint.glob(pattern):
-            shutil.copy2(file, partial / file.name)
+            shutil.copyfile(file, partial / file.name)  # not its mode: ms-swift's weights are private to their owner
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
 

@@ -39,12 +39,12 @@ KINDS = ("done", "done_wrong_task", "critic", "reversed", "stagnant", "critic_wr
 class Shares:
     """How often each kind of pair is drawn; weights, normalised over the kinds the data allows."""
 
-    done: float = 0.46
+    done: float = 0.54
     done_wrong_task: float = 0.08
-    critic: float = 0.24
-    reversed: float = 0.09
-    stagnant: float = 0.06
-    critic_wrong_task: float = 0.05
+    critic: float = 0.20
+    reversed: float = 0.07
+    stagnant: float = 0.05
+    critic_wrong_task: float = 0.04
     describe: float = 0.02
 
     def __post_init__(self) -> None:

@@ -146,7 +146,7 @@ def test_command_line_errors_are_one_line(base: Path, tmp_path: Path, capsys: py
 def test_shares_on_the_command_line() -> None:
     """Named kinds change, the others keep their weight; unknown ones are refused."""
     shares = parse_shares("done:0.9, describe:0")
-    assert (shares.done, shares.describe, shares.critic) == (0.9, 0.0, 0.24)
+    assert (shares.done, shares.describe, shares.critic) == (0.9, 0.0, 0.2)
     with pytest.raises(OptionError, match="'value' is unknown"):
         parse_shares("value:1")
     with pytest.raises(OptionError, match="KIND:NUMBER"):

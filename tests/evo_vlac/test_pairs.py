@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -29,7 +30,7 @@ DEMOS = [outline(), outline(50, None, "failure"), outline(45, None, "idle"), out
 def test_critics_of_neighbours_add_up_to_the_whole(end: int, data: st.DataObject) -> None:
     """Chained by the value formula, the labels of consecutive pairs reach 100 % at the end, within rounding."""
     cuts = sorted(data.draw(st.sets(st.integers(0, end), max_size=8)) | {0, end})
-    labels = [critic_label(a, b, end) for a, b in zip(cuts, cuts[1:])]
+    labels = [critic_label(a, b, end) for a, b in itertools.pairwise(cuts)]
     values = critic_to_values(labels)
     assert values[-1] == pytest.approx(100)
     assert all(0 <= label <= 100 for label in labels)
