@@ -17,23 +17,23 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from shm_bridge import layout
 from shm_bridge.cleaning import remove_if_dead, remove_lane_files
-from shm_bridge.control import Control, ControlRole, create_control, open_control
-from shm_bridge.errors import BridgeClosed, ConfigError, ForeignOwner, ForkedProcess, SegmentError
+from shm_bridge.control import Control
+from shm_bridge.counters import Counters
+from shm_bridge.errors import BridgeClosed, ConfigError, ForkedProcess
 from shm_bridge.header import MAX_LANES
 from shm_bridge.lane_table import LaneTable
 from shm_bridge.layout import ServerWord
 from shm_bridge.locks import LANES, SERVER, open_locks
 from shm_bridge.memory_plan import control_bytes
-from shm_bridge.names import bell_name, checked_run_id, entries
+from shm_bridge.names import checked_run_id, entries
 from shm_bridge.ordering import MASK, fence
 from shm_bridge.question import Question
 from shm_bridge.semaphore import Semaphore
 from shm_bridge.served_lane import checked_values
 from shm_bridge.spec import Kind, Phase, Status
+from shm_bridge.takeover import open_bell, take_over
 from shm_bridge.waiting import Parking
 
 logger = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ class Server:
         try:
             self._locks.claim_server()
             with self._locks.administration():
-                self._control = self._take_over(max_lanes)
-                self._bell = self._open_bell(self._control)
+                self._control = take_over(run_id, max_lanes)
+                self._bell = open_bell(run_id, self._control)
         except BaseException:
             self._release()
             raise
@@ -65,6 +65,7 @@ class Server:
         words[ServerWord.PID], words[ServerWord.STARTED_NS] = os.getpid(), time.monotonic_ns()
         self.epoch = self._control.epoch
         self._words = words
+        self._counters = Counters(words)
         self._parking = Parking(words, ServerWord.PARKED, self._bell, spin_us, SLICE_S)
         self._lanes = LaneTable(run_id, self._control, self._locks)
         self._reap_at = 0.0
@@ -90,42 +91,6 @@ class Server:
         logger.info("run %s: epoch %d, %d lanes at most, %d bytes of control", run_id, server.epoch, max_lanes,
                     control_bytes(max_lanes))  # fmt: skip
         return server
-
-    def _take_over(self, max_lanes: int) -> Control:
-        """The predecessor's control segment when it is sound, else a new one in its place."""
-        epoch = 1
-        try:
-            control = open_control(self.run_id, ControlRole.SIDECAR)
-        except FileNotFoundError:
-            pass
-        except ForeignOwner:
-            raise
-        except SegmentError as error:
-            logger.warning("run %s: the control segment is made anew (%s)", self.run_id, error)
-            epoch = max(1, time.time_ns() >> 30)  # larger than any epoch that counted up from 1
-        else:
-            epoch = (control.epoch + 1) & MASK or 1
-            if control.lanes == max_lanes:
-                control.server[ServerWord.READY] = 0
-                control.server[ServerWord.EPOCH] = epoch
-                return control
-            control.close()
-        control = create_control(self.run_id, max_lanes, epoch)
-        control.server[ServerWord.EPOCH] = epoch
-        return control
-
-    def _open_bell(self, control: Control) -> Semaphore:
-        instance = control.header.instance
-        name = bell_name(self.run_id, instance)
-        try:
-            bell = Semaphore(name, create=False)
-        except ForeignOwner:
-            raise
-        except (SegmentError, FileNotFoundError):
-            Semaphore.remove(name)
-            bell = Semaphore(name, create=True)
-        control.server[ServerWord.BELL] = instance
-        return bell
 
     def _scan_leftovers(self) -> None:
         """Segments of lanes that died while nobody served."""
@@ -167,14 +132,14 @@ class Server:
             questions += taken
             for ticket, status in closed:
                 if status is Status.FAILED:
-                    self._count(ServerWord.REJECTED)
+                    self._counters.add(ServerWord.REJECTED)
                 with self._mutex:
                     lane.write(ticket, status, False, False, math.nan, math.nan, self.epoch, 0, 0, 0, None,
                                time.monotonic_ns())  # fmt: skip
                 fence()
                 lane.wake()
         if questions:
-            self._count(ServerWord.QUESTIONS, len(questions))
+            self._counters.add(ServerWord.QUESTIONS, len(questions))
         return questions
 
     def _reap(self) -> None:
@@ -183,7 +148,7 @@ class Server:
         self._words[ServerWord.ALIVE_NS] = time.monotonic_ns()
         reclaimed = self._lanes.reap()
         if reclaimed:
-            self._count(ServerWord.RECLAIMED, reclaimed)
+            self._counters.add(ServerWord.RECLAIMED, reclaimed)
 
     def cancelled(self, question: Question) -> bool:
         """Whether nobody waits for the answer any more; answer it all the same, so that its frames come free."""
@@ -217,7 +182,7 @@ class Server:
         now = time.monotonic_ns()
         with self._mutex:
             if self._closed or not served.is_open(question.ticket):
-                self._count(ServerWord.LATE)
+                self._counters.add(ServerWord.LATE)
                 return False
             late = served.is_cancelled(question.ticket)
             if late:
@@ -227,24 +192,10 @@ class Server:
                 min(max(int(queue_us), 0), U32), min(max(int(engine_us), 0), U32), min(max(int(batch_size), 0), U32),
                 array, now,
             )  # fmt: skip
-            self._record(now - question.asked_ns, valid and status == Status.OK, late, batch_size)
+            self._counters.verdict(now - question.asked_ns, valid and status == Status.OK, late, batch_size)
         fence()
         served.wake()
         return not late
-
-    def _record(self, latency_ns: int, valid: bool, late: bool, batch_size: int) -> None:
-        words = self._words
-        if late:
-            words[ServerWord.LATE] += 1
-            return
-        words[ServerWord.VERDICTS] += 1
-        if not valid:
-            words[ServerWord.INVALID] += 1
-        words[ServerWord.LATENCY + latency_bucket(latency_ns)] += 1
-        words[ServerWord.BATCHES + min(max(batch_size, 0), 63)] += 1
-
-    def _count(self, word: ServerWord, more: int = 1) -> None:
-        self._words[word] = (self._words[word] + more) & MASK
 
     # --- state
 
@@ -332,13 +283,3 @@ class Server:
     ) -> None:
         self.close()
 
-
-def latency_bucket(latency_ns: int) -> int:
-    """Quarter powers of two of microseconds, 0 to 127: bucket b holds up to 2**(b / 4) us."""
-    micro = max(latency_ns, 1000) / 1000
-    return min(int(math.log2(micro) * 4) + 1, 127)
-
-
-def bucket_edge_us(bucket: int) -> float:
-    """The upper edge of a bucket, in microseconds."""
-    return float(np.exp2(bucket / 4))

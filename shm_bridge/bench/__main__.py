@@ -1,0 +1,128 @@
+"""``python -m shm_bridge.bench``: round trips of a frame and its verdict, ours against peers, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from shm_bridge.bench.floor import compiler
+from shm_bridge.bench.plot import save_plot
+from shm_bridge.bench.report import ratios, table
+
+PEERS = ("mp_queue", "mp_pipe", "zeromq", "http_raw", "http_jpeg", "ray", "torchrl", "iceoryx2")
+ROUNDS = {"ray": 300, "http_jpeg": 600, "mp_queue": 1000, "torchrl": 800, "iceoryx2": 1500, "http_raw": 1500}
+ROW_TIMEOUT_S = 300.0
+Row = dict[str, Any]
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m shm_bridge.bench", description=__doc__)
+    parser.add_argument("--peers", nargs="*", default=None, help=f"among {', '.join(PEERS)}; default: all; none: ours")
+    parser.add_argument("--frames", nargs="+", type=int, default=[256, 448], help="sides of the square frames")
+    parser.add_argument("--workers", nargs="+", type=int, default=[1, 8, 64])
+    parser.add_argument("--modes", nargs="+", choices=["parked", "spin"], default=["parked", "spin"])
+    parser.add_argument("--rounds", type=int, default=3000, help="round trips a row, over all workers")
+    parser.add_argument("--repeats", type=int, default=3, help="whole passes; figures are medians over them")
+    parser.add_argument("--json", action="store_true", help="a list of rows instead of the table")
+    parser.add_argument("--plot", metavar="FILE", help="save a plot (needs matplotlib)")
+    return parser.parse_args(arguments)
+
+
+def say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def available(names: list[str]) -> list[str]:
+    """The peers that can run here; a word for each that cannot."""
+    found = []
+    for name in names:
+        if name not in PEERS:
+            raise SystemExit(f"error: --peers {name}; must be among {', '.join(PEERS)}")
+        reason = importlib.import_module(f"shm_bridge.bench.transports.{name}").missing()
+        if reason:
+            say(f"skipped {name}: {reason}")
+        else:
+            found.append(name)
+    return found
+
+
+def plan(options: argparse.Namespace) -> list[Row]:
+    """What to measure, ours next to the floor."""
+    peers = available(list(PEERS) if options.peers is None else options.peers)
+    floor = ["c_floor"] if compiler() else []
+    if not floor:
+        say("skipped c_floor: no C compiler")
+    rows = []
+    for side in options.frames:
+        for workers in options.workers:
+            for transport in [*floor, "shm", *peers]:
+                limit = 1 if transport == "c_floor" else _max_workers(transport)
+                if workers > limit:
+                    continue
+                modes = options.modes if transport == "shm" else ["parked"]
+                total = min(options.rounds, ROUNDS.get(transport, options.rounds))
+                rounds = max(total // workers, 20)
+                rows += [
+                    {"transport": transport, "height": side, "width": side, "workers": workers,
+                     "mode": "spin" if mode == "spin" else "park", "warmup": max(rounds // 10, 20), "rounds": rounds}
+                    for mode in modes
+                ]  # fmt: skip
+    return rows
+
+
+def _max_workers(transport: str) -> int:
+    return int(importlib.import_module(f"shm_bridge.bench.transports.{transport}").MAX_WORKERS)
+
+
+def measure(row: Row) -> Row | None:
+    """One row in a process of its own; None, and a word, when it fails."""
+    command = [sys.executable, "-m", "shm_bridge.bench.row", json.dumps(row)]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=ROW_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        say(f"skipped {row['transport']} with {row['workers']} workers: nothing within {ROW_TIMEOUT_S:.0f} s")
+        return None
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or ["no message"]
+        say(f"skipped {row['transport']} with {row['workers']} workers: {lines[-1]}")
+        return None
+    found: Row = json.loads(result.stdout.strip().splitlines()[-1])
+    return found
+
+
+def merge(passes: list[Row]) -> Row:
+    """Medians over the passes of one row; the maximum stays a maximum."""
+    merged = dict(passes[0])
+    for key, value in passes[0].items():
+        if isinstance(value, float) or (value is not None and key.endswith(("_us", "_s", "_pct", "_verdict"))):
+            numbers = [each[key] for each in passes]
+            merged[key] = max(numbers) if key == "max_us" else round(statistics.median(numbers), 3)
+    return merged
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    rows = plan(options)
+    found: dict[int, list[Row]] = {}
+    for repeat in range(options.repeats):
+        for number, row in enumerate(rows):
+            say(f"[{repeat + 1}/{options.repeats}] {row['transport']} {row['height']}px "
+                f"{row['workers']} workers {row['mode']}")  # fmt: skip
+            measured = measure(row)
+            if measured is not None:
+                found.setdefault(number, []).append(measured)
+    merged = [merge(found[number]) for number in sorted(found)]
+    sys.stdout.write(json.dumps(merged, indent=1) + "\n" if options.json else table(merged) + ratios(merged))
+    if options.plot:
+        say(save_plot(merged, options.plot))
+    return 0 if any(row["transport"] == "shm" for row in merged) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

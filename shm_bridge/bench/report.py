@@ -1,0 +1,45 @@
+"""The benchmark's rows as text for a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Row = dict[str, Any]
+COLUMNS = (
+    ("transport", 10), ("frame", 10), ("workers", 7), ("mode", 5), ("p50_us", 9), ("p99_us", 9), ("p999_us", 9),
+    ("max_us", 10), ("verdicts_per_s", 14), ("cpu_us_per_verdict", 18), ("idle_cpu_pct", 12),
+)  # fmt: skip
+
+
+def _cell(value: object, width: int) -> str:
+    if value is None:
+        return "-".rjust(width)
+    return (f"{value:.1f}" if isinstance(value, float) else str(value)).rjust(width)
+
+
+def table(rows: list[Row]) -> str:
+    lines = ["  ".join(name.rjust(width) for name, width in COLUMNS)]
+    lines += ["  ".join(_cell(row[name], width) for name, width in COLUMNS) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def ratios(rows: list[Row]) -> str:
+    """Of p50, one worker, by frame: ours to the floor, peers to ours."""
+    lines = []
+    for frame in dict.fromkeys(row["frame"] for row in rows):
+        one = {(r["transport"], r["mode"]): r for r in rows if r["frame"] == frame and r["workers"] == 1}
+        ours, floor = one.get(("shm", "park")), one.get(("c_floor", "park"))
+        if ours is None:
+            continue
+        parts = [f"p99/p50 {ours['p99_us'] / ours['p50_us']:.2f}"]
+        if floor:
+            parts.append(f"parked/floor {ours['p50_us'] / floor['p50_us']:.2f}")
+            if ("shm", "spin") in one:
+                parts.append(f"spin/floor {one['shm', 'spin']['p50_us'] / floor['p50_us']:.2f}")
+        parts += [
+            f"{name} {row['p50_us'] / ours['p50_us']:.1f}x"
+            for (name, _), row in one.items()
+            if name not in ("shm", "c_floor")
+        ]
+        lines.append(f"{frame}, one worker: " + ", ".join(parts))
+    return "\n".join(lines) + "\n" if lines else ""
