@@ -35,5 +35,9 @@ class SidecarLostError(VerlError):
     """The sidecar died and none took its place within the deadline."""
 
 
+class CriticBridgeError(VerlError):
+    """The bridge to the critic cannot be used: no sidecar to attach to, no memory, too many lanes, a foreign segment."""
+
+
 class RunFailedError(VerlError):
     """The run cannot go on: too many lost episodes, a failed worker, or an audit that was told to stop it."""

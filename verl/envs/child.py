@@ -111,8 +111,11 @@ class Child:
 
     def frames(self, look: Look) -> dict[str, np.ndarray]:
         """Read-only upright views on what an observation shows, by camera. No copy."""
-        source = self._reader if look.in_lane else self.plain
-        return {camera.name: source.view(look.slot, camera.name) for camera in self.cameras}
+        views = {camera.name: self.plain.view(look.step, camera.name) for camera in self.cameras}
+        if look.in_lane:
+            first = self.cameras[0].name
+            views[first] = self._reader.view(look.slot, first)
+        return views
 
     def ask_to_end(self) -> None:
         """Tells the process to end, without waiting for it."""

@@ -11,10 +11,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
-from shm_bridge import CameraSpec, FrameSlot, Kind, Lane, LaneSpec, Orientation, SidecarDied, Verdict, VerdictTimeout
+from shm_bridge import (
+    CameraSpec,
+    FrameSlot,
+    Kind,
+    Lane,
+    LaneSpec,
+    Orientation,
+    QuestionsFull,
+    ReserveTimeout,
+    SidecarDied,
+    Verdict,
+    VerdictTimeout,
+)
 from verl.envs.base import Camera, Environment
 from verl.envs.messages import BridgeConfig
 from verl.errors import SidecarLostError
@@ -22,46 +35,52 @@ from verl.rewards import value_steps
 from verl.termination import FrameVerdict
 
 SLICE_S = 1.0  # longest silence towards the parent while waiting
+RESTART_LOOK_S = 0.1  # between looks for a new sidecar
+
+T = TypeVar("T")
 
 
 class CriticLink:
-    """One lane, held by the process for its life. Not thread-safe."""
+    """One lane with one camera, held by the process for its life. Not thread-safe."""
 
     def __init__(
-        self, config: BridgeConfig, cameras: tuple[Camera, ...], max_steps: int, name: str, alive: Callable[[], None]
+        self, config: BridgeConfig, camera: Camera, max_steps: int, name: str, alive: Callable[[], None]
     ) -> None:
-        self.config, self.cameras, self.alive = config, cameras, alive
-        specs = tuple(CameraSpec(c.name, c.height, c.width, orientation=Orientation(c.stored)) for c in cameras)
-        spec = LaneSpec(cameras=specs, frames=max_steps + 2, questions=max_steps + 2)
+        self.config, self.camera, self.alive = config, camera.name, alive
+        seen = CameraSpec(camera.name, camera.height, camera.width, orientation=Orientation(camera.stored))
+        spec = LaneSpec(cameras=(seen,), frames=max_steps + 2, questions=max_steps + 2)
         self.lane = Lane.attach(config.run_id, spec, timeout=config.timeout_s, name=name)
         self._slots: dict[int, FrameSlot] = {}
         self._pending: dict[int, int] = {}  # ticket -> step
         self.latencies_us: list[int] = []
 
     def begin(self, episode: int, instruction: str) -> None:
+        """Starts an episode; frames drawn from here on are kept until :meth:`end`."""
         self._slots.clear()
         self._pending.clear()
         self.latencies_us = []
         self.lane.begin_episode(episode=episode, task=instruction)
 
-    def draw(self, env: Environment, step: int, cameras: list[str]) -> int:
-        """Renders ``cameras`` straight into the lane. Returns the slot's index."""
-        slot = self.lane.reserve(timeout=self.config.timeout_s)
-        for camera in cameras:
-            env.render(camera, slot[camera])
+    def draw(self, env: Environment, step: int) -> int:
+        """Renders the frame after ``step`` steps straight into the lane. Returns its place for ``LaneReader``."""
+        slot = self._patiently(lambda timeout: self.lane.reserve(timeout=timeout))
+        env.render(self.camera, slot[self.camera])
         self.lane.publish(slot, step=step)
         self._slots[step] = slot
-        index: int = slot.index
-        return index
+        return slot.index
 
-    def view(self, step: int, camera: str) -> np.ndarray:
-        return self.lane.view(step, camera)
+    def view(self, step: int) -> np.ndarray:
+        """(H, W, 3) uint8, upright, read-only: a frame of this episode. No copy."""
+        return self.lane.view(step, self.camera)
 
     def ask_done(self, step: int) -> None:
-        self._pending[self.lane.ask(Kind.DONE, self._slots[step])] = step
+        """Asks about the frame drawn at ``step``; the answer comes by :meth:`poll` or :meth:`wait`."""
+        slot = self._slots[step]
+        self._pending[self._patiently(lambda timeout: self.lane.ask(Kind.DONE, slot, timeout=timeout))] = step
 
     @property
     def pending(self) -> bool:
+        """Whether answers are out."""
         return bool(self._pending)
 
     def poll(self) -> list[tuple[int, FrameVerdict]]:
@@ -75,7 +94,7 @@ class CriticLink:
             SidecarLostError: none within ``timeout_s``, a restart of the sidecar included.
         """
         ticket = min(self._pending, key=self._pending.__getitem__)
-        first = self._take(self._wait_for(ticket))
+        first = self._take(self._patiently(lambda timeout: self.lane.wait(ticket, timeout=timeout)))
         return [*([first] if first else []), *self.poll()]
 
     def ask_value(self, last: int, stride: int) -> tuple[np.ndarray | None, list[int]]:
@@ -86,8 +105,11 @@ class CriticLink:
             ``stride``-th step where those were drawn regularly, else all that were drawn.
         """
         every, scored = scored_frames(list(self._slots), last, stride)
-        ticket = self.lane.ask(Kind.VALUE, first=self._slots[scored[0]], last=self._slots[last], stride=every)
-        verdict = self._wait_for(ticket)
+        first_slot, last_slot = self._slots[scored[0]], self._slots[last]
+        ticket = self._patiently(
+            lambda timeout: self.lane.ask(Kind.VALUE, first=first_slot, last=last_slot, stride=every, timeout=timeout)
+        )
+        verdict = self._patiently(lambda timeout: self.lane.wait(ticket, timeout=timeout))
         self.latencies_us.append(verdict.latency_us)
         if not verdict.valid or verdict.values is None or len(verdict.values) != len(scored):
             return None, scored
@@ -95,10 +117,10 @@ class CriticLink:
 
     def end(self) -> None:
         """Takes back what is still in flight and gives the frames free."""
-        self.lane.cancel()
         self.lane.end_episode()
 
     def close(self) -> None:
+        """Removes the lane."""
         self.lane.close()
 
     def _take(self, verdict: Verdict) -> tuple[int, FrameVerdict] | None:
@@ -108,18 +130,18 @@ class CriticLink:
         self.latencies_us.append(verdict.latency_us)
         return step, FrameVerdict(verdict.valid, verdict.done, verdict.probability)
 
-    def _wait_for(self, ticket: int) -> Verdict:
+    def _patiently(self, attempt: Callable[[float], T]) -> T:
+        """Calls ``attempt(timeout)`` again and again, through a restart of the sidecar, for ``timeout_s`` seconds."""
         deadline = time.monotonic() + self.config.timeout_s
-        why = "is too slow"
         while (left := deadline - time.monotonic()) > 0:
-            self.alive()
             try:
-                return self.lane.wait(ticket, timeout=min(SLICE_S, left))
-            except VerdictTimeout:
-                why = "is too slow"
+                return attempt(min(SLICE_S, left))
+            except (VerdictTimeout, ReserveTimeout, QuestionsFull):
+                pass
             except SidecarDied:
-                why = "died, and none took its place"
-                time.sleep(min(0.1, left))  # its supervisor starts another one
+                time.sleep(min(RESTART_LOOK_S, left))
+            self.alive()
+        why = "is too slow" if self.lane.sidecar_alive else "died, and none took its place"
         raise SidecarLostError(
             f"no verdict within critic.verdict_timeout_s={self.config.timeout_s:g} s: the sidecar of run "
             f"{self.config.run_id!r} {why}"

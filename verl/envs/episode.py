@@ -47,9 +47,9 @@ class Critic(Protocol):
 
     def begin(self, episode: int, instruction: str) -> None: ...
 
-    def draw(self, env: Environment, step: int, cameras: list[str]) -> int: ...
+    def draw(self, env: Environment, step: int) -> int: ...
 
-    def view(self, step: int, camera: str) -> np.ndarray: ...
+    def view(self, step: int) -> np.ndarray: ...
 
     def ask_done(self, step: int) -> None: ...
 
@@ -75,7 +75,7 @@ class EpisodeRunner:
     ) -> None:
         """
         Args:
-            plain: frames of episodes in which nobody asks the critic.
+            plain: frames that the critic never sees: of other cameras than the first, and of episodes without it.
             critic: gives the link to the critic, None without one. Called when first needed.
         """
         self.env, self.channel, self.plain, self.bridge = env, channel, plain, bridge
@@ -159,11 +159,11 @@ class EpisodeRunner:
 
     def _draw(self, step: int, cameras: list[str]) -> None:
         with self._timed("render"):
-            if self.critic is not None:
-                self.slot = self.critic.draw(self.env, step, cameras)
-            else:
-                self.slot = step
-                for camera in cameras:
+            self.slot = step
+            for camera in cameras:
+                if self.critic is not None and camera == self.first_camera:
+                    self.slot = self.critic.draw(self.env, step)
+                else:
                     self.env.render(camera, self.plain.raw(step, camera))
 
     def _look(self) -> None:
@@ -281,8 +281,9 @@ class EpisodeRunner:
 
     def _recorded(self, steps: int) -> np.ndarray:
         """(steps + 1, H, W, 3) uint8, upright: the one copy that recording costs."""
-        view = self.critic.view if self.critic is not None else self.plain.view
-        return np.stack([view(step, self.first_camera) for step in range(steps + 1)])
+        if self.critic is not None:
+            return np.stack([self.critic.view(step) for step in range(steps + 1)])
+        return np.stack([self.plain.view(step, self.first_camera) for step in range(steps + 1)])
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

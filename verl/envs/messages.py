@@ -167,7 +167,9 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """An observation lies in slot ``slot`` of the lane or of the plain buffer."""
+    """An observation: the first camera's frame in slot ``slot`` of the lane or of the plain buffer, the others'
+    in slot ``step`` of the plain buffer.
+    """
 
     episode: int
     chunk: int

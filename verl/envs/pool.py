@@ -9,6 +9,7 @@ Processes are kept from episode to episode. No call waits longer than it is told
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import time
 from collections import deque
@@ -54,7 +55,7 @@ class EnvPool:
         size: processes.
         timeout_s: an episode on which a process works longer is lost (the time the policy takes is not counted).
         silence_s: a process that says nothing for so long while it has something to do hangs.
-        name: prefix of the processes' lanes, unique in the run.
+        name: prefix of the processes' lanes, unique on the node; by default it holds this process's number.
     """
 
     def __init__(
@@ -64,12 +65,12 @@ class EnvPool:
         size: int,
         timeout_s: float = 120.0,
         silence_s: float = 30.0,
-        name: str = "env",
+        name: str | None = None,
     ) -> None:
         if size < 1:
             raise ConfigError(f"envs_per_worker={size!r}: must be 1 or more")
         self.cameras, self.max_steps = describe(env_config)
-        self._env_config, self._bridge, self._name = dict(env_config), bridge, name
+        self._env_config, self._bridge, self._name = dict(env_config), bridge, name or f"env-{os.getpid()}"
         self._timeout_s, self._silence_s = timeout_s, silence_s
         self._queue: deque[EpisodeRequest] = deque()
         self._started = 0

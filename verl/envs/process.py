@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from shm_bridge import BridgeError
 from verl.envs.base import Environment
 from verl.envs.episode import EpisodeRunner
 from verl.envs.factory import create_environment
 from verl.envs.frames import PlainFrames
 from verl.envs.messages import Alive, Begin, BridgeConfig, Close, Dropped, Ended, Failed, Ready
-from verl.errors import VerlError
+from verl.errors import CriticBridgeError, VerlError
 
 ALIVE_EVERY_S = 1.0
 
@@ -100,7 +101,7 @@ def serve(channel: SocketChannel, start: Start) -> None:
         if start.bridge is not None:
             from verl.envs.critic_link import CriticLink
 
-            link = CriticLink(start.bridge, env.cameras, env.max_steps, start.name, channel.alive)
+            link = CriticLink(start.bridge, env.cameras[0], env.max_steps, start.name, channel.alive)
         runner = EpisodeRunner(env, channel, plain, (lambda: link) if link else None, start.bridge)
         channel.send(Ready(link.lane.name if link else None))
         while True:
@@ -132,8 +133,13 @@ def main() -> int:
         serve(channel, start)
     except (Closed, EOFError):
         return 0
+    except BridgeError as error:
+        with contextlib.suppress(Closed):
+            channel.send(Failed(CriticBridgeError(str(error))))
+        return 1
     except Exception as error:  # whatever it is, the parent must hear of it
-        logger.exception("environment process failed")
+        if not isinstance(error, VerlError):
+            logger.exception("environment process failed")
         with contextlib.suppress(Closed):
             channel.send(Failed(_portable(error)))
         return 1

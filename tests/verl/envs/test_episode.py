@@ -64,14 +64,12 @@ class ScriptedCritic:
     def begin(self, episode: int, instruction: str) -> None:
         self.began += 1
 
-    def draw(self, env: FakeEnv, step: int, cameras: list[str]) -> int:
-        for camera in cameras:
-            frame = np.zeros(next(c.shape for c in env.cameras if c.name == camera), np.uint8)
-            env.render(camera, frame)
-            self.drawn[step] = frame if camera == "agentview" else self.drawn[step]
+    def draw(self, env: FakeEnv, step: int) -> int:
+        self.drawn[step] = np.zeros(env.cameras[0].shape, np.uint8)
+        env.render("agentview", self.drawn[step])
         return len(self.drawn) - 1
 
-    def view(self, step: int, camera: str) -> np.ndarray:
+    def view(self, step: int) -> np.ndarray:
         return self.drawn[step][::-1]
 
     def ask_done(self, step: int) -> None:

@@ -1,0 +1,274 @@
+"""Environment processes, the real bridge, and a sidecar in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shm_bridge import LaneReader, Server
+from shm_bridge.cleaning import clean_run
+from shm_bridge.names import entries
+from tests.verl.envs.fake_env import FakeEnv
+from tests.verl.envs.test_pool import FAKE, drive
+from verl.envs.critic_link import CriticLink, scored_frames
+from verl.envs.messages import BridgeConfig
+from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeRequest, Observation
+from verl.errors import CriticBridgeError, SidecarLostError
+
+SIDECAR = Path(__file__).with_name("fake_sidecar.py")
+
+
+class Sidecar:
+    """The fake sidecar's process."""
+
+    def __init__(self, run_id: str, done_at: int, *more: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(SIDECAR), run_id, str(done_at), *more],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+        assert self.line() == "serving"
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def run_id() -> Iterator[str]:
+    name = f"t{uuid.uuid4().hex[:10]}"
+    yield name
+    clean_run(name)
+    assert not list(entries(name)), "a segment or semaphore was left behind"
+
+
+@pytest.fixture
+def start(run_id: str) -> Iterator[Any]:
+    started: list[Sidecar] = []
+
+    def make(done_at: int = 10**6, *more: str) -> Sidecar:
+        started.append(Sidecar(run_id, done_at, *more))
+        return started[-1]
+
+    yield make
+    for sidecar in started:
+        if sidecar.process.poll() is None:
+            sidecar.kill()
+
+
+def training(episode: int, **more: Any) -> EpisodeRequest:
+    return EpisodeRequest(episode, 0, 0, episode, training=True, **more)
+
+
+def pool_of(
+    run_id: str, size: int = 1, timeout_s: float = 20.0, env: dict[str, Any] | None = None, **bridge: Any
+) -> EnvPool:
+    config = BridgeConfig(run_id, timeout_s=timeout_s, **bridge)
+    return EnvPool({"name": FAKE, **(env or {})}, config, size)
+
+
+@pytest.mark.parametrize(("every", "steps"), [("step", 11), ("chunk", 16)])
+def test_the_critic_ends_training_at_its_earliest_done_frame(run_id: str, start: Any, every: str, steps: int) -> None:
+    """Answers come in random order and late; the episode is cut at frame 11 (asked per chunk: 16) and scored 1."""
+    start(11)
+    with pool_of(run_id, 2, every=every) as pool:
+        for number in range(6):
+            pool.submit(training(number, record=number == 0))
+        over = drive(pool, 6)
+    for end in over:
+        assert isinstance(end, EpisodeEnd)
+        assert (end.steps, end.complete, end.score, end.values) == (steps, True, 1.0, None)
+        assert end.chunks == 2 and not end.env_success
+        assert (end.probabilities[:-1] < 0.1).all() and end.probabilities[-1] > 0.9
+        assert len(end.latencies_us) >= len(end.probabilities) and (end.latencies_us > 0).all()
+        if end.request.record:
+            assert end.frames is not None and end.frames[:, 0, 0, 0].tolist() == list(range(steps + 1))
+
+
+@pytest.mark.parametrize(
+    ("bridge", "scored"),
+    [
+        ({}, (0, 8, 16, 20)),
+        ({"value_stride": 6}, (0, 6, 12, 18, 20)),
+        ({"every": "chunk"}, (0, 8, 16, 20)),
+        ({"every": "chunk", "value_stride": 16}, (0, 16, 20)),
+        ({"every": "chunk", "value_stride": 6}, (0, 6, 8, 12, 16, 18, 20)),
+    ],
+)
+def test_without_done_the_last_value_is_the_score(
+    run_id: str, start: Any, bridge: dict[str, Any], scored: tuple[int, ...]
+) -> None:
+    """At max_steps the value list is asked over the right frames, the last always among them; its end / 100 is paid."""
+    start()
+    with pool_of(run_id, **bridge) as pool:
+        pool.submit(training(0))
+        (end,) = drive(pool, 1)
+    assert isinstance(end, EpisodeEnd)
+    assert not end.complete and end.steps == 20
+    assert end.values is not None and end.values.tolist() == list(scored)
+    assert end.value_steps == scored
+    assert end.score == pytest.approx(0.2)
+
+
+def test_the_policy_reads_the_lane(run_id: str, start: Any) -> None:
+    """Observations in training are read-only views of the very frames the critic is asked about."""
+    start()
+    seen: list[int] = []
+
+    def look(observation: Observation) -> None:
+        frame = observation.frames["agentview"]
+        assert not frame.flags.writeable and (frame[-1] == 255).all()
+        assert observation.frames["wrist"].shape == (32, 16, 3)
+        assert int(frame[0, 0, 0]) == int(observation.frames["wrist"][0, 0, 0]) == observation.step
+        assert ":lane." in bytes_behind(frame)[0], "a view into the lane"
+        seen.append(observation.step)
+
+    with pool_of(run_id) as pool:
+        pool.submit(training(0))
+        drive(pool, 1, look)
+    assert seen == [0, 8, 16]
+
+
+def test_one_write_per_frame_between_renderer_and_engine(run_id: str) -> None:
+    """The copy budget: the buffer the renderer writes, the lane's view, the policy's view and the engine's image are
+    the same bytes of the same segment; the renderer writes them once.
+    """
+    with Server.create(run_id) as server:
+        server.set_ready(True)
+        env = FakeEnv({})
+        link = CriticLink(BridgeConfig(run_id), env.cameras[0], 8, "budget", lambda: None)
+        written: list[np.ndarray] = []
+        render = env.render
+        env.render = lambda camera, out: (written.append(out), render(camera, out))  # type: ignore[method-assign]
+        try:
+            link.begin(1, "task")
+            place = link.draw(env, 0)
+            link.ask_done(0)
+            server.wait(5.0)
+            (question,) = server.poll()
+            (image,) = question.images()
+            assert len(written) == 1, "one write a frame"
+            with LaneReader.open(run_id, "budget") as reader:
+                seen_by_policy = reader.view(place)
+                looks = [written[0], link.view(0), seen_by_policy, image]
+                assert len({bytes_behind(look) for look in looks}) == 1
+                assert ":lane." in bytes_behind(image)[0]
+                assert not image.flags.writeable and not seen_by_policy.flags.writeable
+            server.answer(question, done=False, probability=0.0)
+            link.end()
+        finally:
+            link.close()
+
+
+def bytes_behind(image: np.ndarray) -> tuple[str, int]:
+    """The file mapped behind an image, and the offset in it of the image's lowest address."""
+    address = np.lib.array_utils.byte_bounds(image)[0]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, offset, _, _, *name = line.split(maxsplit=5)
+        low, high = (int(part, 16) for part in span.split("-"))
+        if low <= address < high:
+            return (name[0] if name else ""), int(offset, 16) + address - low
+    raise AssertionError("not mapped")
+
+
+def test_a_restarted_sidecar_is_waited_for(run_id: str, start: Any) -> None:
+    """kill -9 with questions in flight: the one that takes its place answers them, and the episode ends right."""
+    first = start(11, "hold")
+    with pool_of(run_id) as pool:
+        pool.submit(training(0))
+        deadline = time.monotonic() + 30
+        while not (events := pool.poll(0.5)):
+            assert time.monotonic() < deadline
+        pool.act(events[0].env, np.zeros((8, 7)))  # type: ignore[union-attr]
+        assert first.line().startswith("holding")
+        first.kill()
+        start(11)
+        (end,) = drive(pool, 1)
+        assert isinstance(end, EpisodeEnd) and (end.steps, end.complete) == (11, True)
+        assert pool.replaced == 0
+        pool.submit(training(1))
+        assert isinstance(drive(pool, 1)[0], EpisodeEnd), "the next episode goes to the new sidecar"
+
+
+def test_a_sidecar_lost_for_good_is_a_typed_error_in_the_callers_process(run_id: str, start: Any) -> None:
+    """No successor within the deadline: the pool raises, it does not hang and does not invent a reward."""
+    first = start(11, "hold")
+    with pool_of(run_id, timeout_s=2.0) as pool:
+        pool.submit(training(0))
+        while not (events := pool.poll(0.5)):
+            pass
+        for event in events:
+            pool.act(event.env, np.zeros((20, 7)))  # type: ignore[union-attr]
+        first.line()
+        first.kill()
+        with pytest.raises(SidecarLostError, match=r"critic.verdict_timeout_s=2 s.*died"):
+            drive(pool, 1)
+
+
+def test_no_sidecar_at_all_is_a_typed_error(run_id: str) -> None:
+    """Nobody to attach to: one line with the run's name, within the configured time."""
+    with pool_of(run_id, timeout_s=1.0) as pool:
+        with pytest.raises(CriticBridgeError, match=run_id):
+            drive(pool, 1)
+
+
+def test_evaluation_runs_while_the_sidecar_is_dead(run_id: str, start: Any) -> None:
+    """Evaluation without an audit asks nobody: it ends by the simulator's success with no sidecar there."""
+    sidecar = start(1)
+    with pool_of(run_id, env={"success_at": 13}) as pool:
+        pool.submit(training(0))
+        assert isinstance(drive(pool, 1)[0], EpisodeEnd)
+        sidecar.kill()
+        pool.submit(EpisodeRequest(1, -1, 0, 1, training=False))
+        (end,) = drive(pool, 1)
+    assert isinstance(end, EpisodeEnd) and (end.steps, end.score, end.complete) == (13, 1.0, False)
+
+
+def test_a_killed_environment_leaves_no_lane(run_id: str, start: Any) -> None:
+    """Its lane is taken back and its place in the pool filled; ``run_id``'s own check sees that nothing is left."""
+    start(11)
+    with pool_of(run_id, 2) as pool:
+        for number in range(2):
+            pool.submit(training(number))
+        killed: list[int] = []
+
+        def kill(observation: Observation) -> None:
+            if not killed:
+                killed.append(observation.episode)
+                pool._children[observation.env].process.kill()
+
+        over = drive(pool, 2, kill)
+        assert sorted(type(end).__name__ for end in over) == ["EpisodeEnd", "EpisodeLost"]
+        pool.submit(training(5))
+        assert isinstance(drive(pool, 1)[0], EpisodeEnd)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "last", "stride", "expected"),
+    [
+        (list(range(21)), 20, 8, (8, [0, 8, 16, 20])),
+        (list(range(30)), 9, 4, (4, [0, 4, 8, 9])),
+        ([0, 8, 16, 20], 20, 8, (1, [0, 8, 16, 20])),
+        ([0, 8, 16, 24], 16, 16, (2, [0, 16])),
+        ([0, 6, 8, 12, 16], 16, 6, (1, [0, 6, 8, 12, 16])),
+    ],
+)
+def test_frames_of_the_value_list_by_step(drawn: list[int], last: int, stride: int, expected: Any) -> None:
+    """The bridge strides over frames; the steps that come out are the ones wanted, or all that were drawn."""
+    assert scored_frames(drawn, last, stride) == expected
