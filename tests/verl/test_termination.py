@@ -29,10 +29,7 @@ def sequential_reference(
                 return Outcome.STOP, step
             in_a_row = 0
             continue
-        if math.isnan(verdict.probability):
-            done = verdict.done
-        else:
-            done = verdict.probability > rules.threshold
+        done = verdict.done if math.isnan(verdict.probability) else verdict.probability > rules.threshold
         if not done:
             in_a_row = 0
             continue

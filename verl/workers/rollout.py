@@ -110,14 +110,16 @@ class RolloutWorker:
     def _take(self, event: Observation | EpisodeEnd | EpisodeLost, report: Advance) -> None:
         if isinstance(event, Observation):
             self.waiting.append(event)
-        elif isinstance(event, EpisodeEnd):
+            return
+        # the critic may have ended an episode whose next action is still awaited
+        self.waiting = [o for o in self.waiting if o.episode != event.request.episode]
+        if isinstance(event, EpisodeEnd):
             decisions = self.decisions.pop(event.request.episode)
             self.training.pop(event.request.episode)
             report.episodes.append(_episode(event, decisions))
         else:
             self.decisions.pop(event.request.episode, None)
             self.training.pop(event.request.episode, None)
-            self.waiting = [o for o in self.waiting if o.episode != event.request.episode]
             report.lost.append(event)
 
     def _decide(self, report: Advance) -> None:
@@ -142,7 +144,7 @@ class RolloutWorker:
         tokens, log_probs = output.tokens.numpy(), output.log_probs.numpy()
         values = None if output.values is None else output.values.numpy()
         for i, observation in enumerate(batch):
-            self.pool.act(observation.env, output.actions[i])
+            self.pool.act(observation.env, output.actions[i], observation.episode)
             kept = self.decisions[observation.episode]
             kept.images.append(images[i])
             kept.proprio.append(proprio[i])
