@@ -91,6 +91,9 @@ class ActorConfig:
     clip_ratio_high: float
     entropy_coeff: float
     value_coeff: float
+    imitation_coeff: float
+    replay_episodes: int
+    replay_share: float
     num_images_in_input: int
     fsdp_config: FsdpConfig
 

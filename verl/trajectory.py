@@ -80,6 +80,7 @@ class Samples:
         mask: (N, L) float32, 1 where the token's action was executed and counts.
         advantages: (N, L) float32.
         returns: (N,) float32, targets of the value head; zeros when there is none.
+        imitation: (N,) float32, 1 for replayed chunks: imitated (NLL), not in the policy gradient.
     """
 
     images: np.ndarray
@@ -90,6 +91,7 @@ class Samples:
     mask: np.ndarray
     advantages: np.ndarray
     returns: np.ndarray
+    imitation: np.ndarray
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -103,6 +105,16 @@ class Samples:
                 for name, value in picked.items()
             }
         )
+
+    @staticmethod
+    def join(parts: list[Samples]) -> Samples:
+        """The samples of all ``parts``, one behind the other."""
+        joined = {}
+        for f in fields(Samples):
+            pieces = [getattr(part, f.name) for part in parts]
+            lists = isinstance(pieces[0], list)
+            joined[f.name] = [text for piece in pieces for text in piece] if lists else np.concatenate(pieces)
+        return Samples(**joined)
 
 
 def token_mask(steps: int, chunks: int, chunk_length: int, action_dim: int) -> np.ndarray:

@@ -48,7 +48,7 @@ def samples(path: str, count: int = 7) -> Samples:
     mask[-1, 21:] = 0
     return Samples(
         images, proprio, ["lift the red cube"] * count, output.tokens.numpy(), output.log_probs.numpy(), mask,
-        good * mask, np.zeros(count, np.float32),
+        good * mask, np.zeros(count, np.float32), np.zeros(count, np.float32),
     )  # fmt: skip
 
 

@@ -131,10 +131,11 @@ class Learner:
         for group in self.optimizer.param_groups:
             warmup = actor.optim.warmup_steps
             group["lr"] = actor.optim.lr * min(1.0, (self.updates + 1) / warmup if warmup else 1.0)
-        count = torch.tensor(float(batch.mask.sum()), device=self.device)
+        gradient_mask = batch.mask * (1 - batch.imitation[:, None])
+        counts = torch.tensor([gradient_mask.sum(), (batch.mask - gradient_mask).sum()], device=self.device)
         totals: dict[str, float] = {}
         for part, weight in self._parts(batch):
-            loss, metrics = self._loss(part, count, weight)
+            loss, metrics = self._loss(part, counts, weight)
             (loss * self.world).backward()
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
@@ -163,9 +164,11 @@ class Learner:
                 empty.mask = np.zeros_like(empty.mask)
                 yield empty, 0.0
 
-    def _loss(self, part: Samples, count: torch.Tensor, weight: float):
-        actor, device = self.options.actor, self.device
-        mask = torch.from_numpy(part.mask).to(device)
+    def _loss(self, part: Samples, counts: torch.Tensor, weight: float):
+        """``counts``: tokens of the mini-batch in the policy gradient, and tokens that are imitated."""
+        actor, device, count = self.options.actor, self.device, counts[0]
+        imitated = torch.from_numpy(part.imitation).to(device)[:, None]
+        mask = torch.from_numpy(part.mask).to(device) * (1 - imitated)
         inputs = (part.images, part.instructions, part.proprio, torch.from_numpy(part.tokens).to(device))
         output = self.policy.evaluate(*inputs, temperature=self.options.temperature)
         loss, metrics = core_algos.policy_loss(
@@ -181,6 +184,11 @@ class Learner:
         entropy = core_algos.masked_mean(output.entropy, mask, count)
         metrics["entropy"] = entropy.detach()
         loss = loss - actor.entropy_coeff * entropy
+        if actor.imitation_coeff > 0:
+            told = torch.from_numpy(part.mask).to(device) * imitated
+            imitation = -core_algos.masked_mean(output.log_probs, told, counts[1])
+            metrics["imitation_nll"] = imitation.detach()
+            loss = loss + actor.imitation_coeff * imitation
         if self.reference is not None:
             with torch.no_grad():
                 reference = self.reference.evaluate(*inputs, temperature=self.options.temperature).log_probs
@@ -188,7 +196,9 @@ class Learner:
             metrics["kl_to_reference"] = kl.detach()
             loss = loss + self.options.algorithm.kl_ctrl.kl_coef * kl
         if output.values is not None:
-            value = core_algos.value_loss(output.values, torch.from_numpy(part.returns).to(device)) * weight
+            own = 1 - imitated[:, 0]
+            returns = torch.from_numpy(part.returns).to(device)
+            value = core_algos.value_loss(output.values * own, returns * own) * weight
             metrics["value_loss"] = value.detach()
             loss = loss + actor.value_coeff * value
         return loss, metrics

@@ -68,6 +68,7 @@ def build_samples(episodes: list[Episode], algorithm: AlgorithmConfig, chunk: in
         mask=np.concatenate(masks),
         advantages=np.concatenate(advantages).astype(np.float32),
         returns=np.concatenate(returns),
+        imitation=np.zeros(sum(e.chunks for e in episodes), np.float32),
     )
 
 

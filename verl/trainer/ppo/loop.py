@@ -22,10 +22,11 @@ from verl.errors import RunFailedError
 from verl.trainer.audit import Audit
 from verl.trainer.ppo.batch import build_samples, complete_groups, group_filter, keeps
 from verl.trainer.ppo.fleet import Fleet
+from verl.trainer.ppo.replay import ReplayBuffer
 from verl.trainer.ppo.schedule import Schedule
 from verl.trainer.progress import Progress
 from verl.trainer.recorder import Recorder
-from verl.trajectory import Episode
+from verl.trajectory import Episode, Samples
 
 logger = logging.getLogger(__name__)
 UPDATE_TIMEOUT_S = 3600.0
@@ -50,6 +51,8 @@ class Trainer:
         self.learners, self.sidecars = learners, sidecars
         self.recorder, self.progress = recorder, progress
         self.audit = Audit()
+        model = config.model
+        self.replay = ReplayBuffer(config.actor.replay_episodes, model.action_chunks_len, model.action_token_len)
         self.rule = group_filter(config.data)
         self.updates, self.episodes, self.dropped_groups = 0, 0, 0
         self.success_before: float | None = None
@@ -123,6 +126,7 @@ class Trainer:
             for episode in self.fleet.run(requests, finished, refill):
                 self._record_training(episode)
         self.episodes += len(finished)
+        self.replay.add(finished)
         groups = [g for g in complete_groups(finished, size) if keeps(self.rule, g)][:wanted]
         self._log_rollout(finished, len(groups))
         return [e for g in groups for e in g]
@@ -188,6 +192,7 @@ class Trainer:
             self.progress.stage("update", None)
             model = self.config.model
             samples = build_samples(episodes, self.config.algorithm, model.action_chunks_len, model.action_token_len)
+            samples = self._with_replay(samples)
             self._phase("UPDATE")
             reference = ray.put(samples)
             metrics = ray.get(
@@ -200,6 +205,14 @@ class Trainer:
             self.updates,
             {"train/episodes": self.episodes, **{f"actor/{k}": v for k, v in metrics.items()}},
         )
+
+    def _with_replay(self, samples: Samples) -> Samples:
+        actor = self.config.actor
+        if actor.imitation_coeff <= 0:
+            return samples
+        rng = np.random.default_rng((self.config.data.seed, self.updates))
+        replayed = self.replay.sample(round(len(samples) * actor.replay_share), rng)
+        return samples if replayed is None else Samples.join([samples, replayed])
 
     def _hand_out_weights(self) -> None:
         parts = ray.get([learner.weights.remote() for learner in self.learners], timeout=UPDATE_TIMEOUT_S)

@@ -48,7 +48,8 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     where = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["time_s"].items())
     table.add_row("where the time went", f"{where}; all {summary['wall_s']:.0f} s")
     if summary["episode_s"]:
-        stages = ", ".join(f"{name.replace('_', ' ')} {seconds:.2f} s" for name, seconds in summary["episode_s"].items())
+        seconds = summary["episode_s"].items()
+        stages = ", ".join(f"{name.replace('_', ' ')} {spent:.2f} s" for name, spent in seconds)
         table.add_row("a training episode", stages)
     console.print(table)
     confusion = summary["confusion"]

@@ -1,0 +1,40 @@
+"""The replay of done episodes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tests.verl.conftest import ACTION_DIM, CHUNK
+from verl.trainer.ppo.replay import ReplayBuffer
+
+
+def test_only_the_critics_done_lets_an_episode_in(make_episode):
+    """A success of the simulator without VLAC's done is not replayed; a done without one is."""
+    buffer = ReplayBuffer(8, CHUNK, ACTION_DIM)
+    buffer.add([make_episode(1, score=0.4, env_success=True), make_episode(2, score=1.0, env_success=False)])
+    assert [e.episode for e in buffer.episodes] == [2]
+    buffer.add([dataclasses.replace(make_episode(3, score=0.9), complete=False)])
+    assert len(buffer.episodes) == 1
+
+
+def test_sampled_chunks_are_those_of_the_episodes_with_their_masks(make_episode):
+    """Every drawn row is a chunk of a kept episode; tokens behind its end are masked."""
+    buffer = ReplayBuffer(8, CHUNK, ACTION_DIM)
+    episodes = [make_episode(i, steps=9 + i, score=1.0) for i in range(3)]
+    buffer.add(episodes)
+    drawn = buffer.sample(50, np.random.default_rng(0))
+    chunks = {e.images[c].tobytes(): (e, c) for e in episodes for c in range(e.chunks)}
+    for i in range(50):
+        episode, place = chunks[drawn.images[i].tobytes()]
+        assert drawn.mask[i].sum() == min(CHUNK, episode.steps - place * CHUNK) * ACTION_DIM
+    assert drawn.imitation.all() and not drawn.advantages.any()
+
+
+def test_an_empty_buffer_gives_nothing(make_episode):
+    """Before the first done there is nothing to imitate; a capacity of 0 keeps none."""
+    assert ReplayBuffer(4, CHUNK, ACTION_DIM).sample(8, np.random.default_rng(0)) is None
+    off = ReplayBuffer(0, CHUNK, ACTION_DIM)
+    off.add([make_episode(0, score=1.0)])
+    assert off.sample(8, np.random.default_rng(0)) is None
