@@ -11,10 +11,12 @@ import logging
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from evo_vlac.demos import CAMERA
 from evo_vlac.errors import EvoVlacError, OptionError
-from evo_vlac.finetune import FinetuneConfig, FinetuneResult, Progress, finetune
+from evo_vlac.finetune import FinetuneConfig, FinetuneResult, Progress, check_base, finetune
+from evo_vlac.heldout import judge_checkpoint
 from evo_vlac.pairs import OTHER_TASKS, PairConfig, Shares
 
 
@@ -38,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--done-before", type=float, default=0.8, help="share of a success up to which done is 0")
     data.add_argument("--done-after", type=float, default=0.95, help="share of a success from which done is 1")
     data.add_argument("--positives", type=float, default=0.4, help="share of done questions answered with 1")
+    data.add_argument(
+        "--heldout",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="H5",
+        help="judge these before and after; OUTPUT/heldout.json",
+    )
     train = parser.add_argument_group("training")
     train.add_argument("--steps", type=int, default=0, help="optimizer steps (default: by --epochs)")
     train.add_argument("--epochs", type=float, default=1.0)
@@ -59,17 +69,37 @@ def run(options: argparse.Namespace) -> int:
     """Train as asked; 0, or 2 with one line on standard error."""
     try:
         config = to_config(options)
+        before = _judged(config, options.heldout, None)
         result = _with_progress(config)
+        after = _judged(config, options.heldout, result)
+        heldout = {"before": before, "after": after} if options.heldout else {}
+        if heldout:
+            (config.output / "heldout.json").write_text(json.dumps(heldout, indent=1) + "\n", encoding="utf-8")
     except EvoVlacError as error:
         sys.stderr.write(f"finetune: {error}\n")
         return 2
     if options.json:
         table = {"final": str(result.final), "steps": result.steps, "seconds": round(result.seconds, 1)}
-        sys.stdout.write(json.dumps({**table, "losses": result.losses}) + "\n")
+        sys.stdout.write(json.dumps({**table, "losses": result.losses, **heldout}) + "\n")
     else:
         last = result.losses[-1][1] if result.losses else float("nan")
         sys.stdout.write(f"{result.final}: {result.steps} steps in {result.seconds:.0f} s, last loss {last:.3f}\n")
+        for name, figures in heldout.items():
+            done, order = figures["done_frames"], figures["voc_success_mean"]
+            sys.stdout.write(f"{name}: done precision {done['precision']} recall {done['recall']}, VOC {order}\n")
     return 0
+
+
+def _judged(config: FinetuneConfig, files: list[Path], result: FinetuneResult | None) -> dict[str, Any]:
+    """Figures on held-out episodes: of the base (no ``result``), or of what training made of it."""
+    if not files:
+        return {}
+    check_base(config.model)
+    if result is None or config.tuner == "lora":
+        model, adapter = config.model, result.final if result else None
+    else:
+        model, adapter = result.final, None
+    return judge_checkpoint(model, files, adapter=adapter, camera=config.camera).table()
 
 
 def to_config(options: argparse.Namespace) -> FinetuneConfig:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evo_vlac.critic import Critic, TrajectoryOptions
-from evo_vlac.demos import Demo
+from evo_vlac.demos import CAMERA, Demo, read_all
 from evo_vlac.errors import DatasetError, OptionError
 from evo_vlac.metrics import Binary, binary
 from evo_vlac.pairs import OTHER_TASKS
@@ -168,6 +169,17 @@ def judge(critic: Critic, demos: Iterable[Demo], options: HeldoutOptions | None 
     if not reports:
         raise DatasetError("no episodes to judge")
     return HeldoutReport(options, tuple(reports), asked, said)
+
+
+def judge_checkpoint(
+    model: Path, files: Sequence[Path], *, adapter: Path | None = None, camera: str = CAMERA,
+    tasks: Sequence[str] = (), options: HeldoutOptions | None = None, device: str = "auto",
+) -> HeldoutReport:  # fmt: skip
+    """The same for a checkpoint (and adapter) on disk and demonstration files, by ms-swift."""
+    from evo_vlac.swift_engine import SwiftEngine
+
+    with Critic(SwiftEngine(model, device=device, max_batch_size=32, adapter=adapter), batch_size=64) as critic:
+        return judge(critic, read_all(files, camera, tasks), options)
 
 
 def _values(critic: Critic, demo: Demo, options: HeldoutOptions) -> tuple[float | None, float]:

@@ -9,12 +9,13 @@ instead. Negatives: reversed pairs, stagnation, and the wrong task.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
 from evo_vlac.demos import Outline
 from evo_vlac.errors import DatasetError, OptionError
+from evo_vlac.queries import reference_indices
 
 OTHER_TASKS = (
     "open the drawer",
@@ -32,12 +33,26 @@ OTHER_TASKS = (
 )
 """Instructions that none of the shown scenes fulfils; ``PairConfig.other_tasks`` replaces them."""
 
-KINDS = ("done", "done_wrong_task", "critic", "reversed", "stagnant", "critic_wrong_task", "describe")
+KINDS = (
+    "done",
+    "done_wrong_task",
+    "critic",
+    "reversed",
+    "stagnant",
+    "critic_wrong_task",
+    "describe",
+    "reference",
+    "think",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How often each kind of pair is drawn; weights, normalised over the kinds the data allows."""
+    """How often each kind of pair is drawn; weights, normalised over the kinds the data allows.
+
+    ``reference`` (one-shot) and ``think`` are off by default: their questions show up to nine images, and one of them
+    makes its whole batch as long.
+    """
 
     done: float = 0.54
     done_wrong_task: float = 0.08
@@ -46,6 +61,8 @@ class Shares:
     stagnant: float = 0.05
     critic_wrong_task: float = 0.04
     describe: float = 0.02
+    reference: float = 0.0
+    think: float = 0.0
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -90,13 +107,18 @@ class PairConfig:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One question with its answer. ``demo`` and ``frames`` are indices; ``kind`` is one of KINDS."""
+    """One question with its answer. ``demo`` and ``frames`` are indices; ``kind`` is one of KINDS.
+
+    ``reference``: frames of the episode ``reference_demo`` shown in front, as the example to follow.
+    """
 
     kind: str
     demo: int
     frames: tuple[int, ...]
     task: str
     answer: str
+    reference_demo: int = 0
+    reference: tuple[int, ...] = ()
 
 
 def critic_label(before: int, after: int, end: int) -> int:
@@ -156,7 +178,7 @@ class PairSampler:
         return [getattr(self, f"_{allowed[kind]}")() for kind in kinds]
 
     def _possible(self, kind: str) -> bool:
-        if kind in ("critic", "reversed", "describe"):
+        if kind in ("critic", "reversed", "describe", "reference", "think"):
             return bool(self.with_success)
         if kind in ("done_wrong_task", "critic_wrong_task"):
             return len(self.tasks) > 1
@@ -235,3 +257,21 @@ class PairSampler:
         demo = self._pick(self.with_success)
         task = self.demos[demo].task
         return Pair("describe", demo, (0, self.ends[demo]), task, f"{task} </task>")
+
+    def _reference(self) -> Pair:
+        """A pair behind 2 to 6 frames of a success of the same task, another one where there is another."""
+        demo, i, j = self._span()
+        task = self.demos[demo].task
+        same = [d for d in self.with_success if self.demos[d].task == task and d != demo] or [demo]
+        other = self._pick(same)
+        shown = reference_indices(self.ends[other] + 1, int(self.rng.integers(2, 7)))
+        answer = str(critic_label(i, j, self.ends[demo]))
+        return Pair("reference", demo, (0, i, j), task, answer, other, tuple(shown))
+
+    def _think(self) -> Pair:
+        """The same with both images' progress spelt out first."""
+        pair = self._reference()
+        end = self.ends[pair.demo]
+        first, second = (round(100 * min(frame, end) / end) for frame in pair.frames[1:])
+        thought = f"<think> first image progressing: {first}%, second image progressing: {second}% </think>"
+        return replace(pair, kind="think", answer=f"{thought} {pair.answer}")

@@ -41,8 +41,11 @@ class TrainingSet:
 
 def message(pair: Pair, images: Sequence[str]) -> dict[str, Any]:
     """A pair as one line of ms-swift's chat format."""
-    kind = _PROMPT_OF.get(pair.kind, "critic")
-    question = prompts.fill(kind) if kind == "task_description" else prompts.fill(kind, pair.task)
+    kind = _PROMPT_OF.get(pair.kind)
+    if kind is None:
+        question = prompts.critic(pair.task, len(pair.reference), think=pair.kind == "think")
+    else:
+        question = prompts.fill(kind) if kind == "task_description" else prompts.fill(kind, pair.task)
     if "<image>" not in question:
         question = "<image>" * len(images) + question  # where engines and ms-swift put a picture without a mark
     return {
@@ -64,15 +67,17 @@ def build_training_set(
     needed: dict[int, set[int]] = {}
     for pair in pairs:
         needed.setdefault(pair.demo, set()).update(pair.frames)
+        needed.setdefault(pair.reference_demo, set()).update(pair.reference)
     jsonl, pictures = folder / "train.jsonl", folder / "frames"
     try:
         pictures.mkdir(parents=True, exist_ok=True)
         (folder / "summary.json").unlink(missing_ok=True)
-        for index, demo in enumerate(read_all(demos, camera, tasks)):
-            _write_frames(demo, index, needed.get(index, set()), pictures)
+        for index, episode in enumerate(read_all(demos, camera, tasks)):
+            _write_frames(episode, index, needed.get(index, set()), pictures)
         with jsonl.open("w", encoding="utf-8") as file:
             for pair in pairs:
-                images = [str(_picture(pictures, pair.demo, frame).absolute()) for frame in pair.frames]
+                shown = [(pair.reference_demo, f) for f in pair.reference] + [(pair.demo, f) for f in pair.frames]
+                images = [str(_picture(pictures, demo, frame).absolute()) for demo, frame in shown]
                 file.write(json.dumps(message(pair, images)) + "\n")
         result = TrainingSet(
             folder=folder,

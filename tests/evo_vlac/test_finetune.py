@@ -12,7 +12,7 @@ from evo_vlac.demos import Demo, DemoWriter
 from evo_vlac.errors import CheckpointError, DatasetError, OptionError, OutputError, TrainingError
 from evo_vlac.finetune import FinetuneConfig, check_base, finetune, swift_arguments
 from evo_vlac.finetune_command import main, parse_shares
-from evo_vlac.pairs import PairConfig
+from evo_vlac.pairs import PairConfig, Shares
 from evo_vlac.tiny import TinyConfig, build_tiny_vlac
 from evo_vlac.training_set import build_training_set
 
@@ -45,7 +45,9 @@ def test_training_set_is_ms_swifts_format(demos: Path, tmp_path: Path) -> None:
     """Each line is a chat whose pictures exist, as many as its question needs; the summary counts them."""
     from PIL import Image
 
-    made = build_training_set([demos], tmp_path / "pairs", PairConfig(count=60))
+    made = build_training_set(
+        [demos], tmp_path / "pairs", PairConfig(count=60, shares=Shares(reference=0.1, think=0.1))
+    )
     lines = [json.loads(line) for line in made.jsonl.read_text().splitlines()]
     assert len(lines) == made.pairs == 60 == sum(made.kinds.values())
     for line in lines:
@@ -89,6 +91,15 @@ def test_lora_writes_an_adapter(base: Path, demos: Path, tmp_path: Path) -> None
     result = finetune(config(base, demos, tmp_path / "out", tuner="lora", steps=2))
     names = {path.name for path in result.final.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= names and "model.safetensors" not in names
+
+
+@pytest.mark.slow
+def test_judged_before_and_after(base: Path, demos: Path, tmp_path: Path) -> None:
+    """With held-out files the command writes figures of the base and of what training made of it."""
+    asked = ["--model", str(base), "--output", str(tmp_path / "o"), "--demos", str(demos), "--heldout", str(demos)]
+    assert main([*asked, "--steps", "2", "--pairs", "8", "--batch-size", "4", "--threads", "1", "--json"]) == 0
+    figures = json.loads((tmp_path / "o" / "heldout.json").read_text())
+    assert figures["before"]["episodes"] == figures["after"]["episodes"] == 4
 
 
 def test_a_failed_training_says_why(base: Path, demos: Path, tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evo_vlac.demos import Outline
+from evo_vlac.engine import Answer
 from evo_vlac.errors import DatasetError, OptionError
 from evo_vlac.pairs import KINDS, PairConfig, PairSampler, Shares, critic_label, done_labels
+from evo_vlac.parsing import parse_critic
 from evo_vlac.values import critic_to_values
 
 
@@ -94,10 +96,27 @@ def test_shares_and_seed() -> None:
     assert PairSampler(DEMOS, PairConfig(count=2000, shares=shares, seed=1)).draw() != pairs
 
 
+def test_references_and_thoughts() -> None:
+    """One-shot pairs show another success of the same task from start to end; a thought names both progresses."""
+    twins = [outline(), outline(50, 40), outline(60, 20, task="stack it")]
+    config = PairConfig(count=300, shares=Shares(0, 0, 0, 0, 0, 0, 0, reference=1, think=1))
+    for pair in PairSampler(twins, config).draw():
+        end, other = twins[pair.demo].end, twins[pair.reference_demo].end
+        assert end and other and twins[pair.reference_demo].task == pair.task
+        assert pair.reference[0] == 0 and pair.reference[-1] == other and 2 <= len(pair.reference) <= 6
+        assert pair.demo != pair.reference_demo or pair.task == "stack it"
+        label = str(critic_label(*pair.frames[1:], end))
+        assert pair.frames[0] == 0 and pair.answer.endswith(label)
+        if pair.kind == "think":
+            read = parse_critic(Answer(pair.answer), think=True)
+            assert read.valid and read.value == int(label)
+            assert read.after == round(100 * min(pair.frames[2], end) / end)
+
+
 def test_failures_alone() -> None:
     """Without a success there are no progress pairs, but done, stagnation and wrong-task questions remain."""
     kinds = {pair.kind for pair in PairSampler([DEMOS[1], DEMOS[2]], PairConfig(count=500)).draw()}
-    assert kinds == set(KINDS) - {"critic", "reversed", "describe"}
+    assert kinds == set(KINDS) - {"critic", "reversed", "describe", "reference", "think"}
 
 
 def test_what_is_refused() -> None:
