@@ -49,7 +49,7 @@ class ServedLane:
         self._verdicts = self.memory.verdict_words
         self._slots = self.spec.question_slots
         self._values = self.memory.values()
-        self._taken = (self._words[ASKED] - self._slots) & MASK  # a predecessor's questions are found again
+        self._taken: int | None = None  # set by the first take(), from the very number it reads
         self._task = ""
         self._task_episode: int | None = None
         self._task_seq = -1
@@ -64,6 +64,8 @@ class ServedLane:
             CorruptSegment: what the lane says is impossible; nothing of it may be believed any more.
         """
         asked = self._words[ASKED]
+        if self._taken is None:
+            self._taken = (asked - self._slots) & MASK  # a predecessor's questions are found again
         new = (asked - self._taken) & MASK
         if new > self._slots:
             raise CorruptSegment(f"lane {self.index} {self.name!r}: {new} new questions; at most {self._slots} fit")
