@@ -18,6 +18,7 @@ from shm_bridge.spec import Kind, Status, Verdict
 
 logger = logging.getLogger(__name__)
 WORDS = layout.WORKER_OFFSET // 8
+ASKED = WORDS + WorkerWord.ASKED
 Ticket = int
 NAN = math.nan
 STATUSES = {int(status): status for status in Status}
@@ -83,21 +84,23 @@ class Asking:
             places, count = [first.index, last.index], 2
         else:
             places, count = self._ring.places(first, last), -(-span // stride) + 1
+        self._attachment.ring_early()  # the sidecar wakes while the rest is being written
         ticket = self._next
         place = ticket & (self._slots - 1)
         now = time.monotonic_ns()
         until = 0 if deadline is None else now + int(deadline * 1e9)
         offset = layout.QUESTIONS_OFFSET + place * 128
-        old = self._words[offset >> 3]
+        words = self._words
         QUESTION.pack_into(
-            self._part, offset, old, kind, first.episode, first.index, last.index, stride, count, first.seq, last.seq,
-            now, until,
+            self._part, offset, words[offset >> 3], kind, first.episode, first.index, last.index, stride, count,
+            first.seq, last.seq, now, until,
         )  # fmt: skip
         publish_fence()
-        self._words[offset >> 3] = ticket
+        words[offset >> 3] = ticket
         publish_fence()
-        self._words[WORDS + WorkerWord.ASKED] = ticket
+        words[ASKED] = ticket
         publish_fence()
+        self._attachment.ring()
         position = self._verdict_base + place * layout.VERDICT_WORDS
         self._open[ticket] = _Open(ticket, kind, first.episode, last.step, places, count, position, now)
         self._next = (ticket + 1) & MASK
@@ -106,7 +109,6 @@ class Asking:
             busy[at] += 1
         if kind == Kind.VALUE:
             self._value = ticket
-        self._attachment.ring()
         return ticket
 
     def is_open(self, ticket: Ticket) -> bool:

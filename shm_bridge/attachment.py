@@ -15,6 +15,7 @@ from shm_bridge.locks import LANES, SERVER, RunLocks, open_locks
 from shm_bridge.names import bell_name, checked_run_id, control_name
 from shm_bridge.ordering import MASK, fence
 from shm_bridge.semaphore import Semaphore
+from shm_bridge.waiting import Bell
 
 logger = logging.getLogger(__name__)
 CONNECT_POLL_S = 0.01
@@ -65,15 +66,19 @@ class Attachment:
         self.generation = 0
         self.reattached = 0
         self.locks, self.control = connect(run_id, ControlRole.WORKER, timeout)
-        self._bell: Semaphore | None = None
+        self._semaphore: Semaphore | None = None
         try:
-            self._bell = Semaphore(bell_name(run_id, self.control.server[ServerWord.BELL]), create=False)
+            self._hear(Semaphore(bell_name(run_id, self.control.server[ServerWord.BELL]), create=False))
             self.index = self._claim()
             self._last = self.control.last_generations[self.index]
         except BaseException:
             self._close_handles()
             raise
         self._rings = self.control.bells[self.index]
+
+    def _hear(self, semaphore: Semaphore) -> None:
+        self._semaphore = semaphore
+        self.ring_early = self._ring = Bell(self.control.server, ServerWord.PARKED, semaphore).ring
 
     def _claim(self) -> int:
         for index in range(self.control.lanes):
@@ -96,12 +101,10 @@ class Attachment:
 
     def ring(self) -> None:
         """Tells the sidecar that there is something; wakes it only when it is parked."""
-        control = self.control
         self._rings = rings = (self._rings + 1) & MASK
-        control.bells[self.index] = rings
+        self.control.bells[self.index] = rings
         fence()
-        if control.server[ServerWord.PARKED] and self._bell is not None:
-            self._bell.post()
+        self._ring()
 
     def check(self) -> bool:
         """Whether a sidecar lives; follows it to a new control segment when there is one."""
@@ -121,9 +124,10 @@ class Attachment:
             fresh.close()
             raise
         self.control.close()
-        if self._bell is not None:
-            self._bell.close()
-        self.control, self._bell = fresh, bell
+        if self._semaphore is not None:
+            self._semaphore.close()
+        self.control = fresh
+        self._hear(bell)
         self.reattached += 1
         self.register()
         logger.info("run %s: lane %d reattached to epoch %d", self.run_id, self.index, fresh.epoch)
@@ -143,8 +147,8 @@ class Attachment:
     def abandon(self) -> None:
         """In a forked child: lets go of the handles; the lane is the parent's."""
         self.control.close()
-        if self._bell is not None:
-            self._bell.close()
+        if self._semaphore is not None:
+            self._semaphore.close()
 
     def _close_handles(self) -> None:
         self.abandon()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from shm_bridge.served_lane import ServedLane
 from shm_bridge.spec import Status
 
 logger = logging.getLogger(__name__)
-Taken = tuple[ServedLane, list[Question], list[tuple[int, Status]]]
+Closed = tuple[ServedLane, int, Status]
 
 
 class LaneTable:
@@ -28,45 +27,38 @@ class LaneTable:
         self._bells = control.bells_array()
         self._generations = np.frombuffer(control.generations, np.uint64)
         self._seen = self._bells - np.uint64(1)  # at first every lane counts as having rung
+        self._seen_bytes = self._seen.tobytes()
+        self._snapshot = control.bells.tobytes
         self._turn = 0
         self.served: dict[int, ServedLane] = {}
         self._distrusted: dict[int, int] = {}  # lane -> generation that must not be believed
 
     def has_news(self) -> bool:
-        return bool((self._bells != self._seen).any())
+        return self._snapshot() != self._seen_bytes
 
-    def take(self) -> Iterator[Taken]:
-        """Of each lane that rang, what it asks; the first lane to be asked moves on with every call."""
-        rang = np.flatnonzero(self._bells != self._seen)
-        if not len(rang):
+    def take(self, questions: list[Question], closed: list[Closed]) -> None:
+        """Of each lane that rang, what it asks; the lane that comes first moves on with every call."""
+        snapshot = self._snapshot()  # before the lanes are read: what comes later rings again
+        if snapshot == self._seen_bytes:
             return
-        order = rang.tolist()
+        now = np.frombuffer(snapshot, np.uint64)
+        order: list[int] = (now != self._seen).nonzero()[0].tolist()
+        self._seen, self._seen_bytes = now, snapshot
         if len(order) > 1:
-            split = int(np.searchsorted(rang, self._turn))
+            split = next((at for at, index in enumerate(order) if index >= self._turn), 0)
             order = order[split:] + order[:split]
-            self._turn = (order[0] + 1) % self.count
-        bells, seen = self._control.bells, self._seen
+            self._turn = order[0] + 1
+        generations, served = self._control.generations, self.served
         for index in order:
-            seen[index] = bells[index]  # before the lane is read: what comes later rings again
-            found = self._take_lane(index)
-            if found is not None:
-                yield found
-
-    def _take_lane(self, index: int) -> Taken | None:
-        generation = self._control.generations[index]
-        lane = self.served.get(index)
-        try:
-            if lane is None or lane.generation != generation:
-                lane = self._change(index, generation)
+            lane = served.get(index)
+            if lane is None or lane.generation != generations[index]:
+                lane = self._change(index, generations[index])
                 if lane is None:
-                    return None
-            questions, closed = lane.take()
-        except FileNotFoundError:  # gone between its row and its segment
-            return None
-        except SegmentError as error:
-            self._distrust(index, generation, error)
-            return None
-        return lane, questions, closed
+                    continue
+            try:
+                lane.take(questions, closed)
+            except SegmentError as error:
+                self._distrust(index, lane.generation, error)
 
     def _change(self, index: int, generation: int) -> ServedLane | None:
         """The lane's row names another generation than the one served."""
@@ -76,8 +68,14 @@ class LaneTable:
         self._distrusted.pop(index, None)
         if self._locks.holder(LANES + index) is None:  # dead before it was seen; reap() will take it
             return None
-        lane = self.served[index] = ServedLane(self._run_id, index, generation)
-        logger.info("run %s: lane %d %r attached (%s)", self._run_id, index, lane.name, f"generation {generation}")
+        try:
+            lane = self.served[index] = ServedLane(self._run_id, index, generation)
+        except FileNotFoundError:  # gone between its row and its segment
+            return None
+        except SegmentError as error:
+            self._distrust(index, generation, error)
+            return None
+        logger.info("run %s: lane %d %r attached (generation %d)", self._run_id, index, lane.name, generation)
         return lane
 
     def _distrust(self, index: int, generation: int, error: SegmentError) -> None:

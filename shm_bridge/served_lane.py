@@ -9,12 +9,13 @@ import numpy as np
 from shm_bridge import layout
 from shm_bridge.errors import CorruptSegment, SegmentError
 from shm_bridge.lane_memory import LaneMemory, Role, open_lane
-from shm_bridge.layout import QUESTION, VERDICT, FrameState, SidecarWord, WorkerWord
+from shm_bridge.layout import QUESTION, VERDICT, VERDICT_WORDS, FrameState, SidecarWord, WorkerWord
 from shm_bridge.names import lane_name
 from shm_bridge.ordering import HALF, MASK, at_or_before, publish_fence
 from shm_bridge.question import FrameKey, Question
 from shm_bridge.semaphore import Semaphore
 from shm_bridge.spec import Float32Array, Kind, Status, UInt8Array
+from shm_bridge.waiting import Bell
 
 WORDS = layout.WORKER_OFFSET // 8
 ASKED, CANCELLED, PARKED = WORDS + WorkerWord.ASKED, WORDS + WorkerWord.CANCELLED, WORDS + WorkerWord.PARKED
@@ -32,6 +33,7 @@ class ServedLane:
 
     Attributes:
         closed: the lane is gone; answers to it are late.
+        ring: wakes the worker when it sleeps; after a fence.
     """
 
     def __init__(self, run_id: str, index: int, generation: int) -> None:
@@ -47,6 +49,10 @@ class ServedLane:
         self.cancelled_seen = 0
         self._words = self.memory.words
         self._verdicts = self.memory.verdict_words
+        self._part = self.memory.worker_part
+        self._frame_base, self._verdict_base = self.memory.frame_base, self.memory.verdict_base
+        self._bell = Bell(self._words, PARKED, self.semaphore)
+        self.ring = self._bell.ring
         self._slots = self.spec.question_slots
         self._values = self.memory.values()
         self._taken: int | None = None  # set by the first take(), from the very number it reads
@@ -57,8 +63,8 @@ class ServedLane:
 
     # --- questions
 
-    def take(self) -> tuple[list[Question], list[tuple[int, Status]]]:
-        """New questions, and tickets to be closed at once with a status.
+    def take(self, questions: list[Question], closed: list[tuple[ServedLane, int, Status]]) -> None:
+        """Adds new questions, and tickets to be closed at once with a status.
 
         Raises:
             CorruptSegment: what the lane says is impossible; nothing of it may be believed any more.
@@ -69,32 +75,27 @@ class ServedLane:
         new = (asked - self._taken) & MASK
         if new > self._slots:
             raise CorruptSegment(f"lane {self.index} {self.name!r}: {new} new questions; at most {self._slots} fit")
-        questions: list[Question] = []
-        closed: list[tuple[int, Status]] = []
+        ticket = self._taken
         for _ in range(new):
-            ticket = (self._taken + 1) & MASK
+            ticket = (ticket + 1) & MASK
             place = ticket & (self._slots - 1)
-            answered = self._verdicts[self.memory.verdict_base + place * layout.VERDICT_WORDS] == ticket
-            if not answered:
+            if self._verdicts[self._verdict_base + place * VERDICT_WORDS] != ticket:
                 self._take_one(ticket, place, questions, closed)
             self._taken = ticket
-        return questions, closed
 
     def _take_one(
-        self, ticket: int, place: int, questions: list[Question], closed: list[tuple[int, Status]]
+        self, ticket: int, place: int, questions: list[Question], closed: list[tuple[ServedLane, int, Status]]
     ) -> None:
-        offset = layout.QUESTIONS_OFFSET + place * 128
-        record = QUESTION.unpack_from(self.memory.worker_part, offset)
-        if record[0] != ticket or self._words[offset >> 3] != ticket:
+        record = QUESTION.unpack_from(self._part, layout.QUESTIONS_OFFSET + place * 128)
+        if record[0] != ticket:
             raise CorruptSegment(f"lane {self.index} {self.name!r}: ticket {ticket} was announced but is not there")
-        if self.is_cancelled(ticket):
-            closed.append((ticket, Status.CANCELLED))
-            return
         try:
+            if self.is_cancelled(ticket):
+                raise Rejected
             questions.append(self._parse(ticket, record))
         except Rejected:
             # a cancel may have come in between: then the worker was free to go on, and nothing is wrong
-            closed.append((ticket, Status.CANCELLED if self.is_cancelled(ticket) else Status.FAILED))
+            closed.append((self, ticket, Status.CANCELLED if self.is_cancelled(ticket) else Status.FAILED))
 
     def _parse(self, ticket: int, record: tuple[int, ...]) -> Question:
         _, kind_number, episode, first, last, stride, count, first_seq, last_seq, asked_ns, deadline_ns = record
@@ -102,18 +103,22 @@ class ServedLane:
         kind = KINDS.get(kind_number)
         if kind is None or first >= frames or last >= frames or stride < 1 or max(asked_ns, deadline_ns) >= HALF:
             raise Rejected
+        if kind_number == 1 and first == last and first_seq == last_seq and count == 1:  # DONE, by far the most
+            step = self._published(first, episode, first_seq)
+            task = self._task_of(episode)
+            return Question(self, ticket, kind, episode, task, (first,), (step,), first_seq, asked_ns, deadline_ns)
         span = (last - first) % frames
         if (first_seq + span) & MASK != last_seq:
             raise Rejected
         if kind is Kind.DONE:
-            offsets: list[int] = [0]
-        elif kind is Kind.CRITIC:
+            raise Rejected
+        if kind is Kind.CRITIC:
             offsets = [0, span]
         else:
             offsets = list(range(0, span + 1, stride))
             if offsets[-1] != span:
                 offsets.append(span)
-        if len(offsets) != count or (kind is Kind.DONE and span):
+        if len(offsets) != count:
             raise Rejected
         places = tuple([(first + offset) % frames for offset in offsets])
         steps = tuple([
@@ -125,22 +130,25 @@ class ServedLane:
 
     def _published(self, place: int, episode: int, seq: int) -> int:
         """The step of a frame, when it is the very one that was meant."""
-        words, at = self._words, self.memory.frame_base + place * 4
+        words, at = self._words, self._frame_base + place * 4
         if words[at] != PUBLISHED or words[at + 3] != episode or words[at + 1] != seq:
             raise Rejected
         return words[at + 2]
 
     def _task_of(self, episode: int) -> str:
         """The task's text; read anew only when the worker has written one."""
-        if self._words[TASK_SEQ] != self._task_seq:
-            seq = self._words[TASK_SEQ]
-            found = self.memory.task()
-            if found is None:
-                raise Rejected
-            self._task_episode, self._task = found
-            self._task_seq = seq
+        task = self._task if self._words[TASK_SEQ] == self._task_seq else self._read_task()
         if self._task_episode != episode:
             raise Rejected
+        return task
+
+    def _read_task(self) -> str:
+        seq = self._words[TASK_SEQ]
+        found = self.memory.task()
+        if found is None:
+            raise Rejected
+        self._task_episode, self._task = found
+        self._task_seq = seq
         return self._task
 
     def is_cancelled(self, ticket: int) -> bool:
@@ -166,7 +174,7 @@ class ServedLane:
         if self.closed:
             return False
         place = ticket & (self._slots - 1)
-        seq = self._verdicts[self.memory.verdict_base + place * layout.VERDICT_WORDS]
+        seq = self._verdicts[self.memory.verdict_base + place * VERDICT_WORDS]
         return seq != ticket and self._words[self.memory.question_base + place * 16] == ticket
 
     def write(
@@ -176,7 +184,7 @@ class ServedLane:
         """Payload first, the sequence number last; then the worker may look."""
         memory = self.memory
         place = ticket & (self._slots - 1)
-        position = memory.verdict_base + place * layout.VERDICT_WORDS
+        position = memory.verdict_base + place * VERDICT_WORDS
         count = 0
         if values is not None:
             count = len(values)
@@ -189,11 +197,6 @@ class ServedLane:
         publish_fence()
         verdicts[position] = ticket
         verdicts[SidecarWord.ANSWERED] = (verdicts[SidecarWord.ANSWERED] + 1) & MASK
-
-    def wake(self) -> None:
-        """After a fence: rings when the worker sleeps."""
-        if not self.closed and self._words[PARKED]:
-            self.semaphore.post()
 
     def close(self) -> None:
         self.closed = True

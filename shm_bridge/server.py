@@ -23,7 +23,7 @@ from shm_bridge.control import Control
 from shm_bridge.counters import Counters
 from shm_bridge.errors import BridgeClosed, ConfigError, ForkedProcess
 from shm_bridge.header import MAX_LANES
-from shm_bridge.lane_table import LaneTable
+from shm_bridge.lane_table import Closed, LaneTable
 from shm_bridge.layout import ServerWord
 from shm_bridge.locks import LANES, SERVER, open_locks
 from shm_bridge.memory_plan import control_bytes
@@ -31,10 +31,10 @@ from shm_bridge.names import checked_run_id, entries
 from shm_bridge.ordering import MASK, fence
 from shm_bridge.question import Question
 from shm_bridge.semaphore import Semaphore
-from shm_bridge.served_lane import checked_values
+from shm_bridge.served_lane import ServedLane, checked_values
 from shm_bridge.spec import Kind, Phase, Status
 from shm_bridge.takeover import open_bell, take_over
-from shm_bridge.waiting import Parking
+from shm_bridge.waiting import Bell, Parking
 
 logger = logging.getLogger(__name__)
 SLICE_S = 0.1
@@ -67,6 +67,7 @@ class Server:
         self._words = words
         self._counters = Counters(words)
         self._parking = Parking(words, ServerWord.PARKED, self._bell, spin_us, SLICE_S)
+        self._own_bell = Bell(words, ServerWord.PARKED, self._bell)
         self._lanes = LaneTable(run_id, self._control, self._locks)
         self._reap_at = 0.0
         self._rung = False
@@ -113,14 +114,13 @@ class Server:
         return found
 
     def _has_news(self) -> bool:
-        return self._rung or self._lanes.has_news() or self.phase_pending
+        return self._lanes.has_news() or self._rung or self.phase_pending
 
     def ring(self) -> None:
         """Ends this server's own :meth:`wait`, from another thread."""
         self._rung = True
         fence()
-        if self._words[ServerWord.PARKED] and self._bell is not None:
-            self._bell.post()
+        self._own_bell.ring()
 
     def poll(self) -> list[Question]:
         """New questions of all lanes, round robin over lanes from call to call; never blocks."""
@@ -128,19 +128,23 @@ class Server:
         if time.monotonic() >= self._reap_at:
             self._reap()
         questions: list[Question] = []
-        for lane, taken, closed in self._lanes.take():
-            questions += taken
-            for ticket, status in closed:
-                if status is Status.FAILED:
-                    self._counters.add(ServerWord.REJECTED)
-                with self._mutex:
-                    lane.write(ticket, status, False, False, math.nan, math.nan, self.epoch, 0, 0, 0, None,
-                               time.monotonic_ns())  # fmt: skip
-                fence()
-                lane.wake()
+        closed: list[Closed] = []
+        self._lanes.take(questions, closed)
+        for lane, ticket, status in closed:
+            self._close_at_once(lane, ticket, status)
         if questions:
             self._counters.add(ServerWord.QUESTIONS, len(questions))
         return questions
+
+    def _close_at_once(self, lane: ServedLane, ticket: int, status: Status) -> None:
+        """A question nobody need be asked: cancelled before it was seen, or impossible."""
+        if status is Status.FAILED:
+            self._counters.add(ServerWord.REJECTED)
+        with self._mutex:
+            now = time.monotonic_ns()
+            lane.write(ticket, status, False, False, math.nan, math.nan, self.epoch, 0, 0, 0, None, now)
+        fence()
+        lane.ring()
 
     def _reap(self) -> None:
         """Takes back the lanes of dead owners."""
@@ -184,6 +188,7 @@ class Server:
             if self._closed or not served.is_open(question.ticket):
                 self._counters.add(ServerWord.LATE)
                 return False
+            served.ring()  # early: it wakes while the verdict is being written
             late = served.is_cancelled(question.ticket)
             if late:
                 status, valid, array = Status.CANCELLED, False, None
@@ -192,9 +197,9 @@ class Server:
                 min(max(int(queue_us), 0), U32), min(max(int(engine_us), 0), U32), min(max(int(batch_size), 0), U32),
                 array, now,
             )  # fmt: skip
+            fence()
+            served.ring()
             self._counters.verdict(now - question.asked_ns, valid and status == Status.OK, late, batch_size)
-        fence()
-        served.wake()
         return not late
 
     # --- state

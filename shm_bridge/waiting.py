@@ -1,8 +1,12 @@
-"""Spin, then park: how either side waits for a word to change.
+"""Spin, then park: how either side waits for a word to change, and how the other side wakes it.
 
-The waiter sets its parked flag, fences, looks once more, and only then sleeps; the other side publishes, fences, reads
-the flag, and posts when it is set. So one of them always sees the other (tests/shm_bridge/test_model.py checks all
-interleavings). A bounded sleep with a fresh look is the safety net under it: a lost post costs ``slice_s``, no more.
+The waiter writes the number of this sleep into its parked word, fences, looks once more, and only then sleeps; the
+other side publishes, fences, reads the parked word, and posts when there is a number it has not posted for. So one of
+them always sees the other, and a sleep is posted for once (tests/shm_bridge/test_model.py checks all interleavings).
+Under it lies a safety net: no sleep is longer than a slice, so a lost post costs one slice.
+
+Waking takes longer than the last steps of a publication. So the other side may ring BEFORE them and again after: when
+the early post has woken the waiter too soon, it looks for a moment (``EARLY_NS``) before it sleeps again.
 """
 
 from __future__ import annotations
@@ -10,20 +14,37 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from shm_bridge.ordering import fence
+from shm_bridge.ordering import MASK, fence
 from shm_bridge.semaphore import Semaphore
 
+EARLY_NS = 100_000
 SPURIOUS_LIMIT = 32
 SPURIOUS_SLEEP_S = 0.001
 
 
+class Bell:
+    """Wakes one waiter; silent while it is awake, and for a sleep it was rung for already."""
+
+    def __init__(self, words: memoryview, flag: int, semaphore: Semaphore) -> None:
+        self._words, self._flag, self._post = words, flag, semaphore.post
+        self._rung_for = 0
+
+    def ring(self) -> None:
+        """After a fence, when what the waiter waits for is there; or a little earlier, and then once more."""
+        number = self._words[self._flag]
+        if number and number != self._rung_for:
+            self._rung_for = number
+            self._post()
+
+
 class Parking:
-    """One waiter's parked flag and semaphore."""
+    """One waiter's parked word and semaphore."""
 
     def __init__(self, words: memoryview, flag: int, semaphore: Semaphore, spin_us: float, slice_s: float) -> None:
         self._words, self._flag, self.semaphore = words, flag, semaphore
         self._spin_ns = int(spin_us * 1000)
         self._slice_s = slice_s
+        self._number = time.monotonic_ns()  # no predecessor's sleep had a number as high
         words[flag] = 0
 
     def until(self, ready: Callable[[], bool], deadline_ns: int, idle: Callable[[], None]) -> bool:
@@ -33,14 +54,13 @@ class Parking:
         """
         if ready():
             return True
-        if self._spin_ns and self._spin(ready, deadline_ns):
+        if self._spin_ns and self._look(ready, min(time.monotonic_ns() + self._spin_ns, deadline_ns)):
             return True
         return self._park(ready, deadline_ns, idle)
 
-    def _spin(self, ready: Callable[[], bool], deadline_ns: int) -> bool:
+    def _look(self, ready: Callable[[], bool], end_ns: int) -> bool:
         now = time.monotonic_ns
-        end = min(now() + self._spin_ns, deadline_ns)
-        while now() < end:
+        while now() < end_ns:
             for _ in range(16):
                 if ready():
                     return True
@@ -48,23 +68,27 @@ class Parking:
 
     def _park(self, ready: Callable[[], bool], deadline_ns: int, idle: Callable[[], None]) -> bool:
         words, flag, spurious = self._words, self._flag, 0
-        words[flag] = 1
         try:
             while True:
+                self._number = words[flag] = (self._number + 1) & MASK or 1
                 fence()
                 if ready():
                     return True
                 left = deadline_ns - time.monotonic_ns()
                 if left <= 0:
                     return False
-                if self.semaphore.wait(min(left * 1e-9, self._slice_s)):
-                    if ready():
-                        return True
-                    spurious += 1  # a post nobody meant for us any more, or a semaphore somebody filled
-                    if spurious > SPURIOUS_LIMIT:
-                        time.sleep(SPURIOUS_SLEEP_S)
-                        idle()
-                else:
+                woken = self.semaphore.wait(min(left * 1e-9, self._slice_s))
+                if ready():
+                    return True
+                if not woken:
+                    idle()
+                    continue
+                words[flag] = 0
+                if self._look(ready, min(time.monotonic_ns() + EARLY_NS, deadline_ns)):
+                    return True
+                spurious += 1  # a post nobody meant for us any more, or a semaphore somebody filled
+                if spurious > SPURIOUS_LIMIT:
+                    time.sleep(SPURIOUS_SLEEP_S)
                     idle()
         finally:
             words[flag] = 0
