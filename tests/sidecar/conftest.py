@@ -5,19 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
+from critic_frames import random_frames
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-def random_frames(count: int, seed: int = 0, size: int = 112) -> list[npt.NDArray[Any]]:
-    """Frames of random coarse blocks, uint8 (size, size, 3): as different from each other as pictures can be."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (count, size // 8, size // 8, 3), np.uint8)
-    return list(blocks.repeat(8, 1).repeat(8, 2))
 
 
 @pytest.fixture(scope="session")
@@ -43,18 +35,20 @@ def critic_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.model.multi_modal_projector.linear_2.weight.mul_(30)  # images weigh as much as words
     model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = False
     engine, seen = build_direct(model, tokenizer), []
-    engine.backbone._head = lambda hidden: seen.append(hidden.clone()) or torch.zeros(len(hidden), 2000)
+    five = torch.zeros(len(tokenizer)).index_fill(0, torch.tensor(tokenizer.convert_tokens_to_ids("5")), 1.0)
+    engine.backbone._head = lambda hidden: seen.append(hidden.clone()) or five.expand(len(hidden), -1)
     images = random_frames(8)
     engine.answer([done_query(image, "lift the red cube") for image in images])
     engine.answer([critic_query(a, b, "lift the red cube") for a, b in itertools.pairwise(images)])
-    generator = torch.Generator().manual_seed(7)
     head = torch.zeros_like(model.lm_head.weight)
-    for hidden, words, loudness in ((seen[0], ("0", "1"), 0.25), (seen[1], ("+", "-", *"23456789"), 0.2)):
-        mean = hidden.mean(0)
+    generator = torch.Generator().manual_seed(4)
+    states = [hidden.mean(0) for hidden in seen[:3]]  # where done is asked, where a pair is, behind a first digit
+    for i, (words, loudness) in enumerate(((("0", "1"), 0.25), (("+", "-", *"23456789"), 0.2), (("<|im_end|>",), 0.3))):
         ids = tokenizer.convert_tokens_to_ids(list(words))
+        others = torch.stack(states[:i] + states[i + 1 :])
+        own = states[i] - torch.linalg.lstsq(others.T, states[i][:, None]).solution[:, 0] @ others
         noise = torch.randn(len(ids), head.shape[1], generator=generator) * loudness
-        head[ids] = noise + 8 * mean / mean.square().sum()
-    head[tokenizer.eos_token_id] = torch.randn(head.shape[1], generator=generator) * 0.4
+        head[ids] = noise + 8 * own / (own @ states[i])
     model.lm_head.weight = torch.nn.Parameter(head)
     path.mkdir()
     model.save_pretrained(path, safe_serialization=True)

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import random_frames
+from critic_frames import random_frames
 from remote_server import swift_server
 
 from evo_vlac.engine import Answer, Query
