@@ -17,15 +17,16 @@ from evo_vlac.errors import OptionError
 DONE_THRESHOLD = 0.9
 
 _NAN = float("nan")
-_NUMBER = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*%?\s*(?:</\w+>)?\s*")
-_DONE = re.compile(r"\s*([01])(?:\.0+)?\s*(?:</\w+>)?\s*")
-_FIRST = re.compile(r"first image progressing:\s*([+-]?\d+(?:\.\d+)?)\s*%", re.IGNORECASE)
-_SECOND = re.compile(r"second image progressing:\s*([+-]?\d+(?:\.\d+)?)\s*%", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*%?\s*(?:</\w+>)?\s*", re.ASCII)
+_DONE = re.compile(r"\s*([01])(?:\.0+)?\s*(?:</\w+>)?\s*", re.ASCII)
+_FIRST = re.compile(r"first image progressing:\s*([+-]?\d+(?:\.\d+)?)\s*%", re.IGNORECASE | re.ASCII)
+_SECOND = re.compile(r"second image progressing:\s*([+-]?\d+(?:\.\d+)?)\s*%", re.IGNORECASE | re.ASCII)
 _ACTION = re.compile(
     r"x:\s*(?P<x>{n})\s*mm,\s*y:\s*(?P<y>{n})\s*mm,\s*z:\s*(?P<z>{n})\s*mm,\s*roll:\s*(?P<roll>{n})\s*degrees,"
     r"\s*pitch:\s*(?P<pitch>{n})\s*degrees,\s*yaw:\s*(?P<yaw>{n})\s*degrees,\s*open:\s*(?P<open>{n})".replace(
         "{n}", r"[+-]?\d+(?:\.\d+)?"
-    )
+    ),
+    re.ASCII,
 )
 _SHORT_ACTION = re.compile(r"\(\s*([+-]?[\d.]+(?:[\s,]+[+-]?[\d.]+){6})\s*\)")
 _RICH_SHARE = 0.1  # alternatives below this share of the best are noise, not opinion

@@ -110,6 +110,7 @@ class SwiftEngine:
 
     def _load(self, adapter: Path | None, attn_impl: str) -> Any:
         import torch
+        from safetensors import SafetensorError
 
         TransformersEngine = _quiet_swift()
         model_type, template_type = self.checkpoint.swift_types
@@ -127,7 +128,7 @@ class SwiftEngine:
             )
         except torch.OutOfMemoryError as error:
             raise EngineError(f"{self.checkpoint.path} does not fit on {self.device}: {_first_line(error)}") from error
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+        except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, SafetensorError) as error:
             raise CheckpointError(f"{self.checkpoint.path} cannot be loaded: {_first_line(error)}") from error
         engine.strict = False  # an image that cannot be encoded is that query's error, not the batch's
         image_processor = getattr(engine.processor, "image_processor", None)

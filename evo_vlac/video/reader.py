@@ -69,7 +69,7 @@ def read_video(source: VideoLike, fps: float | None = None, size: tuple[int, int
 
 def sample_indices(source_fps: float, target_fps: float, frames: int) -> list[int]:
     """Which frames remain when ``source_fps`` is thinned to ``target_fps``: evenly, and the last one always."""
-    return [i for i, _ in enumerate(_thinned(iter(range(frames)), max(1.0, source_fps / target_fps)))]
+    return list(_thinned(iter(range(frames)), max(1.0, source_fps / target_fps)))
 
 
 def _thinned(frames: Iterator[Any], step: float) -> Iterator[Any]:

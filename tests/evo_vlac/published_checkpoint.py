@@ -14,8 +14,6 @@ import sys
 from pathlib import Path
 
 import sentencepiece as spm
-import torch
-from transformers import AutoConfig, AutoModel
 
 _FILES = {
     "model/internvl_chat": (
@@ -30,9 +28,7 @@ _FILES = {
 }
 _SPECIAL = ("<|plugin|>", "<|interpreter|>", "<|action_end|>", "<|action_start|>", "<|im_end|>", "<|im_start|>")
 _ADDED = ("<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
-_WORDS = (
-    "lift the red cube and place it on plate robot task image score done compare two first closer objectives"
-)
+_WORDS = "lift the red cube and place it on plate robot task image score done compare two first closer objectives"
 
 
 def _code(code: Path, target: Path) -> None:
@@ -105,12 +101,23 @@ def _config(vocab: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def main(code: Path, target: Path) -> None:
-    """Writes the checkpoint."""
+def write_settings(target: Path) -> Path:
+    """Configuration and tokenizer of the checkpoint, without code and weights."""
     target.mkdir(parents=True)
-    _code(code, target)
     vocab = _tokenizer(target)
     (target / "config.json").write_text(json.dumps(_config(vocab)), encoding="utf-8")
+    (target / "generation_config.json").write_text(json.dumps({"eos_token_id": [2]}), encoding="utf-8")
+    return target
+
+
+def main(code: Path, target: Path) -> None:
+    """Writes the whole checkpoint."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    write_settings(target)
+    _code(code, target)
+    published = json.loads((target / "config.json").read_text(encoding="utf-8"))
     torch.manual_seed(0)
     config = AutoConfig.from_pretrained(target, trust_remote_code=True)
     model = AutoModel.from_config(config, trust_remote_code=True, use_flash_attn=False)
@@ -122,7 +129,7 @@ def main(code: Path, target: Path) -> None:
                 value.copy_(torch.randn_like(value) * 0.1 + (1.0 if "norm" in name and "weight" in name else 0.05))
     model.save_pretrained(target, max_shard_size="300KB")
     saved = json.loads((target / "config.json").read_text(encoding="utf-8"))
-    saved["auto_map"] = _config(vocab)["auto_map"]  # the plain file names, as the published checkpoints have them
+    saved["auto_map"] = published["auto_map"]  # the plain file names, as the published checkpoints have them
     (target / "config.json").write_text(json.dumps(saved), encoding="utf-8")
     (target / "generation_config.json").write_text(json.dumps({"eos_token_id": [2]}), encoding="utf-8")
 
