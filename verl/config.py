@@ -230,7 +230,7 @@ class Config:
         """From the resolved configuration tree (``OmegaConf.to_container(cfg, resolve=True)``)."""
         shared = tree["actor_rollout_ref"]
         return cls(
-            env=dict(tree["env"]),
+            env={**tree["env"], "suite": tree["data"]["task_suite_name"]},  # the key that SimpleVLA-RL users set
             data=_build(DataConfig, tree["data"], "data"),
             model=_build(ModelConfig, shared["model"], "actor_rollout_ref.model"),
             actor=_build(ActorConfig, shared["actor"], "actor_rollout_ref.actor"),

@@ -1,11 +1,12 @@
 """A robosuite simulator of one Panda arm, as robosuite's own tasks and LIBERO's share it.
 
-Two liberties are taken with robosuite's loop, both for speed:
+Liberties taken with robosuite's loop, all for speed:
 
 - soft resets: the model is compiled once, a reset then takes 1 ms instead of 0.9 s. What robosuite forgets to reset is
   reset here, so that an episode depends on its seed alone.
 - ``split_step``: the controller runs between ``mj_step1`` and ``mj_step2`` instead of after a whole extra forward pass
   (robosuite 1.5 does the same). Off, every number is robosuite 1.4's own.
+- the controller is spelled out in :mod:`verl.envs.arm_controller`, to the same bits.
 
 Observables, which robosuite updates 25 times a step and nobody reads here, are left out; they touch no physics.
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from verl.envs.arm_controller import ArmController
 from verl.envs.base import Camera, axis_angle
 from verl.envs.renderer import Renderer
 
@@ -40,6 +42,7 @@ class ArmWorld:
         self.model, self.data = env.sim.model._model, env.sim.data._data
         self.robot = env.robots[0]
         self._split = split_step
+        self._controller = ArmController(env) if ArmController.fits(env) else None
         self._substeps = int(env.control_timestep / env.model_timestep)
         self._hand = env.sim.model.body_name2id(self.robot.robot_model.eef_name)
         self._fingers = list(self.robot._ref_gripper_joint_pos_indexes)
@@ -55,22 +58,27 @@ class ArmWorld:
     def step(self, action: np.ndarray) -> None:
         """One control step (1/20 s) under ``action`` (7,), clipped to [-1, 1]."""
         action = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
-        if self._split:
-            self._split_step(action)
-        else:
-            for substep in range(self._substeps):
-                self.env.sim.forward()
-                self.env._pre_action(action, substep == 0)
-                self.env.sim.step()
+        grip = action[self.robot.controller.control_dim :]
+        for substep in range(self._substeps):
+            if self._split:
+                self._mj.mj_step1(self.model, self.data)
+            else:
+                self._mj.mj_forward(self.model, self.data)
+            if substep == 0 or self._controller is None:
+                self._set_goal(action, substep == 0)
+            else:
+                self._controller.apply(grip)
+            if self._split:
+                self._mj.mj_step2(self.model, self.data)
+            else:
+                self._mj.mj_step(self.model, self.data)
 
-    def _split_step(self, action: np.ndarray) -> None:
-        sim, mj = self.env.sim, self._mj
-        sim.forward = _nothing  # the controller's own forward pass would repeat mj_step1
+    def _set_goal(self, action: np.ndarray, new: bool) -> None:
+        """robosuite's own control of one physics step."""
+        sim = self.env.sim
+        sim.forward = _nothing  # the controller's own forward pass would repeat what has just been computed
         try:
-            for substep in range(self._substeps):
-                mj.mj_step1(self.model, self.data)
-                self.env._pre_action(action, substep == 0)
-                mj.mj_step2(self.model, self.data)
+            self.env._pre_action(action, new)
         finally:
             del sim.forward
 

@@ -11,6 +11,7 @@ left out.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import weakref
 from typing import Any
@@ -120,9 +121,12 @@ class Renderer:
 
 
 def _free(context: Any, gl: Any) -> None:
-    gl.make_current()
-    context.free()
-    gl.free()
+    from OpenGL.error import GLError
+
+    with contextlib.suppress(GLError):  # at exit somebody else may have ended the display already
+        gl.make_current()
+        context.free()
+        gl.free()
 
 
 def _open_context(width: int, height: int) -> Any:

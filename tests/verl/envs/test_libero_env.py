@@ -25,6 +25,7 @@ except AssetsMissingError:
 
 needs_assets = pytest.mark.skipif(ASSETS is None, reason="LIBERO's assets are not here (LIBERO_ASSETS=FOLDER)")
 pytestmark = pytest.mark.libero
+SETTLE = 3  # instead of 10: the same path, less of the suite's time
 ACTIONS = np.random.default_rng(3).uniform(-0.6, 0.6, (6, 7))
 
 
@@ -52,7 +53,7 @@ def liberos_own(suite: str, number: int, state: int, size: int) -> Any:
     own.seed(0)
     own.reset()
     own.set_init_state(initial_states(task)[state])
-    for _ in range(10):
+    for _ in range(SETTLE):
         observation, *_ = own.step(NO_MOTION.tolist())
     return own, observation
 
@@ -60,13 +61,13 @@ def liberos_own(suite: str, number: int, state: int, size: int) -> Any:
 @needs_assets
 def test_it_is_liberos_own_environment_to_the_bit() -> None:
     """States, success, proprioception and both pictures are those of ``OffScreenRenderEnv``, with its hard reset."""
-    ours = LiberoEnv(LiberoConfig(cameras=("agentview", "wrist"), tasks=(4,), image_size=64))
+    ours = LiberoEnv(LiberoConfig(cameras=("agentview", "wrist"), tasks=(4,), image_size=64, num_steps_wait=SETTLE))
     own, observation = liberos_own("libero_spatial", 4, 7, 64)
     try:
         ours.reset(3)  # another episode before: it must leave no trace
         ours.step(ACTIONS[0])
         ours.reset(57)
-        for action in [*ACTIONS, None]:
+        for action in [*ACTIONS[:3], None]:
             assert np.array_equal(ours.world.data.qpos, own.sim.data.qpos)
             expected = np.concatenate([observation["robot0_eef_pos"], observation["robot0_gripper_qpos"]])
             state = ours.proprio()
