@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 
 from shm_bridge import layout
@@ -199,10 +197,9 @@ class ServedLane:
         verdicts[SidecarWord.ANSWERED] = (verdicts[SidecarWord.ANSWERED] + 1) & MASK
 
     def close(self) -> None:
+        """Late answers are dropped from here on. Unmapped with the last question that still looks into the lane."""
         self.closed = True
-        self._views.clear()
-        with contextlib.suppress(BufferError):
-            self.memory.close()
+        self._views = {}
         self.semaphore.close()
 
 
