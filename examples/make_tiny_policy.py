@@ -4,8 +4,8 @@
     python examples/make_tiny_policy.py --out DIR --steps 400 --episodes 300
 
 Every stage leaves its result in the work folder and is skipped when it is there: an interrupted run goes on where it
-was. The demonstrations are successes only; the policy is left half trained on purpose, so that reinforcement learning
-has something to gain.
+was. The demonstrations are sloppy: the gripper often closes too high, and most of them fail. The policy learns all of
+them, so that reinforcement learning has something to gain.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa: one thread
 
 import torch
 from rich.progress import Progress
@@ -35,7 +36,7 @@ from verl.models.warm_start.evaluate import make_env
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_SEED, EVALUATION_SEED = 50_000, 900_000
-CAMERA, CHUNK, PROPRIO = "agentview", 8, 8
+CAMERA, CHUNK, PROPRIO, KIND = "agentview", 8, 8, "sloppy"
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,13 @@ class Work:
 
 
 def collect(options: argparse.Namespace, work: Work) -> None:
-    """Scripted successes, by the collector that the critic's data comes from too."""
+    """Scripted episodes, by the collector that the critic's data comes from too."""
     if work.demonstrations.exists():
         print(f"demonstrations: {work.demonstrations} is there")
         return
     partial = work.demonstrations.with_suffix(".partial.h5")
     command = [sys.executable, "-m", "verl.envs.collect", "--env", "robosuite", "--task", options.task]
-    command += ["--out", partial, "--episodes", options.episodes, "--kinds", "success", "--seed", DEMO_SEED]
+    command += ["--out", partial, "--episodes", options.episodes, "--kinds", KIND, "--seed", DEMO_SEED]
     command += ["--workers", options.workers]
     partial.unlink(missing_ok=True)
     subprocess.run([str(c) for c in command], check=True, cwd=ROOT)
@@ -77,12 +78,12 @@ def collect(options: argparse.Namespace, work: Work) -> None:
 
 def warm_start(options: argparse.Namespace, work: Work) -> tuple[OpenVLAOFTPolicy, dict[str, Any]]:
     """Supervised training from random weights; resumes from the work folder."""
-    data = Demonstrations.read(work.demonstrations, [CAMERA], CHUNK)
+    data = Demonstrations.read(work.demonstrations, [CAMERA], CHUNK, kinds=(KIND,))
     if not (work.start / "config.json").exists():
         stats = {f"robosuite_{options.task.lower()}": data.norm_stats()}
         make_policy(work.start, TinySize(), stats, PROPRIO, seed=options.seed)
     policy = OpenVLAOFTPolicy.from_pretrained(work.start)
-    config = TrainConfig(steps=options.steps, schedule_steps=options.schedule_steps, seed=options.seed)
+    config = TrainConfig(options.steps, vision_steps=options.vision_steps, goal_weight=0.3, seed=options.seed)
     began = time.monotonic()
     with Progress(disable=not sys.stderr.isatty()) as bar:
         row = bar.add_task("warm start", total=config.steps)
@@ -130,8 +131,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "make-tiny-policy")
     parser.add_argument("--task", default="Lift")
     parser.add_argument("--episodes", type=int, default=300, help="demonstrations")
-    parser.add_argument("--steps", type=int, default=300, help="gradient steps of 32 samples")
-    parser.add_argument("--schedule-steps", type=int, default=1000, help="length of the learning rate's cosine")
+    parser.add_argument("--steps", type=int, default=700, help="gradient steps of 32 samples")
+    parser.add_argument("--vision-steps", type=int, default=150, help="of these, the first train the vision side alone")
     parser.add_argument("--evaluation-episodes", type=int, default=100)
     parser.add_argument("--workers", type=int, default=2, help="processes that collect")
     parser.add_argument("--seed", type=int, default=0)

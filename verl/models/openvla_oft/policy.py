@@ -237,28 +237,37 @@ class OpenVLAOFTPolicy(nn.Module):
         proprio: np.ndarray | torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Observations to ((B, A, 256) float32 logits of the action tokens, (B,) values or None)."""
-        pixels, prompts, lengths, state = self._inputs(images, instructions, proprio)
-        hidden = self.action_hidden(pixels, prompts, lengths, state)
-        decoder = ParallelDecoder(self.language_model, self.config.action_tokens)
-        logits = decoder.logits(hidden, self.action_tokens.first, self.action_tokens.bins)
-        return logits, None if self.value_head is None else self.value_head(hidden)
+        pixels, prompts, lengths, state = self.prepare(images, instructions, proprio)
+        hidden = self.hidden(self.patches(pixels), prompts, lengths, state)
+        return self.action_logits(hidden), None if self.value_head is None else self.value_head(hidden)
 
-    def action_hidden(
-        self, pixels: torch.Tensor, prompts: torch.Tensor, lengths: torch.Tensor, proprio: torch.Tensor | None
+    # ---- the forward pass in parts
+
+    def patches(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (B, cameras * 6, size, size) to (B, cameras * patches, D) embeddings."""
+        return self.projector(self.vision_backbone(pixels))
+
+    def hidden(
+        self, patches: torch.Tensor, prompts: torch.Tensor, lengths: torch.Tensor, proprio: torch.Tensor | None
     ) -> torch.Tensor:
-        """Prepared inputs (normalised pixels, prompt ids, normalised proprio) to (B, A, D) hidden states."""
-        patches = self.projector(self.vision_backbone(pixels))
+        """Patches, prompt ids and normalised proprio to (B, A, D) hidden states of the action tokens."""
         if self.proprio_projector is not None and proprio is not None:
             state = self.proprio_projector(proprio.to(self.proprio_projector.fc1.weight.dtype))
             patches = torch.cat([patches, state[:, None].to(patches.dtype)], dim=1)
         return ParallelDecoder(self.language_model, self.config.action_tokens).hidden(patches, prompts, lengths)
 
-    def _inputs(
+    def action_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(B, A, D) hidden states to (B, A, 256) float32 logits of the action tokens."""
+        decoder = ParallelDecoder(self.language_model, self.config.action_tokens)
+        return decoder.logits(hidden, self.action_tokens.first, self.action_tokens.bins)
+
+    def prepare(
         self,
         images: np.ndarray | torch.Tensor,
         instructions: Sequence[str],
         proprio: np.ndarray | torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Checked inputs on the policy's device: pixels, prompt ids, prompt lengths, normalised proprio or None."""
         device = self.device
         frames = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images).to(device)
         if frames.ndim == 5 and frames.shape[1] != self.config.num_images_in_input:

@@ -34,14 +34,14 @@ class TinySize:
     """The numbers that make it tiny. ``depth`` counts a vision transformer's blocks; the last takes no part."""
 
     image: int = 112
-    patch: int = 16
+    patch: int = 28
     vision_dim: int = 96
     vision_heads: int = 3
     depth: int = 4
-    hidden: int = 128
-    layers: int = 4
-    heads: int = 4
-    mlp: int = 384
+    hidden: int = 96
+    layers: int = 3
+    heads: int = 3
+    mlp: int = 256
     vocab: int = 768
 
     def overrides(self) -> list[dict[str, Any]]:

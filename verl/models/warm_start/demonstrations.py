@@ -29,6 +29,7 @@ class Demonstrations:
         proprio: (N, P) float32.
         actions: (N, chunk, action_dim) float32, the robot's units.
         mask: (N, chunk) bool, whether the action was really taken.
+        goals: (N, 3) float32, where the hand is when the episode's gripper first closes (metres); NaN if it never does.
         instructions: N texts.
         episodes: how many episodes they come from.
     """
@@ -37,6 +38,7 @@ class Demonstrations:
     proprio: np.ndarray
     actions: np.ndarray
     mask: np.ndarray
+    goals: np.ndarray
     instructions: tuple[str, ...]
     episodes: int
 
@@ -53,7 +55,7 @@ class Demonstrations:
         limit: int | None = None,
     ) -> Demonstrations:
         """Reads the episodes of the given ``kinds``; of ``success`` only those that the simulator agreed with."""
-        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        parts: list[tuple[np.ndarray, ...]] = []
         texts: list[str] = []
         with h5py.File(path, "r") as file:
             for name in sorted(file["data"], key=lambda n: int(n.rpartition("_")[2])):
@@ -67,8 +69,7 @@ class Demonstrations:
                     break
         if not parts:
             raise InputError(f"{path} has no episode of the kinds {list(kinds)}")
-        images, proprio, actions, mask = (np.concatenate(column) for column in zip(*parts))
-        return cls(images, proprio, actions, mask, tuple(texts), len(parts))
+        return cls(*(np.concatenate(column) for column in zip(*parts)), tuple(texts), len(parts))
 
     def norm_stats(self) -> dict[str, Any]:
         """Statistics in the published form; the quantiles are what actions and proprioception are normalised by.
@@ -88,11 +89,13 @@ class Demonstrations:
         }
 
 
-def _samples(
-    demo: h5py.Group, cameras: Sequence[str], chunk: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _samples(demo: h5py.Group, cameras: Sequence[str], chunk: int) -> tuple[np.ndarray, ...]:
     actions = demo["actions"][:].astype(np.float32)
+    proprio = demo["obs/proprio"][:].astype(np.float32)
     steps = len(actions)
     ahead = np.arange(steps)[:, None] + np.arange(chunk)[None, :]
     images = np.stack([demo[f"obs/{camera}_image"][:steps] for camera in cameras], axis=1)
-    return images, demo["obs/proprio"][:steps].astype(np.float32), actions[np.minimum(ahead, steps - 1)], ahead < steps
+    closing = np.flatnonzero(actions[:, -1] > 0)
+    goal = proprio[closing[0], :3] if len(closing) else np.full(3, np.nan, np.float32)
+    goals = np.broadcast_to(goal, (steps, 3))
+    return images, proprio[:steps], actions[np.minimum(ahead, steps - 1)], ahead < steps, goals

@@ -15,6 +15,7 @@ import torch
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.errors import ConfigError
 from verl.models.warm_start.demonstrations import Demonstrations
+from verl.models.warm_start.goals import GoalHeads
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +26,14 @@ class TrainConfig:
 
     Attributes:
         steps: gradient steps, of ``batch_size`` samples each.
+        vision_steps: so many of the first ones train the vision side alone, on the auxiliary task of ``goals.py``.
+        goal_weight: of that task's loss beside the likelihood in the other steps.
         schedule_steps: length of the cosine; longer than ``steps`` stops it early.
     """
 
     steps: int
+    vision_steps: int = 0
+    goal_weight: float = 0.0
     batch_size: int = 32
     lr: float = 1e-3
     warmup: int = 50
@@ -68,29 +73,51 @@ def train(
         progress: told each step and its loss.
     """
     tokens, weights = _targets(policy, data)
-    trained = [p for p in policy.parameters() if p.requires_grad]
+    heads = GoalHeads(policy, data.goals)
+    trained = [p for p in (*policy.parameters(), *heads.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
-    start, losses = _resume(state_file, policy, optimizer, config)
+    start, losses = _resume(state_file, policy, heads, optimizer, config)
     policy.train()
     for step in range(start, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.lr_at(step)
         # The batch depends on the step alone, so that a resumed run sees what an unbroken one sees.
         index = np.random.default_rng((config.seed, step)).integers(0, len(data), config.batch_size)
-        output = policy.evaluate(
-            data.images[index], [data.instructions[i] for i in index], data.proprio[index], tokens[index]
-        )
-        loss = -(output.log_probs * weights[index]).sum() / weights[index].sum()
+        likelihood, goal = _losses(policy, heads, data, index, tokens, weights, step < config.vision_steps)
+        loss = goal if step < config.vision_steps else likelihood + config.goal_weight * goal
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, config.grad_clip)
         optimizer.step()
-        losses = [*losses[-49:], float(loss.detach())]
+        losses = [*losses[-49:], float((goal if step < config.vision_steps else likelihood).detach())]
         progress(step, losses[-1])
         if state_file is not None and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
-            _save(state_file, policy, optimizer, config, step + 1, losses)
+            _save(state_file, policy, heads, optimizer, config, step + 1, losses)
     policy.eval()
     return float(np.mean(losses))
+
+
+def _losses(
+    policy: OpenVLAOFTPolicy,
+    heads: GoalHeads,
+    data: Demonstrations,
+    index: np.ndarray,
+    tokens: torch.Tensor,
+    weights: torch.Tensor,
+    vision_only: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Negative log-likelihood (nats a token; zero with ``vision_only``) and the auxiliary task's loss."""
+    texts = [data.instructions[i] for i in index]
+    pixels, prompts, lengths, state = policy.prepare(data.images[index], texts, data.proprio[index])
+    patches = policy.patches(pixels)
+    goal = heads.patch_loss(patches, index)
+    if vision_only:
+        return goal.new_zeros(()), goal
+    hidden = policy.hidden(patches, prompts, lengths, state)
+    every = torch.log_softmax(policy.action_logits(hidden), dim=-1)
+    chosen = every.gather(-1, policy.action_tokens.index(tokens[index])[..., None])[..., 0]
+    likelihood = -(chosen * weights[index]).sum() / weights[index].sum()
+    return likelihood, goal + heads.hidden_loss(hidden, index)
 
 
 def _targets(policy: OpenVLAOFTPolicy, data: Demonstrations) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,22 +131,24 @@ def _targets(policy: OpenVLAOFTPolicy, data: Demonstrations) -> tuple[torch.Tens
 def _save(
     path: Path,
     policy: OpenVLAOFTPolicy,
+    heads: GoalHeads,
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
     step: int,
     losses: list[float],
 ) -> None:
     partial = path.with_suffix(".partial")
-    content = {
-        "model": policy.state_dict(), "optimizer": optimizer.state_dict(), "config": asdict(config),
-        "step": step, "losses": losses,
-    }  # fmt: skip
-    torch.save(content, partial)
+    states = {"model": policy.state_dict(), "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({**states, "config": asdict(config), "step": step, "losses": losses}, partial)
     partial.replace(path)
 
 
 def _resume(
-    path: Path | None, policy: OpenVLAOFTPolicy, optimizer: torch.optim.Optimizer, config: TrainConfig
+    path: Path | None,
+    policy: OpenVLAOFTPolicy,
+    heads: GoalHeads,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
 ) -> tuple[int, list[float]]:
     if path is None or not path.exists():
         return 0, []
@@ -127,6 +156,7 @@ def _resume(
     if saved["config"] != asdict(config):
         raise ConfigError(f"{path} belongs to a run with other settings ({saved['config']}); remove it to start anew")
     policy.load_state_dict(saved["model"])
+    heads.load_state_dict(saved["heads"])
     optimizer.load_state_dict(saved["optimizer"])
     logger.info("warm start goes on at step %d of %d", saved["step"], config.steps)
     return saved["step"], saved["losses"]
