@@ -1,0 +1,113 @@
+"""A lane whose worker writes whatever it likes, and a sidecar that must neither crash nor believe it.
+
+Also a coverage-guided fuzzer over the header and record parsers, where atheris is installed:
+
+    python -m tests.shm_bridge.hostile [-runs=200000]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import zlib
+
+import numpy as np
+
+from shm_bridge import Kind, Lane, SegmentError, Server, header, layout
+from shm_bridge.served_lane import ServedLane
+from tests.shm_bridge import echo
+from tests.shm_bridge.conftest import SPEC
+
+WORDS = layout.WORKER_OFFSET // 8
+RECORDS = layout.QUESTIONS_OFFSET // 8
+
+
+class HostileLane:
+    """A server and a lane in one process, the lane's words open to be scribbled on."""
+
+    def __init__(self, run_id: str) -> None:
+        self.server = Server.create(run_id)
+        self.lane = Lane.attach(run_id, SPEC)
+        self.lane.begin_episode(1, "t")
+        echo.frame(self.lane, 1, 0)
+        self.lane.ask(Kind.DONE, 0)
+        echo.answer(self.server, self.server.poll()[0])
+        self.lane.poll()
+
+    def scribble(self, word: int, value: int) -> None:
+        self.lane._memory.words[word] = value
+
+    def serve(self) -> int:
+        """What a sidecar does with it: takes, looks at every pixel, answers. How many questions it believed."""
+        self.lane._attachment.ring()
+        questions = self.server.poll()
+        for question in questions:
+            assert question.kind in Kind and 1 <= len(question.places) <= SPEC.frames
+            assert len(question.steps) == len(question.places) == len(question.frame_keys)
+            for image in question.images():
+                int(np.asarray(image, np.int64).sum())
+            values = np.zeros(len(question.places)) if question.kind is Kind.VALUE else None
+            self.server.answer(question, values=values)
+        return len(questions)
+
+    def close(self) -> None:
+        self.lane.close()
+        self.server.close()
+
+
+def parse_anything(block: bytes) -> None:
+    """Headers of both kinds; anything but a typed error or a full success is a bug."""
+    size = int.from_bytes(block[:4].ljust(4, b"\0"), "little")
+    for unpack in (header.unpack_lane, header.unpack_control):
+        with contextlib.suppress(SegmentError):
+            unpack(block, "fuzz", size, "fuzz")
+
+
+def sealed(block: bytes, run_id: str = "fuzz") -> bytes:
+    """The bytes as a header whose magic, version, hash and checksum are right: only so the fields are reached."""
+    size = int.from_bytes(block[:8].ljust(8, b"\0"), "little")
+    head = layout.HEADER.pack(
+        layout.MAGIC, layout.ABI, layout.HEADER_BYTES, layout.LAYOUT_HASH, layout.LANE, 0, 0, 0, size, 1, 0, 0, 0,
+        run_id.encode(),
+    )  # fmt: skip
+    whole = (head.ljust(layout.BODY_OFFSET, b"\0") + block[8:]).ljust(layout.CRC_OFFSET, b"\0")[: layout.CRC_OFFSET]
+    return whole + layout.CRC.pack(zlib.crc32(whole))
+
+
+def parse_sealed(block: bytes) -> None:
+    whole = sealed(block)
+    size = int.from_bytes(block[:8].ljust(8, b"\0"), "little")
+    with contextlib.suppress(SegmentError):
+        _, identity = header.unpack_lane(whole, "fuzz", size, "fuzz")
+        assert layout.LaneLayout(identity.spec).total == size
+
+
+def main() -> None:
+    atheris = importlib.import_module("atheris")
+    for unpack in ("unpack_lane", "unpack_control", "_unpack", "_unpack_camera"):
+        setattr(header, unpack, atheris.instrument_func(getattr(header, unpack)))
+    for parse in ("take", "_take_one", "_parse", "_published"):
+        setattr(ServedLane, parse, atheris.instrument_func(getattr(ServedLane, parse)))
+    run_id = f"fuzz-{os.getpid()}"
+    hostile = HostileLane(run_id)
+    span = hostile.lane._memory.layout.frames // 8 - WORDS
+
+    def one(data: bytes) -> None:
+        provider = atheris.FuzzedDataProvider(data)
+        parse_anything(data)
+        parse_sealed(data)
+        for _ in range(provider.ConsumeIntInRange(0, 8)):
+            hostile.scribble(WORDS + provider.ConsumeIntInRange(0, span - 1), provider.ConsumeInt(8) & (1 << 64) - 1)
+        hostile.serve()
+
+    try:
+        atheris.Setup(sys.argv, one)
+        atheris.Fuzz()
+    finally:
+        hostile.close()
+
+
+if __name__ == "__main__":
+    main()
