@@ -64,7 +64,7 @@ class EnvPool:
         bridge: BridgeConfig | None,
         size: int,
         timeout_s: float = 120.0,
-        silence_s: float = 30.0,
+        silence_s: float = 60.0,
         name: str | None = None,
     ) -> None:
         if size < 1:
