@@ -198,3 +198,12 @@ def test_strided_views_are_taken(policy: OpenVLAOFTPolicy, observations: Observa
     stored = np.ascontiguousarray(images[:, :, ::-1])
     stored.flags.writeable = False
     assert torch.equal(policy(stored[:, :, ::-1], texts, proprio)[0], policy(images, texts, proprio)[0])
+
+
+def test_bfloat16_comes_near_float32(checkpoint: Path, policy: OpenVLAOFTPolicy, observations: Observations) -> None:
+    """The rollout's dtype on a GPU: same shapes, float32 log-probabilities, near the learner's."""
+    half = OpenVLAOFTPolicy.from_pretrained(checkpoint, dtype=torch.bfloat16)
+    output = half.predict(*observations)
+    assert output.log_probs.dtype == torch.float32
+    exact = policy.evaluate(*observations, output.tokens).log_probs
+    assert (output.log_probs - exact).abs().mean() < 0.1
