@@ -210,7 +210,7 @@ class FixedConfig:
 
     ``delay_ms`` a batch, ``per_query_ms`` on top for each query. ``done_at_step``: DONE is 1 from this step on (null:
     never). ``critic``: the number that every pair gets. ``script``: faults by batch number: ``3:crash``, ``5:wedge``,
-    ``7:oom``, ``9:garbage``, ``11:error`` (comma-separated; ``*:garbage`` for all).
+    ``7:oom``, ``9:garbage``, ``11:error`` (comma-separated; ``all:garbage`` for every one).
     """
 
     delay_ms: float = 0.0
@@ -223,7 +223,7 @@ class FixedConfig:
         require(self.delay_ms >= 0, "fixed.delay_ms", self.delay_ms, "0 or more")
         require(self.per_query_ms >= 0, "fixed.per_query_ms", self.per_query_ms, "0 or more")
         require(-100 <= self.critic <= 100, "fixed.critic", self.critic, "-100 to 100")
-        pattern = r"((\d+|\*):(crash|wedge|oom|garbage|error)(,|$))*"
+        pattern = r"((\d+|all):(crash|wedge|oom|garbage|error)(,|$))*"
         require(re.fullmatch(pattern, self.script) is not None, "fixed.script", self.script, "as 3:crash,5:wedge")
 
 

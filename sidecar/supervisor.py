@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from shm_bridge.inspect import clean_run
 from sidecar.config import Config
 from sidecar.config_file import to_mapping
 from sidecar.errors import PERMANENT, CrashLoopError
@@ -71,6 +72,9 @@ class Supervisor:
                 signal.signal(number, handler)
             os.close(self._wake_read)
             os.close(self._wake_write)
+            removed = clean_run(self.config.run_id)  # what a killed service left; never what a living worker holds
+            if removed:
+                logger.info("removed %s", ", ".join(removed))
 
     def _run(self) -> int:
         while True:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -33,6 +34,7 @@ from sidecar.web import Page
 
 logger = logging.getLogger(__name__)
 _WAIT_S = 0.5
+_LEAVE_S = 3.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -100,6 +102,9 @@ class _Stopper:
     def _stop(self, *_: object) -> None:
         self.asked = True
         if self.service is None:
+            timer = threading.Timer(_LEAVE_S, os._exit, (0,))  # should something that is loading not let go
+            timer.daemon = True
+            timer.start()
             raise SystemExit(0)
         self.service.stop()
 

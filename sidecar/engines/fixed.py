@@ -34,7 +34,7 @@ class FixedEngine:
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         self.batches += 1
-        fault = self._faults.get(str(self.batches), self._faults.get("*"))
+        fault = self._faults.get(str(self.batches), self._faults.get("all"))
         if fault in ("crash", "wedge", "oom", "error"):
             self._fail(fault, len(queries))
         time.sleep((self.config.delay_ms + self.config.per_query_ms * len(queries)) / 1000)

@@ -10,7 +10,8 @@ from evo_vlac.engine import Engine
 from evo_vlac.errors import EvoVlacError
 from sidecar.config import Config
 from sidecar.engines.base import PlainEngine, SidecarEngine
-from sidecar.errors import CheckpointError, EngineUnavailableError
+from sidecar.engines.guard import is_out_of_memory
+from sidecar.errors import CheckpointError, EngineUnavailableError, SidecarError
 
 _NEEDS = {"direct": ("torch", "transformers"), "swift": ("swift",), "vllm": ("vllm",)}
 
@@ -50,8 +51,12 @@ def load(config: Config) -> SidecarEngine:
         return OpenaiEngine(config.openai)
     try:
         return _load_local(config)
-    except (OSError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except SidecarError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise  # another process may let go of it: worth another try
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise CheckpointError(f"model={config.model}: cannot be loaded by engine={config.engine}: {reason}") from error
 
 
