@@ -1,1 +1,1 @@
-"""Hours of faults in minutes: ``python -m shm_bridge.soak``."""
+"""Minutes of kills: ``python -m shm_bridge.soak``."""

@@ -1,0 +1,46 @@
+"""The sidecar of the soak: answers from the pixels, now and then out of order and in batches."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import numpy as np
+
+from shm_bridge import Kind, Question, Server, Status
+
+
+def answer(server: Server, question: Question, batch: int) -> None:
+    """value: the frame's mark; probability: the episode. A frame that is not of one mark is torn: FAILED."""
+    marks = []
+    for image in question.images():
+        first = image[0, 0, 0]
+        if not np.array_equal(image, np.broadcast_to(first, image.shape)):
+            server.answer(question, status=Status.FAILED, valid=False)
+            return
+        marks.append(int(first))
+    if question.kind is Kind.VALUE:
+        server.answer(question, values=marks, batch_size=batch)
+    else:
+        server.answer(question, value=marks[-1], probability=(question.episode % 1000) / 1000, batch_size=batch)
+
+
+def main(run_id: str, seed: int) -> None:
+    """Until SIGTERM, or until it is killed."""
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
+    dice = random.Random(seed)
+    with Server.create(run_id) as server:
+        server.set_ready(True)
+        held: list[Question] = []
+        while not stopping:
+            server.wait(0.02 if held else 0.2)
+            held += server.poll()
+            dice.shuffle(held)
+            batch, held = held[: dice.randint(1, 48)], held[48:] if len(held) > 48 else []
+            batch, held = (batch, held) if held else (batch + held, [])
+            time.sleep(dice.uniform(0, 0.01))  # an engine at work
+            for question in batch:
+                answer(server, question, len(batch))
+            server.publish_metrics(held=len(held))
