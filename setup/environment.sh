@@ -5,6 +5,8 @@
 # A second call with nothing changed takes milliseconds: each extra leaves a stamp that holds the hash of the files
 # that say what is installed.
 
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" # waiting OpenMP threads must not burn the cores that others need
+
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
 TORCH_VERSION="$(sed -n 's/^torch==//p' "$ROOT/setup/constraints.txt")"
