@@ -22,14 +22,25 @@ _WHERE = {
     "EvoVlacError": "evo_vlac.errors",
 }
 
-__all__ = sorted(_WHERE)
+_MODULES = {name: f"evo_vlac.utils.{name}" for name in ("data_processing_vlm", "model_utils", "video_tool")}
+
+__all__ = sorted([*_WHERE, *_MODULES, "get_version"])
+
+
+def get_version() -> str:
+    """The installed version of this project."""
+    from importlib.metadata import version
+
+    return version("vlac-rl")
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     raise AttributeError(f"module 'evo_vlac' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+    return sorted({*globals(), *__all__})

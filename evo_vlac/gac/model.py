@@ -22,6 +22,7 @@ from evo_vlac.gac.chat import ChatMethods, readable
 from evo_vlac.gac.prompts import PromptMethods
 from evo_vlac.gac.recordings import RecordingMethods
 from evo_vlac.images import load_image
+from evo_vlac.utils.data_processing_vlm import denormalize_with_params
 from evo_vlac.utils.video_tool import images_get_from_video, video_trajectory
 
 log = logging.getLogger(__name__)
@@ -249,11 +250,7 @@ class GAC_model(PromptMethods, ChatMethods, RecordingMethods):  # upstream's nam
 
     def denormalize_fastchunk(self, fast_chunk: Any, params: dict[str, Any]) -> npt.NDArray[np.float64]:
         """A normalised chunk (..., 7) back in its units: ``chunk * scale + offset``."""
-        chunk = np.asarray(fast_chunk, dtype=np.float64)
-        if chunk.ndim < 2 or chunk.shape[-1] != 7:
-            raise OptionError(f"fast_chunk has shape {chunk.shape}; needed: (..., 7) with at least 2 dimensions")
-        scale, offset = (np.asarray(params[name], dtype=np.float64) for name in ("scale", "offset"))
-        return np.asarray(chunk * scale + offset, dtype=np.float64)
+        return denormalize_with_params(fast_chunk, params)
 
 
 def _grid(frames: int, skip: int) -> list[int]:

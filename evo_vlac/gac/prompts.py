@@ -7,6 +7,7 @@ from typing import Any
 
 from evo_vlac import prompts
 from evo_vlac.queries import short_state
+from evo_vlac.utils.data_processing_vlm import normalize_angle
 
 _NO_STATE = "End-Effector with units in mm and degrees"
 _NO_SHORT_STATE = "End-Effector hide units in mm and degrees within () format"
@@ -84,7 +85,7 @@ def _arms(state: Any, position: bool, simple: bool) -> str:
         return _NO_SHORT_STATE if simple else _NO_STATE
     arms = [list(arm) for arm in state] if isinstance(state[0], (list, tuple)) else [list(state)]
     if not position:
-        arms = [[*arm[:3], *map(_wrapped, arm[3:6]), *arm[6:]] for arm in arms]
+        arms = [[*arm[:3], *map(normalize_angle, arm[3:6]), *arm[6:]] for arm in arms]
     texts = [short_state(arm) if simple else prompts.state(arm) for arm in arms]
     if len(texts) == 1:
         return texts[0]
@@ -95,7 +96,3 @@ def _arms(state: Any, position: bool, simple: bool) -> str:
     tag = "position" if position else "action"
     tag = f"({tag})" if simple else tag
     return f"\nleft: <{tag}> {texts[0]} </{tag}> \nright: <{tag}> {texts[1]} </{tag}>"
-
-
-def _wrapped(angle: float) -> float:
-    return (angle + 180) % 360 - 180 if abs(angle) > 180 else angle

@@ -80,8 +80,8 @@ OFF = dict.fromkeys(("min_voc", "min_vroc", "min_f1", "max_nr", "min_value", "mi
     [
         ({}, {"good", "hesitant", "failed", "reversed"}),
         ({"min_voc": 0.9}, {"good", "hesitant", "failed"}),
-        ({"min_vroc": 0.97}, {"good"}),
-        ({"min_f1": 0.96}, {"good"}),
+        ({"min_vroc": 0.97}, {"good", "hesitant"}),
+        ({"min_f1": 0.98}, {"good"}),
         ({"max_nr": 0.1}, {"good", "failed"}),
         ({"min_value": 70}, {"good", "hesitant"}),
         ({"min_done": 0.5}, {"good", "hesitant"}),
