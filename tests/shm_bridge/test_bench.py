@@ -1,0 +1,47 @@
+"""The benchmark's rows and skips; never its times."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from shm_bridge.bench.__main__ import PEERS, available, merge
+from shm_bridge.bench.report import ratios, table
+from tests.shm_bridge.conftest import ROOT
+
+KEYS = {
+    "transport", "frame", "workers", "mode", "p50_us", "p99_us", "p999_us", "max_us", "verdicts_per_s",
+    "cpu_us_per_verdict", "idle_cpu_pct",
+}  # fmt: skip
+
+
+def test_rows_have_the_promised_keys():
+    """A script reads a list of rows from standard output."""
+    command = [sys.executable, "-m", "shm_bridge.bench", "--json", "--peers", "mp_pipe", "--frames", "32",
+               "--workers", "2", "--rounds", "60", "--repeats", "1"]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=True)
+    rows = json.loads(result.stdout)
+    assert all(set(row) == KEYS for row in rows)
+    assert {(row["transport"], row["mode"]) for row in rows} == {("shm", "park"), ("shm", "spin"), ("mp_pipe", "park")}
+    assert all(row["frame"] == "32x32x3" and row["workers"] == 2 and 0 < row["p50_us"] <= row["max_us"] for row in rows)
+
+
+def test_missing_peers_are_skipped_with_a_word(monkeypatch, capsys):
+    """A peer is an extra."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert set(available(list(PEERS))) == {"mp_queue", "mp_pipe"}
+    assert "skipped ray: ray is not installed" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="carrier_pigeon"):
+        available(["carrier_pigeon"])
+
+
+def test_medians_and_ratios():
+    """Figures are medians over passes, the maximum stays one; ratios are told for a person."""
+    row = dict.fromkeys(KEYS, 1.0) | {"transport": "shm", "frame": "f", "workers": 1, "mode": "park", "p50_us": 10.0}
+    merged = merge([row, row | {"p50_us": 30.0, "max_us": 9.0}, row | {"p50_us": 20.0}])
+    assert (merged["p50_us"], merged["max_us"]) == (20.0, 9.0)
+    floor = row | {"transport": "c_floor", "p50_us": 10.0}
+    assert "parked/floor 2.00" in ratios([merged, floor]) and "c_floor" in table([floor])
