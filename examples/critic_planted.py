@@ -1,0 +1,74 @@
+"""Does screening find what is bad? Plants failures and reversed trajectories among good ones and counts.
+
+    python -m verl.envs.collect --task Lift --episodes 80 --seed 900000 --out heldout.h5
+    python examples/critic_planted.py heldout.h5 --model models/vlac-tiny
+
+Of 40 trajectories 28 are successes, 8 failures, 4 successes played backwards. Bad is what screening should drop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from evo_vlac import Critic, SwiftEngine
+from evo_vlac.datasets import Trajectory, open_dataset
+from evo_vlac.metrics import binary
+from evo_vlac.screening import ScreenOptions, screen
+
+
+def planted(paths: list[str], good: int, failures: int, reversed_: int) -> Iterator[tuple[Trajectory, bool]]:
+    """The trajectories and whether they are bad. Successes end two frames behind the simulator's first success."""
+    left = {"good": good, "reversed": reversed_, "failure": failures}
+    for path in paths:
+        for trajectory in open_dataset(path):
+            end = trajectory.first_done
+            if end is None:
+                if left["failure"] and not trajectory.success:
+                    left["failure"] -= 1
+                    yield trajectory, True
+                continue
+            whole = trajectory.take(range(min(end + 3, len(trajectory))))
+            if not all((whole.dones or ())[end:]):
+                continue  # dropped again at once: neither a clean success nor a failure
+            if left["reversed"] and left["good"] % 7 == 0:
+                left["reversed"] -= 1
+                backwards = whole.take(range(len(whole) - 1, -1, -1))
+                yield replace(backwards, name=f"{whole.name} reversed", success=False), True
+            if left["good"]:
+                left["good"] -= 1
+                yield whole, False
+    if any(left.values()):
+        raise SystemExit(f"not enough trajectories: still wanted {left}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("demos", nargs="+", help="HDF5 files with successes and failures the critic has not seen")
+    parser.add_argument("--model", default="models/vlac-tiny")
+    parser.add_argument("--skip", type=int, default=5)
+    parser.add_argument("--good", type=int, default=28)
+    parser.add_argument("--failures", type=int, default=8)
+    parser.add_argument("--reversed", type=int, default=4)
+    parser.add_argument("--output", type=Path, help="write the result as JSON here")
+    options = parser.parse_args()
+
+    items = list(planted(options.demos, options.good, options.failures, options.reversed))
+    with Critic(SwiftEngine(options.model)) as critic:
+        rows = [row for _, row in screen(critic, [t for t, _ in items], ScreenOptions(skip=options.skip))]
+    for (_, bad), row in zip(items, rows):
+        verdict = "keep" if row.keep else "drop: " + ", ".join(row.reasons)
+        wrong = "" if bad != row.keep else "  <-- wrong"
+        print(f"{'bad ' if bad else 'good'} {row.name:32} {verdict}{wrong}")
+    counts = binary([not row.keep for row in rows], [bad for _, bad in items])
+    result = {"trajectories": len(rows), "precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
+    print(json.dumps(result))
+    if options.output:
+        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
