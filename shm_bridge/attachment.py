@@ -7,7 +7,7 @@ import logging
 import time
 
 from shm_bridge import segment
-from shm_bridge.cleaning import remove_if_dead
+from shm_bridge.cleaning import remove_if_dead, remove_lane_files
 from shm_bridge.control import Control, ControlRole, open_control
 from shm_bridge.errors import BadMagic, SegmentError, SidecarUnreachable, TooManyLanes
 from shm_bridge.layout import ServerWord
@@ -83,6 +83,7 @@ class Attachment:
     def _claim(self) -> int:
         for index in range(self.control.lanes):
             if self.locks.acquire(LANES + index):
+                remove_lane_files(self.run_id, index)  # of a dead owner the sidecar has not noticed yet
                 return index
         raise TooManyLanes(f"run_id={self.run_id!r}: all {self.control.lanes} lanes have living owners")
 

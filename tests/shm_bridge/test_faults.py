@@ -234,6 +234,21 @@ def test_a_reused_pid_holds_nothing(child, run_id):
         until(lambda: server.poll() == [] and server.lanes == 0, "reclaimed")
 
 
+def test_a_successor_removes_what_its_dead_predecessor_left(sidecar, child, run_id):
+    """A lane's number taken again before the sidecar noticed the death: the old generation's files go at once."""
+    process = sidecar()
+    victim = child(WORKER, "mid_write", run_id)
+    index = int(victim.line().split()[0])
+    os.kill(process.pid, signal.SIGSTOP)
+    victim.kill()
+    with Lane.attach(run_id, SPEC) as lane:
+        assert lane.index == index and len(lane_files(run_id)) == 2
+        os.kill(process.pid, signal.SIGCONT)
+        lane.begin_episode(1, "t")
+        mark = echo.frame(lane, 1, 0)
+        assert lane.wait(lane.ask(Kind.DONE, 0), timeout=10).probability == mark / 256
+
+
 def test_sidecar_gone_and_back_in_order_keeps_the_epoch_growing(run_id):
     """With lanes attached a closed sidecar's run stays; its successor has the next epoch and the same questions."""
     server = Server.create(run_id)
