@@ -18,7 +18,6 @@ from evo_vlac import checkpoint
 from evo_vlac.engine import Answer, Query, TokenInfo
 from evo_vlac.errors import EvoVlacError
 from evo_vlac.images import squash
-
 from sidecar.config import Config
 from sidecar.engines.prompt_tokens import Prompt, PromptTokens
 from sidecar.errors import CheckpointError, EngineUnavailableError

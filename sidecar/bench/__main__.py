@@ -1,0 +1,217 @@
+"""``python -m sidecar.bench [--random small | --model DIR] [--engines direct swift ...] [--batch 1 8 64] [--json]``."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evo_vlac import checkpoint
+from evo_vlac.engine import Answer
+from sidecar.bench.cases import CASES, Frames, Straightforward, work
+from sidecar.bench.shapes import SHAPES, STATISTICS, Shape, build, from_config
+from sidecar.config import Config, DirectConfig, MemoryConfig
+from sidecar.engines.direct import DirectEngine
+from sidecar.engines.direct_loader import build_direct, load_direct, pick_device, pick_dtype
+from sidecar.engines.registry import load
+from sidecar.errors import SidecarError
+
+TOLERANCE = 5e-3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures and prints."""
+    given = _parser().parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    torch.set_grad_enabled(False)
+    try:
+        report = Bench(given).run()
+    except SidecarError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    text = json.dumps(report, indent=1) if given.json else _table(report)
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sidecar.bench", description=__doc__)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--random", choices=sorted(SHAPES), default="small", help="shape of a model of random weights")
+    source.add_argument("--model", metavar="DIR", help="a checkpoint (transformers' own format) instead")
+    engines = ("direct", "swift", "vllm", "straightforward")
+    parser.add_argument("--engines", nargs="+", choices=engines, default=["direct", "straightforward"])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 8, 64])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="torch.compile in the direct engine")
+    parser.add_argument("--seconds", type=float, default=4.0, help="to spend on each measurement")
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+class Bench:
+    """One measurement: a model, engines over it, cases."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.device = pick_device(given.device)
+        self.dtype = pick_dtype(given.dtype, self.device)
+        self.folder = tempfile.TemporaryDirectory()
+        self.direct, self.shape, self.path = self._model()
+        self.frames = Frames(self.shape.image_size)
+
+    def run(self) -> dict[str, Any]:
+        """Every case, engine and batch; the peak and the phases of the same run."""
+        report: dict[str, Any] = {
+            "model": self.given.model or f"random {self.given.random}",
+            "parameters": sum(p.numel() for p in self.direct.backbone.model.parameters()),
+            "device": str(self.device), "dtype": str(self.dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(), "peak_flops": self._peak(), "results": [],
+        }  # fmt: skip
+        if self.device.type == "cuda":
+            report["device_name"] = torch.cuda.get_device_name(self.device)
+            report["phases"] = self._phases()
+        for name in self.given.engines:
+            engine = self._engine(name)
+            for case in self.given.cases:
+                for batch in self.given.batch:
+                    report["results"] += self._measure(name, engine, case, batch, report["peak_flops"])
+            if name in ("swift", "vllm"):
+                engine.close()
+                del engine
+                gc.collect()
+        if self.device.type == "cuda":
+            report["device_gb"] = torch.cuda.max_memory_reserved(self.device) / 1e9
+        self.folder.cleanup()
+        return report
+
+    def _model(self) -> tuple[DirectEngine, Shape, Path]:
+        memory = MemoryConfig(feature_cache_mb=2048, prefix_cache_mb=2048)
+        options = DirectConfig(compile=self.given.compile)
+        if self.given.model is not None:
+            config = Config(
+                run_id="bench", model=self.given.model, device=self.given.device, dtype=self.given.dtype,
+                direct=options, memory=memory,
+            )  # fmt: skip
+            found = checkpoint.inspect(self.given.model)
+            return load_direct(config), from_config(found.config), found.path
+        shape = SHAPES[self.given.random]
+        model, processor = build(shape, self.device, self.dtype)
+        path = Path(self.folder.name)
+        if {"swift", "vllm"} & set(self.given.engines):
+            model.save_pretrained(path, safe_serialization=True)
+            processor.save_pretrained(path)
+        return build_direct(model, processor.tokenizer, *STATISTICS, options, memory), shape, path
+
+    def _engine(self, name: str) -> Any:
+        if name == "direct":
+            return self.direct
+        if name == "straightforward":
+            return Straightforward(self.direct)
+        dtype = str(self.dtype).removeprefix("torch.")
+        return load(Config(run_id="bench", engine=name, model=str(self.path), device=str(self.device), dtype=dtype))
+
+    def _measure(self, name: str, engine: Any, case: str, batch: int, peak: float) -> list[dict[str, Any]]:
+        states = ["cold", "warm"] if name == "direct" and case != "done" else ["cold"]
+        return [self._one(name, engine, case, batch, state, peak) for state in states]
+
+    def _one(self, name: str, engine: Any, case: str, batch: int, state: str, peak: float) -> dict[str, Any]:
+        queries = self.frames.queries(case, batch)
+        answers = engine.answer(queries)  # also warms kernels up
+        times = []
+        end = time.monotonic() + self.given.seconds
+        while len(times) < 2 or (time.monotonic() < end and len(times) < 200):
+            if state == "cold" and name == "direct":
+                self.direct.features.clear()
+                if case != "done":
+                    self.direct.prefixes.clear()
+            times.append(_timed(lambda: engine.answer(queries), self.device))
+        typical = sorted(times)[len(times) // 2]
+        prompt = self.direct.tokens(queries[0])
+        shared = queries[0].prefix_images
+        prefix = prompt.ends[shared - 1] if shared else prompt.images[0]
+        flops = work(self.shape, case, batch, len(prompt.ids), len(queries[0].images), prefix, state == "warm")
+        done = flops.direct if name == "direct" else flops.straightforward
+        return {
+            "case": case, "engine": name, "batch": batch, "state": state, "verdicts_per_s": batch / typical,
+            "batch_ms": typical * 1e3, "runs": len(times), "flops_per_verdict": done / batch,
+            "share_of_peak": done / typical / peak, "same_verdicts": self._same(queries, answers),
+        }  # fmt: skip
+
+    def _same(self, queries: Any, answers: list[Answer]) -> bool:
+        """Whether the verdicts are the straightforward ones (equal text, or log-probabilities within a tie)."""
+        count = min(8 if self.device.type == "cuda" else 2, len(queries))
+        expected = Straightforward(self.direct).answer(queries[:count])
+        tolerance = TOLERANCE if self.dtype == torch.float32 else 0.1
+        for ours, theirs in zip(answers, expected):
+            if ours.error is not None or not ours.tokens:
+                return False
+            if abs(ours.tokens[0].logprob - theirs.tokens[0].logprob) > tolerance:
+                return False
+            if self.dtype == torch.float32 and ours.text != theirs.text:
+                return False
+        return True
+
+    def _peak(self) -> float:
+        """Dense matrix multiplications per second here and now, in FLOP/s."""
+        size = 8192 if self.device.type == "cuda" else 1024
+        a = torch.randn(size, size, device=self.device, dtype=self.dtype)
+        a @ a
+        times = [_timed(lambda: a @ a, self.device) for _ in range(10)]
+        return 2 * size**3 / sorted(times)[len(times) // 2]
+
+    def _phases(self) -> dict[str, float]:
+        """UPDATE and back: what stays on the card, and how long until the first verdict."""
+        query = self.frames.queries("done", 1)
+        self.direct.answer(query)
+        first = _timed(self.direct.offload, self.device)
+        leave = _timed(lambda: (self.direct.restore(), self.direct.offload()), self.device)
+        free, total = torch.cuda.mem_get_info(self.device)
+        held = torch.cuda.memory_reserved(self.device)
+        back = _timed(lambda: (self.direct.restore(), self.direct.answer(query)), self.device)
+        return {
+            "first_offload_s": first, "round_trip_s": leave, "held_in_update_gb": held / 1e9,
+            "card_used_in_update_gb": (total - free) / 1e9, "back_to_first_verdict_s": back,
+        }  # fmt: skip
+
+
+def _timed(what: Callable[[], Any], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    what()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _table(report: dict[str, Any]) -> str:
+    head = (
+        f"{report['model']}: {report['parameters'] / 1e6:.1f} M parameters, {report['device']} {report['dtype']}, "
+        f"{report['threads']} thread(s); measured matmul peak {report['peak_flops'] / 1e12:.2f} TFLOP/s"
+    )
+    lines = [head, f"{'case':22}{'engine':17}{'batch':>6} {'state':6}{'verdicts/s':>12}{'ms':>10}{'peak':>7}  same"]
+    for one in sorted(report["results"], key=lambda r: (r["case"], r["batch"], r["engine"], r["state"])):
+        lines.append(
+            f"{one['case']:22}{one['engine']:17}{one['batch']:6} {one['state']:6}{one['verdicts_per_s']:12.1f}"
+            f"{one['batch_ms']:10.1f}{one['share_of_peak']:7.0%}  {'yes' if one['same_verdicts'] else 'NO'}"
+        )
+    if "phases" in report:
+        lines += [f"{name}: {value:.3f}" for name, value in report["phases"].items()]
+        lines.append(f"most held on the card: {report['device_gb']:.2f} GB")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
