@@ -99,10 +99,9 @@ def build(shape: Shape, device: Any, dtype: Any, seed: int = 0) -> tuple[Any, An
             model = InternVLForConditionalGeneration(config)
     finally:
         torch.set_default_dtype(previous)
-    model.generation_config = GenerationConfig(
-        do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
-    return model.eval(), processor
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    model.generation_config = GenerationConfig(do_sample=False, **ends)  # type: ignore[no-untyped-call]
+    return model.train(False), processor
 
 
 def from_config(config: dict[str, Any]) -> Shape:
