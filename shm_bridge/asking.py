@@ -84,7 +84,6 @@ class Asking:
             places, count = [first.index, last.index], 2
         else:
             places, count = self._ring.places(first, last), -(-span // stride) + 1
-        self._attachment.ring_early()  # the sidecar wakes while the rest is being written
         ticket = self._next
         place = ticket & (self._slots - 1)
         now = time.monotonic_ns()

@@ -9,7 +9,7 @@ import time
 from shm_bridge import segment
 from shm_bridge.cleaning import remove_if_dead, remove_lane_files
 from shm_bridge.control import Control, ControlRole, open_control
-from shm_bridge.errors import BadMagic, SegmentError, SidecarUnreachable, TooManyLanes
+from shm_bridge.errors import BadMagic, SegmentError, SidecarDied, SidecarUnreachable, TooManyLanes
 from shm_bridge.layout import ServerWord
 from shm_bridge.locks import LANES, SERVER, RunLocks, open_locks
 from shm_bridge.names import bell_name, checked_run_id, control_name
@@ -154,3 +154,27 @@ class Attachment:
     def _close_handles(self) -> None:
         self.abandon()
         self.locks.close()
+
+
+class Patience:
+    """How long a wait goes on without a living sidecar: it may be on its way back."""
+
+    def __init__(self, attachment: Attachment, grace: float) -> None:
+        self._attachment, self._grace = attachment, grace
+        self._dead_since: float | None = None
+
+    def reset(self) -> None:
+        self._dead_since = None
+
+    def look(self) -> None:
+        """Raises :class:`SidecarDied` when none has lived for ``grace`` seconds of looking."""
+        if self._attachment.check():
+            self._dead_since = None
+            return
+        now = time.monotonic()
+        if self._dead_since is None:
+            self._dead_since = now
+        if now - self._dead_since >= self._grace:
+            raise SidecarDied(
+                f"run_id={self._attachment.run_id!r}: the sidecar is dead; no other came within {self._grace:g} s"
+            )

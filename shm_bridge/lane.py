@@ -18,7 +18,7 @@ from types import TracebackType
 
 from shm_bridge import layout, segment
 from shm_bridge.asking import Asking, Ticket
-from shm_bridge.attachment import Attachment
+from shm_bridge.attachment import Attachment, Patience
 from shm_bridge.errors import (
     BridgeClosed,
     Cancelled,
@@ -26,7 +26,6 @@ from shm_bridge.errors import (
     ForkedProcess,
     InvalidRequest,
     ReserveTimeout,
-    SidecarDied,
     VerdictTimeout,
 )
 from shm_bridge.frames import FrameRing, FrameSlot
@@ -55,8 +54,7 @@ class Lane:
     ) -> None:  # fmt: skip
         self._attachment = attachment
         self._closed: type[BridgeClosed] | None = None
-        self._grace = grace
-        self._dead_since: float | None = None
+        self._patience = Patience(attachment, grace)
         self.run_id, self.name, self.spec = attachment.run_id, name, spec
         self.index, self.generation = attachment.index, attachment.next_generation()
         identity = LaneIdentity(self.index, self.generation, name, spec)
@@ -187,6 +185,7 @@ class Lane:
             QuestionsFull, SidecarDied, InvalidRequest.
         """
         self._check_open()
+        self._attachment.ring_early()  # the sidecar wakes while the question is being written
         if kind == Kind.DONE:
             first_slot = last_slot = self._ring.find(frame, "frame")
         elif kind == Kind.VALUE:
@@ -237,18 +236,8 @@ class Lane:
     # --- waiting
 
     def _until(self, ready: Callable[[], bool], timeout: float) -> bool:
-        self._dead_since = None
-        return self._parking.until(ready, time.monotonic_ns() + int(timeout * 1e9), self._look_for_sidecar)
-
-    def _look_for_sidecar(self) -> None:
-        if self._attachment.check():
-            self._dead_since = None
-            return
-        now = time.monotonic()
-        if self._dead_since is None:
-            self._dead_since = now
-        if now - self._dead_since >= self._grace:
-            raise SidecarDied(f"run_id={self.run_id!r}: the sidecar is dead; no other came within {self._grace:g} s")
+        self._patience.reset()
+        return self._parking.until(ready, time.monotonic_ns() + int(timeout * 1e9), self._patience.look)
 
     @property
     def sidecar_alive(self) -> bool:

@@ -16,6 +16,8 @@ from shm_bridge.spec import Status
 
 logger = logging.getLogger(__name__)
 Closed = tuple[ServedLane, int, Status]
+FEW_LANES = 4
+FULL_SCAN_EVERY = 8
 
 
 class LaneTable:
@@ -26,10 +28,10 @@ class LaneTable:
         self.count = control.lanes
         self._bells = control.bells_array()
         self._generations = np.frombuffer(control.generations, np.uint64)
-        self._seen = self._bells - np.uint64(1)  # at first every lane counts as having rung
-        self._seen_bytes = self._seen.tobytes()
+        self._seen_bytes = bytearray((self._bells - np.uint64(1)).tobytes())  # at first every lane counts as rung
+        self._seen = memoryview(self._seen_bytes).cast("Q")
         self._snapshot = control.bells.tobytes
-        self._turn = 0
+        self._turn = self._polls = 0
         self.served: dict[int, ServedLane] = {}
         self._distrusted: dict[int, int] = {}  # lane -> generation that must not be believed
 
@@ -38,27 +40,49 @@ class LaneTable:
 
     def take(self, questions: list[Question], closed: list[Closed]) -> None:
         """Of each lane that rang, what it asks; the lane that comes first moves on with every call."""
-        snapshot = self._snapshot()  # before the lanes are read: what comes later rings again
-        if snapshot == self._seen_bytes:
+        self._polls += 1
+        few = len(self.served) <= FEW_LANES and self._polls % FULL_SCAN_EVERY
+        if few and self._take_of_few(questions, closed):
             return
+        for index in self._rung():
+            generation = self._control.generations[index]
+            lane = self.served.get(index)
+            if lane is None or lane.generation != generation:
+                lane = self._change(index, generation)
+            if lane is not None:
+                self._take(lane, questions, closed)
+
+    def _take_of_few(self, questions: list[Question], closed: list[Closed]) -> bool:
+        """A shorter way for a handful of lanes; what it passes over (new lanes) the next full scan finds."""
+        bells, seen, generations = self._control.bells, self._seen, self._control.generations
+        found = False
+        for index, lane in list(self.served.items()):
+            bell = bells[index]  # before the lane is read: what comes later rings again
+            if bell != seen[index] and lane.generation == generations[index]:
+                seen[index] = bell
+                self._take(lane, questions, closed)
+                found = True
+        return found
+
+    def _rung(self) -> list[int]:
+        """Lanes with news, which are marked as seen."""
+        snapshot = self._snapshot()
+        if snapshot == self._seen_bytes:
+            return []
         now = np.frombuffer(snapshot, np.uint64)
-        order: list[int] = (now != self._seen).nonzero()[0].tolist()
-        self._seen, self._seen_bytes = now, snapshot
+        order: list[int] = (now != np.frombuffer(self._seen_bytes, np.uint64)).nonzero()[0].tolist()
+        self._seen_bytes[:] = snapshot
         if len(order) > 1:
             split = next((at for at, index in enumerate(order) if index >= self._turn), 0)
             order = order[split:] + order[:split]
             self._turn = order[0] + 1
-        generations, served = self._control.generations, self.served
-        for index in order:
-            lane = served.get(index)
-            if lane is None or lane.generation != generations[index]:
-                lane = self._change(index, generations[index])
-                if lane is None:
-                    continue
-            try:
-                lane.take(questions, closed)
-            except SegmentError as error:
-                self._distrust(index, lane.generation, error)
+        return order
+
+    def _take(self, lane: ServedLane, questions: list[Question], closed: list[Closed]) -> None:
+        try:
+            lane.take(questions, closed)
+        except SegmentError as error:
+            self._distrust(lane.index, lane.generation, error)
 
     def _change(self, index: int, generation: int) -> ServedLane | None:
         """The lane's row names another generation than the one served."""

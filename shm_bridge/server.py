@@ -177,6 +177,8 @@ class Server:
             ValueError: ``values`` has the wrong length.
         """
         served = question.served
+        if not served.closed:
+            served.ring()  # early: the worker wakes while the verdict is being written
         array = None
         if values is not None:
             if question.kind is not Kind.VALUE:
@@ -188,7 +190,6 @@ class Server:
             if self._closed or not served.is_open(question.ticket):
                 self._counters.add(ServerWord.LATE)
                 return False
-            served.ring()  # early: it wakes while the verdict is being written
             late = served.is_cancelled(question.ticket)
             if late:
                 status, valid, array = Status.CANCELLED, False, None

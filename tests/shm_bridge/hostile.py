@@ -86,7 +86,7 @@ def parse_sealed(block: bytes) -> None:
 
 
 def main() -> int:
-    """The fuzzer leaves its process without a farewell, so it has one of its own, and what it leaves is removed here."""
+    """The fuzzer leaves its process without a farewell: it gets one of its own, and what it leaves is removed."""
     child = os.fork()
     if child == 0:
         fuzz()
