@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
+from PIL import ImageDraw
 
 from evo_vlac.errors import OptionError
 from evo_vlac.images import load_image
 from evo_vlac.outputs import whole_file
 from evo_vlac.recordings import read_recording
-from evo_vlac.video import Annotation, Series, annotated_video, read_video, write_video
+from evo_vlac.video import Annotation, Series, VideoWriter, annotated_video, read_video, write_video
+from evo_vlac.video.chart import Axes, draw_curve
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +87,36 @@ def video_trajectory(
     return str(annotated_video(path, frames, annotation, fps))
 
 
+def visualize_le(
+    image_objects: Sequence[Any],
+    critic_list: Sequence[Any] | None,
+    value_list: Sequence[Any],
+    task: str,
+    id: Any,
+    output_path: str,
+    resize_shape: tuple[int, int] = (640, 480),
+    fps: float = 5,
+    transparency: float = 0.1,
+    line_width: int = 4,
+    edge_width: int = 2,
+) -> str:
+    """Writes ``{output_path}/{task}_{id}_trajectory_legend.mp4``: the frames at ``resize_shape`` (width, height) with
+    the value curve drawn over them (falls in orange, a white edge under the line, the picture ``transparency``
+    whiter)."""
+    frames = [load_image(image).resize(resize_shape) for image in image_objects]
+    values = _numbers(value_list)
+    series = Series(tuple(_spread(len(values), len(frames))), tuple(values))
+    width, height = resize_shape
+    axes = Axes((20, 20, width - 20, height - 20), len(frames), min([0.0, *values]), max([100.0, *values]))
+    name = "".join(c if c.isalnum() else "_" for c in task)
+    with VideoWriter(Path(output_path) / f"{name}_{id}_trajectory_legend.mp4", fps) as writer:
+        for index, frame in enumerate(frames):
+            picture = PILImage.blend(frame, PILImage.new("RGB", resize_shape, "white"), transparency)
+            draw_curve(ImageDraw.Draw(picture), axes, series.until(index), width=line_width, edge=edge_width)
+            writer.write(np.asarray(picture, dtype=np.uint8))
+    return str(writer.path)
+
+
 def read_data_and_create_video(
     filename: str,
     camera_name: str | None = None,
@@ -144,4 +176,5 @@ __all__ = [
     "images_get_from_video",
     "read_data_and_create_video",
     "video_trajectory",
+    "visualize_le",
 ]

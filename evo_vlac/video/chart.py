@@ -60,15 +60,17 @@ def draw_axes(draw: ImageDraw.ImageDraw, axes: Axes, title: str, ticks: Sequence
     draw.line((left, top, left, bottom), fill=DARK)
 
 
-def draw_curve(draw: ImageDraw.ImageDraw, axes: Axes, series: Series, falls: bool = True) -> None:
-    """A line through the points; stretches that fall are orange."""
+def draw_curve(draw: ImageDraw.ImageDraw, axes: Axes, series: Series, width: int = 2, edge: int = 0) -> None:
+    """A line through the points, ``width`` px, with a white ``edge`` (px) around it; stretches that fall are orange."""
     points = [(axes.x(at), axes.y(value)) for at, value in zip(series.at, series.values)]
+    if edge and len(points) > 1:
+        draw.line([coordinate for point in points for coordinate in point], fill="white", width=width + 2 * edge)
     for i in range(1, len(points)):
-        fell = falls and series.values[i] < series.values[i - 1]
-        draw.line((*points[i - 1], *points[i]), fill=ORANGE if fell else GREEN, width=2)
+        fell = series.values[i] < series.values[i - 1]
+        draw.line((*points[i - 1], *points[i]), fill=ORANGE if fell else GREEN, width=width)
     if points:
         x, y = points[-1]
-        draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=GREEN)
+        draw.ellipse((x - width - 2, y - width - 2, x + width + 2, y + width + 2), fill=GREEN)
 
 
 def draw_bars(draw: ImageDraw.ImageDraw, axes: Axes, series: Series) -> None:

@@ -203,3 +203,20 @@ def test_cuda_agrees_with_the_cpu(engine: SwiftEngine, checkpoint: Path, frames:
     for ours, theirs in zip(engine.answer(asked), on_gpu.answer(asked)):
         assert [t.logprob for t in ours.tokens[:1]] == pytest.approx([t.logprob for t in theirs.tokens[:1]], abs=1e-2)
     on_gpu.close()
+
+
+def test_an_adapter_changes_the_answers(engine: SwiftEngine, checkpoint: Path, frames: Frames, tmp_path: Path) -> None:
+    """A peft adapter is loaded onto the model: what it adds shows in the probabilities, of batches and single
+    queries."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import InternVLForConditionalGeneration
+
+    base = InternVLForConditionalGeneration.from_pretrained(checkpoint)
+    tuned = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    tuned.save_pretrained(tmp_path / "adapter")
+    adapted = SwiftEngine(checkpoint, device="cpu", adapter=tmp_path / "adapter")
+    asked = [queries.done_query(frame, TASK) for frame in frames[:3]]
+    with_adapter, without = adapted.answer(asked), engine.answer(asked)
+    assert all(a.error is None and a.tokens[0].logprob != b.tokens[0].logprob for a, b in zip(with_adapter, without))
+    assert adapted.answer(asked[:1])[0].tokens[0].logprob == pytest.approx(with_adapter[0].tokens[0].logprob, abs=1e-4)
+    adapted.close()

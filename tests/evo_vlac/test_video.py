@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evo_vlac.errors import OptionError, OutputError, VideoError
-from evo_vlac.utils.video_tool import compress_image, compress_video, images_get_from_video, video_trajectory
+from evo_vlac.utils.video_tool import (
+    compress_image,
+    compress_video,
+    images_get_from_video,
+    video_trajectory,
+    visualize_le,
+)
 from evo_vlac.video import (
     Annotation,
     Series,
@@ -192,3 +198,11 @@ def test_upstreams_trajectory_video(tmp_path: Path) -> None:
     assert video_trajectory("u", "0", [str(tmp_path / "a.png")], [], None, None, None, "x", str(tmp_path))
     with pytest.raises(OptionError, match="no images"):
         video_trajectory("u", "0", [], [], None, None, None, "x", str(tmp_path))
+
+
+def test_upstreams_value_overlay(tmp_path: Path) -> None:
+    """The curve over the frames, at the asked size; a task of any words makes a file name."""
+    path = visualize_le(FRAMES[:5], None, [0, 20, 10], "lift / it", 3, str(tmp_path))
+    video = read_video(path)
+    assert Path(path).name == "lift___it_3_trajectory_legend.mp4"
+    assert len(video) == 5 and video.frames[0].shape == (480, 640, 3)
