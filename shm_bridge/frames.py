@@ -114,7 +114,7 @@ class FrameRing:
         publish_fence()
         words[at + STATE] = 2  # FrameState.PUBLISHED
         for image in slot._images.values():
-            image.flags.writeable = False
+            image.flags.writeable = False  # through the very arrays the renderer was given
         self.by_step[step] = slot
         self.reserved = None
         self._order += 1

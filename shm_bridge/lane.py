@@ -157,6 +157,7 @@ class Lane:
     def publish(self, frame: FrameSlot, step: int) -> None:
         """The frame is complete: it can be asked about from now on, and written no more (its arrays turn read-only)."""
         self._check_open()
+        self._attachment.ring_early()  # as a rule it is asked about next: the sidecar wakes meanwhile
         self._ring.publish(frame, step)
         self._words[WORDS + WorkerWord.PUBLISHED] = frame.seq
 

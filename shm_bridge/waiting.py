@@ -11,6 +11,7 @@ the early post has woken the waiter too soon, it looks for a moment (``EARLY_NS`
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -66,6 +67,14 @@ class Parking:
                     return True
         return False
 
+    def _glance(self, ready: Callable[[], bool], end_ns: int) -> bool:
+        """After an early post: what it announced comes within microseconds, unless its sender waits for this core."""
+        while time.monotonic_ns() < end_ns:
+            os.sched_yield()
+            if ready():
+                return True
+        return False
+
     def _park(self, ready: Callable[[], bool], deadline_ns: int, idle: Callable[[], None]) -> bool:
         words, flag, spurious = self._words, self._flag, 0
         try:
@@ -84,7 +93,7 @@ class Parking:
                     idle()
                     continue
                 words[flag] = 0
-                if self._look(ready, min(time.monotonic_ns() + EARLY_NS, deadline_ns)):
+                if self._glance(ready, min(time.monotonic_ns() + EARLY_NS, deadline_ns)):
                     return True
                 spurious += 1  # a post nobody meant for us any more, or a semaphore somebody filled
                 if spurious > SPURIOUS_LIMIT:

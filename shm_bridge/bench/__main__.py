@@ -28,6 +28,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", choices=["parked", "spin"], default=["parked", "spin"])
     parser.add_argument("--rounds", type=int, default=3000, help="round trips a row, over all workers")
     parser.add_argument("--repeats", type=int, default=3, help="whole passes; figures are medians over them")
+    parser.add_argument("--no-pin", dest="pin", action="store_false",
+                        help="one worker: leave it to the scheduler whether both sides share a core")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="a list of rows instead of the table")
     parser.add_argument("--plot", metavar="FILE", help="save a plot (needs matplotlib)")
     return parser.parse_args(arguments)
@@ -70,7 +72,8 @@ def plan(options: argparse.Namespace) -> list[Row]:
                 rounds = max(total // workers, 20)
                 rows += [
                     {"transport": transport, "height": side, "width": side, "workers": workers,
-                     "mode": "spin" if mode == "spin" else "park", "warmup": max(rounds // 10, 20), "rounds": rounds}
+                     "mode": "spin" if mode == "spin" else "park", "warmup": max(rounds // 10, 20), "rounds": rounds,
+                     "pin": options.pin}
                     for mode in modes
                 ]  # fmt: skip
     return rows

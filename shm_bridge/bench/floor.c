@@ -1,6 +1,8 @@
 /* The floor: what two processes with two semaphores and one memcpy cannot beat when both sleep.
  * The client copies a frame into shared memory and posts; the server wakes, looks at both ends of the frame, posts back.
- * usage: floor FRAME_BYTES WARMUP ROUNDS; prints ROUNDS latencies in ns, then the CPU ns of both. */
+ * usage: floor FRAME_BYTES WARMUP ROUNDS SERVER_CORE CLIENT_CORE (-1: any); prints ROUNDS latencies in ns, then the CPU ns of both. */
+#define _GNU_SOURCE
+#include <sched.h>
 #include <semaphore.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,8 +22,16 @@ static uint64_t now(clockid_t clock) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+static void settle(int core) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (core < 0) return;
+    CPU_SET(core, &set);
+    sched_setaffinity(0, sizeof set, &set);
+}
+
 int main(int argc, char **argv) {
-    if (argc != 4) return 2;
+    if (argc != 6) return 2;
     size_t bytes = strtoul(argv[1], 0, 10);
     long warmup = atol(argv[2]), rounds = atol(argv[3]);
     size_t total = 4096 + bytes;
@@ -36,6 +46,7 @@ int main(int argc, char **argv) {
     sem_init(&w->ask, 1, 0);
     sem_init(&w->answer, 1, 0);
     pid_t child = fork();
+    settle(atoi(argv[child == 0 ? 4 : 5]));
     if (child == 0) {
         for (long i = 0; i < warmup + rounds; i++) {
             while (sem_wait(&w->ask)) {}

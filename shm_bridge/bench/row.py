@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import multiprocessing
+import os
 import sys
 import threading
 import time
@@ -34,15 +35,26 @@ class Request:
     mode: str
     warmup: int
     rounds: int
+    pin: bool = False  # one worker: sidecar and worker on a core each, as two busy processes are
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return (self.height, self.width, 3)
 
 
-def work(request: dict[str, Any], kit: Any, pipe: Connection) -> None:
+def settle(request: Request, core: int) -> None:
+    """Pins this process to its ``core``-th core. Ray is left alone: its daemons would all share that core."""
+    cores = sorted(os.sched_getaffinity(0))
+    if request.pin and request.workers == 1 and len(cores) > 1 and request.transport != "ray":
+        os.sched_setaffinity(0, {cores[core]})
+
+
+def work(request: dict[str, Any], kit: Any, pipe: Connection, cores: set[int]) -> None:
     """A worker: connects, warms up, waits for the start, measures."""
     asked = Request(**request)
+    if cores:
+        os.sched_setaffinity(0, cores)
+    settle(asked, 1)
     module = importlib.import_module(f"shm_bridge.bench.transports.{asked.transport}")
     client = module.Client(kit, asked.shape, asked.mode == "spin")
     frame = np.random.default_rng(1).integers(0, 255, asked.shape, dtype=np.uint8)
@@ -65,7 +77,7 @@ def work(request: dict[str, Any], kit: Any, pipe: Connection) -> None:
 class Conductor(threading.Thread):
     """Starts the workers and takes their results while the main thread serves."""
 
-    def __init__(self, request: Request, host: Any) -> None:
+    def __init__(self, request: Request, host: Any, cores: set[int]) -> None:
         super().__init__(daemon=True)
         context = multiprocessing.get_context("spawn")
         self.request = request
@@ -75,7 +87,7 @@ class Conductor(threading.Thread):
         self.processes = []
         for worker in range(request.workers):
             ours, theirs = context.Pipe()
-            arguments = (asdict(request), host.kit(worker), theirs)
+            arguments = (asdict(request), host.kit(worker), theirs, cores)
             self.pipes.append(ours)
             self.processes.append(context.Process(target=work, args=arguments, daemon=False))
 
@@ -136,11 +148,15 @@ def summary(
 def measure(request: Request) -> dict[str, Any]:
     """One row."""
     if request.transport == "c_floor":
-        latencies, cpu_ns = measure_floor(request.height * request.width * 3, request.warmup, request.rounds)
+        latencies, cpu_ns = measure_floor(
+            request.height * request.width * 3, request.warmup, request.rounds, request.pin and request.workers == 1
+        )
         return summary(request, latencies, cpu_ns, float(latencies.sum()), 0.0)
     module = importlib.import_module(f"shm_bridge.bench.transports.{request.transport}")
+    cores = os.sched_getaffinity(0)
+    settle(request, 0)
     host = module.Host(request.workers, request.shape, request.mode == "spin")
-    conductor = Conductor(request, host)
+    conductor = Conductor(request, host, cores)
     conductor.start()
     try:
         host.serve(lambda: not conductor.done)

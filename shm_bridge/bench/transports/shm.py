@@ -11,7 +11,7 @@ import numpy as np
 from shm_bridge import CameraSpec, Kind, Lane, LaneSpec, Server
 
 MAX_WORKERS = 1024
-FRAMES = 8
+FRAMES = 2  # one in the sidecar's hands, one being written
 SPIN_US = 2000.0
 
 
