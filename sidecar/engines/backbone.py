@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from sidecar.engines.kv import Layers, make_cache
+from sidecar.engines.shared_prefix import Shared, install
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class NativeBackbone:
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         inner = model.model
+        install(inner.language_model)
         self._embed = inner.get_input_embeddings()
         self._decoder = torch.compile(inner.language_model, dynamic=True) if compiled else inner.language_model
         self._features = torch.compile(inner.get_image_features) if compiled else inner.get_image_features
@@ -55,18 +58,22 @@ class NativeBackbone:
         return tensor
 
     def decode(
-        self, embeds: torch.Tensor, positions: torch.Tensor, cache: Any = None, mask: torch.Tensor | None = None
-    ) -> Step:
+        self, embeds: torch.Tensor, positions: torch.Tensor, cache: Any = None, mask: torch.Tensor | None = None,
+        shared: Sequence[Shared] | None = None,
+    ) -> Step:  # fmt: skip
         """New positions (b, s, width) behind ``cache``, which grows by them; None: no KV is kept.
 
         ``mask`` (b, positions of cache + new): 1 where a position may be seen; without one all before it may.
+        ``shared``: prefixes that stand before the cache and are seen by all of their rows' positions.
         """
+        more = {} if shared is None else {"shared_prefix": shared}
         out = self._decoder(
             inputs_embeds=embeds,
             position_ids=positions,
             past_key_values=cache,
             attention_mask=mask,
             use_cache=cache is not None,
+            **more,
         )
         return Step(out.last_hidden_state, out.past_key_values)
 

@@ -18,6 +18,7 @@ from sidecar.engines.backbone import NativeBackbone, Step
 from sidecar.engines.kv import Layers
 from sidecar.engines.number_reading import NumberTokens, Reading, read
 from sidecar.engines.prompt_tokens import Prompt
+from sidecar.engines.shared_prefix import Shared
 
 _CHOICE_TOP = 20  # alternatives looked at where few answers count
 _NUMBER_KINDS = ("critic", "critic_with_reference", "action_score")
@@ -61,19 +62,22 @@ class Decoder:
         """Answers of rows with equal ``start`` and settings, in order."""
         one_token = all(row.query.max_new_tokens == 1 for row in rows)
         lengths = [len(row.prompt.ids) - row.start for row in rows]
-        step, hidden = self._first_pass(rows, lengths, keep=not one_token)
+        shared = _shared(rows, self.backbone.device)
+        step, hidden = self._first_pass(rows, lengths, shared, keep=not one_token)
         count = 0
         while True:
             chosen = self._take(rows, self.backbone.logits(hidden))
             count += 1
             if not any(row.open for row in rows):
                 break
-            step, hidden = self._next_pass(rows, chosen, step, lengths, count)
+            step, hidden = self._next_pass(rows, chosen, step, lengths, count, shared)
         return [Answer(row.text, tuple(row.tokens)) for row in rows]
 
     # -- passes ------------------------------------------------------------------------------------------------------
 
-    def _first_pass(self, rows: Sequence[Row], lengths: Sequence[int], keep: bool) -> tuple[Step, torch.Tensor]:
+    def _first_pass(
+        self, rows: Sequence[Row], lengths: Sequence[int], shared: list[Shared] | None, keep: bool
+    ) -> tuple[Step, torch.Tensor]:
         device, start, longest = self.backbone.device, rows[0].start, max(lengths)
         ids = torch.zeros(len(rows), longest, dtype=torch.long)
         places: list[torch.Tensor] = []
@@ -89,22 +93,25 @@ class Decoder:
             flat.index_copy_(0, torch.cat(places).to(device), features.to(embeds.dtype))
         positions = torch.arange(start, start + longest, device=device)[None].expand(len(rows), -1)
         room = longest + max(row.query.max_new_tokens for row in rows)
-        cache = self.backbone.cache(_batch_layers(rows), room=room) if start or keep else None
-        step = self.backbone.decode(embeds, positions, cache)
+        before = None if shared else _batch_layers(rows)
+        cache = self.backbone.cache(before, room=room) if before or keep else None
+        step = self.backbone.decode(embeds, positions, cache, shared=shared)
         last = torch.tensor(lengths, device=device) - 1
         return step, step.hidden[torch.arange(len(rows), device=device), last]
 
     def _next_pass(
-        self, rows: Sequence[Row], chosen: torch.Tensor, step: Step, lengths: Sequence[int], count: int
-    ) -> tuple[Step, torch.Tensor]:
+        self, rows: Sequence[Row], chosen: torch.Tensor, step: Step, lengths: Sequence[int], count: int,
+        shared: list[Shared] | None,
+    ) -> tuple[Step, torch.Tensor]:  # fmt: skip
         device, start, longest = chosen.device, rows[0].start, max(lengths)
+        held = 0 if shared else start  # positions of the prefix that stand in the cache
         ends = torch.tensor(lengths, device=device)
         positions = (start + ends + count - 1)[:, None]
         mask = None
         if min(lengths) != longest:
-            columns = torch.arange(start + longest + count, device=device)[None]
-            mask = ((columns < start + ends[:, None]) | (columns >= start + longest)).long()
-        step = self.backbone.decode(self.backbone.embed(chosen[:, None]), positions, step.cache, mask)
+            columns = torch.arange(held + longest + count, device=device)[None]
+            mask = ((columns < held + ends[:, None]) | (columns >= held + longest)).long()
+        step = self.backbone.decode(self.backbone.embed(chosen[:, None]), positions, step.cache, mask, shared)
         return step, step.hidden[:, -1]
 
     # -- tokens ------------------------------------------------------------------------------------------------------
@@ -174,6 +181,19 @@ class Decoder:
 
 def _is_number(query: Query) -> bool:
     return query.kind in _NUMBER_KINDS and query.max_new_tokens <= _NUMBER_TOKENS
+
+
+def _shared(rows: Sequence[Row], device: torch.device) -> list[Shared] | None:
+    """Prefixes long enough (with images in them) to be shared in place, each with its rows; None: copied instead."""
+    if not rows[0].prefix:
+        return None
+    groups: dict[int, tuple[Layers, list[int]]] = {}
+    for i, row in enumerate(rows):
+        assert row.layers is not None  # looked up before
+        groups.setdefault(id(row.layers), (row.layers, []))[1].append(i)
+    if len(groups) == 1:
+        return [Shared(None, layers) for layers, _ in groups.values()]
+    return [Shared(torch.tensor(members, device=device), layers) for layers, members in groups.values()]
 
 
 def _batch_layers(rows: Sequence[Row]) -> Layers | None:
