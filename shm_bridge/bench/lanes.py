@@ -1,0 +1,86 @@
+"""``python -m shm_bridge.bench.lanes``: what more lanes cost: CPU per verdict, and a sidecar parked before them all.
+
+Both sides run in one process and nobody sleeps in between: its CPU clock tells all. With --together 1 the sidecar
+looks after every single question, the dearest way there is; the more lanes, the more of them have asked when it looks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+
+from shm_bridge import CameraSpec, Kind, Lane, LaneSpec, Server
+
+SPEC = LaneSpec((CameraSpec("camera", 64, 64),), frames=2, questions=2, retain=False)
+Result = dict[str, float]
+
+
+def _round(server: Server, lanes: list[Lane], step: int, together: int) -> None:
+    """One question of every lane; the sidecar looks when ``together`` of them have asked."""
+    for first in range(0, len(lanes), together):
+        group = lanes[first : first + together]
+        tickets = []
+        for lane in group:
+            slot = lane.reserve()
+            lane.publish(slot, step)
+            tickets.append(lane.ask(Kind.DONE, slot))
+        server.wait(1.0)
+        for question in server.poll():
+            server.answer(question, done=bool(question.images()[0][0, 0, 0]), probability=0.5)
+        for lane, ticket in zip(group, tickets):
+            lane.wait(ticket)
+
+
+def measure(count: int, verdicts: int, idle_s: float, together: int) -> Result:
+    """CPU microseconds per verdict (median of 7 passes) and percent of a core parked, with ``count`` lanes."""
+    run_id = f"lanes-{os.getpid()}"
+    with Server.create(run_id, max_lanes=256) as server:
+        lanes = [Lane.attach(run_id, SPEC, name=f"lane-{number}") for number in range(count)]
+        try:
+            for lane in lanes:
+                lane.begin_episode(1, "benchmark")
+            step, passes = 0, []
+            rounds = max(verdicts // count, 1)
+            for _ in range(8):
+                cpu = time.process_time_ns()
+                for _ in range(rounds):
+                    _round(server, lanes, step, together)
+                    step += 1
+                passes.append((time.process_time_ns() - cpu) / 1000 / (rounds * count))
+            cpu, begin = time.process_time_ns(), time.monotonic_ns()
+            server.wait(idle_s)
+            idle = (time.process_time_ns() - cpu) / (time.monotonic_ns() - begin) * 100
+        finally:
+            for lane in lanes:
+                lane.close()
+    per_verdict = round(statistics.median(passes[1:]), 2)
+    return {"lanes": count, "cpu_us_per_verdict": per_verdict, "idle_cpu_pct": round(idle, 3)}
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m shm_bridge.bench.lanes", description=__doc__)
+    parser.add_argument("--lanes", nargs="+", type=int, default=[1, 16, 64, 256])
+    parser.add_argument("--verdicts", type=int, default=4096, help="a pass")
+    parser.add_argument("--together", type=int, default=8, help="lanes that ask before the sidecar looks")
+    parser.add_argument("--idle", type=float, default=3.0, help="seconds parked")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    results = [measure(count, options.verdicts, options.idle, options.together) for count in options.lanes]
+    if options.json:
+        sys.stdout.write(json.dumps(results) + "\n")
+        return 0
+    for result in results:
+        ratio = result["cpu_us_per_verdict"] / results[0]["cpu_us_per_verdict"]
+        sys.stdout.write(
+            f"{result['lanes']:4.0f} lanes  {result['cpu_us_per_verdict']:7.2f} us CPU per verdict ({ratio:.2f}x)  "
+            f"parked {result['idle_cpu_pct']:.3f} % of a core\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
