@@ -213,7 +213,7 @@ def _table(report: dict[str, Any]) -> str:
         f"{report['model']}: {report['parameters'] / 1e6:.1f} M parameters, {report['device']} {report['dtype']}, "
         f"{report['threads']} thread(s); measured matmul peak {report['peak_flops'] / 1e12:.2f} TFLOP/s"
     )
-    title = f"{'case':22}{'engine':17}{'batch':>6} {'state':6}{'verdicts/s':>12}{'/cpu s':>9}{'ms':>10}{'peak':>7}  same"
+    title = f"{'case':22}{'engine':17}{'batch':>6} {'state':6}{'per s':>12}{'/cpu s':>9}{'ms':>10}{'peak':>7}  same"
     lines = [head, title]
     for one in sorted(report["results"], key=lambda r: (r["case"], r["batch"], r["engine"], r["state"])):
         lines.append(

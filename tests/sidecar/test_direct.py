@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from critic_frames import random_frames
+
 from evo_vlac.engine import Answer, Query
 from evo_vlac.queries import critic_query, done_query
 from sidecar.config import Config, DirectConfig, MemoryConfig

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from evo_vlac.parsing import parse_done
 from evo_vlac.queries import done_query
 from sidecar.config import OpenaiConfig
@@ -186,5 +187,5 @@ def test_nobody_there_is_said_at_start() -> None:
 def test_a_key_that_is_not_set(monkeypatch: pytest.MonkeyPatch, remote: tuple[Remote, str]) -> None:
     """The variable is named, not its value."""
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    with pytest.raises(ConfigError, match="openai.api_key_env=NO_SUCH_KEY"):
+    with pytest.raises(ConfigError, match=r"openai\.api_key_env=NO_SUCH_KEY"):
         engine(remote[1], api_key_env="NO_SUCH_KEY")

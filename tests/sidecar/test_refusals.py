@@ -104,6 +104,6 @@ def test_shared_memory_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
         raise shm_bridge.NoSpace("the control segment", 1000, 10)
 
     monkeypatch.setattr(shm_bridge.Server, "create", full)
-    with pytest.raises(SharedMemoryError, match="run_id=r1: /dev/shm has no room .* needed 1000 bytes, free 10 bytes"):
+    with pytest.raises(SharedMemoryError, match=r"run_id=r1: /dev/shm has no room .* needed 1000 bytes, free 10 bytes"):
         worker._take_run(Config(run_id="r1", engine="fixed"))
     clean_run("r1")
