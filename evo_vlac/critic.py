@@ -251,19 +251,19 @@ class Critic:
         return parse_action(self._one(query))
 
     def answers(self, asked: Sequence[Query]) -> list[Answer]:
-        """The engine's answers, batch by batch, with progress."""
+        """The engine's answers, batch by batch, with progress. Single failures stay in ``Answer.error``; where every
+        question failed (pictures of a wrong dtype, no memory for even one) EngineError says why."""
         out: list[Answer] = []
         for start in range(0, len(asked), self.batch_size):
             out.extend(self.engine.answer(asked[start : start + self.batch_size]))
             if self.progress is not None:
                 self.progress(len(out), len(asked))
+        if out and all(answer.error is not None for answer in out):
+            raise EngineError(f"no question could be answered: {out[0].error}")
         return out
 
     def _one(self, query: Query) -> Answer:
-        answer = self.answers([query])[0]
-        if answer.error is not None:
-            raise EngineError(answer.error)
-        return answer
+        return self.answers([query])[0]
 
     def _in_context_done(
         self, images: Sequence[Image], task: str, reference: Sequence[Image], ref_num: int, threshold: float

@@ -129,6 +129,15 @@ def test_words() -> None:
         Critic(ChosenEngine(lambda _: Answer("", error="boom"))).ask([], "what?")
 
 
+def test_where_nothing_can_be_answered_it_is_an_error(engine: SwiftEngine, frames: Frames) -> None:
+    """Pictures of a wrong dtype throughout: one clear error; one among others: that answer's."""
+    wrong = [frame.astype(np.float32) for frame in frames]
+    with pytest.raises(EngineError, match="float32"):
+        Critic(engine).trajectory(wrong, TASK)  # type: ignore[arg-type]
+    results = Critic(engine).done([frames[0], wrong[1]], TASK)  # type: ignore[list-item]
+    assert results[0].error is None and "float32" in str(results[1].error)
+
+
 def test_bad_options_are_named() -> None:
     """Portions, skips and reference numbers."""
     with pytest.raises(OptionError, match="batch_size is 0"):
