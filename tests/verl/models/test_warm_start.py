@@ -113,6 +113,7 @@ def test_the_card_states_the_figures(tmp_path: Path, data: Demonstrations) -> No
         "episodes": 2, "samples": 14, "steps": 6, "loss": 5.1, "seed": 0, "python": "3", "torch": "2",
         "forward_ms_batch_8": 1.5, "evaluation_episodes": 64, "evaluation_seed": 9, "success_sampled": 0.25,
         "success_greedy": 0.5,
+        "temperature": 0.6,
     }  # fmt: skip
     write_card(tmp_path / "p", policy, figures)
     text = (tmp_path / "p" / "README.md").read_text()
