@@ -23,7 +23,7 @@ from sidecar.batcher import Batcher, Priority, Work
 from sidecar.config import Config
 from sidecar.desk import Ask, Desk, Verdict
 from sidecar.engines.base import SidecarEngine
-from sidecar.engines.guard import GuardedEngine
+from sidecar.engines.guard import GuardedEngine, is_out_of_memory
 from sidecar.errors import EngineWedgedError
 from sidecar.invalid import InvalidLog
 from sidecar.numbers import Numbers
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.25  # how often the main thread looks around at least
 _PUBLISH_S = 1.0
 _PHASE_LOOK_S = 0.02
+_RESTORE_S = 15.0
 
 
 @dataclass(slots=True)
@@ -248,12 +249,24 @@ class Service:
     def _change_phase(self, wanted: Phase) -> None:
         started = self._clock()
         if wanted is not self._phase and self.config.memory.on_update == "offload":
-            self.engine.offload() if wanted is Phase.UPDATE else self.engine.restore()
+            self.engine.offload() if wanted is Phase.UPDATE else self._restore()
         with self._work_ready:
             self._phase = wanted
             self.server.acknowledge_phase(wanted)
             self._phase_done.notify_all()
         logger.info("phase %s after %.3f s", wanted.name, (self._clock() - started) / 1e9)
+
+    def _restore(self) -> None:
+        """Back onto the accelerator; a trainer may take a moment to let go of it."""
+        deadline = time.monotonic() + _RESTORE_S
+        while True:
+            try:
+                return self.engine.restore()
+            except Exception as error:
+                if not is_out_of_memory(error) or time.monotonic() > deadline:
+                    raise
+                logger.warning("no room yet to come back from UPDATE: %s", str(error).splitlines()[0])
+                time.sleep(_PHASE_LOOK_S * 10)
 
     def _reply(self, verdict: Verdict) -> None:
         """Puts a verdict back and counts it. The lock is held."""

@@ -7,7 +7,7 @@ ids and a mask over the padding.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,7 @@ class Decoder:
         self.backbone, self.tokenizer, self.ends = backbone, tokenizer, frozenset(end_ids)
         self.force_number = force_number
         self._texts: dict[int, str] = {}
+        self._ids: dict[str, int] = {}
         self._numbers: NumberTokens | None = None
 
     def settings(self, query: Query) -> tuple[Hashable, ...]:
@@ -124,13 +125,14 @@ class Decoder:
         values, ids = logprobs.topk(min(wanted, logits.shape[-1]), -1) if wanted else (logprobs[:, :0], chosen[:, None])
         taken, own = chosen.tolist(), logprobs.gather(1, chosen[:, None])[:, 0].tolist()
         top_values, top_ids = values.tolist(), ids.tolist()
+        choices = sorted({choice for row in rows for choice in self._choice_ids(row.query)})
+        of_choices = logprobs[:, choices].tolist() if choices else []
         for i, row in enumerate(rows):
             if row.open:
                 count = self._top(row.query)
-                pairs = list(zip(top_ids[i][:count], top_values[i][:count]))
-                for choice in self._choice_ids(row.query):
-                    if choice not in (pair[0] for pair in pairs):
-                        pairs.append((choice, float(logprobs[i, choice])))
+                pairs = dict(zip(top_ids[i][:count], top_values[i][:count]))
+                if row.query.choices:
+                    pairs |= dict(zip(choices, of_choices[i]))
                 self._extend(row, taken[i], own[i], pairs)
         return chosen
 
@@ -152,13 +154,13 @@ class Decoder:
             masked[i, allowed] = logits[i, allowed]
         return masked
 
-    def _extend(self, row: Row, token: int, logprob: float, top: Sequence[tuple[int, float]]) -> None:
+    def _extend(self, row: Row, token: int, logprob: float, top: Mapping[int, float]) -> None:
         if token in self.ends:
             row.open = False
             return
         row.ids.append(token)
         if row.query.top_logprobs or row.query.choices:
-            shown = tuple((self._text(i), value) for i, value in top)
+            shown = tuple((self._text(i), value) for i, value in top.items())
             row.tokens.append(TokenInfo(self._text(token), logprob, shown))
         row.text = self.tokenizer.decode(row.ids, skip_special_tokens=True) if len(row.ids) > 1 else self._text(token)
         if len(row.ids) >= row.query.max_new_tokens:
@@ -170,7 +172,10 @@ class Decoder:
         return max(query.top_logprobs, _CHOICE_TOP) if query.choices else query.top_logprobs
 
     def _choice_ids(self, query: Query) -> list[int]:
-        return [int(self.tokenizer.convert_tokens_to_ids(choice)) for choice in query.choices]
+        for choice in query.choices:
+            if choice not in self._ids:
+                self._ids[choice] = int(self.tokenizer.convert_tokens_to_ids(choice))
+        return [self._ids[choice] for choice in query.choices]
 
     def _text(self, token: int) -> str:
         text = self._texts.get(token)
