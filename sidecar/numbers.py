@@ -30,7 +30,7 @@ class Numbers:
         self._lock = threading.Lock()
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._totals: dict[str, float] = {"asked": 0, "answered": 0, "invalid": 0, "cancelled": 0, "late": 0}
-        self._totals |= {"batches": 0, "queries": 0, "engine_busy_s": 0.0}
+        self._totals |= {"batches": 0, "queries": 0, "engine_busy_s": 0.0, "queue_s": 0.0, "total_s": 0.0}
         self._state: dict[str, float] = {}
         self._last: dict[str, float] = {}
         self._started = self._window_start = time.monotonic()
@@ -101,6 +101,8 @@ class Numbers:
             self._late.inc()
         with self._lock:
             self._totals["answered"] += 1
+            self._totals["queue_s"] += verdict.queue_ns / 1e9
+            self._totals["total_s"] += total_ns / 1e9
             self._totals["invalid"] += not verdict.valid
             self._totals["late"] += not delivered
             if kind is Kind.DONE:

@@ -179,7 +179,9 @@ class Service:
             depth = len(self.batcher)
         memory = self.engine.memory_bytes()
         self.numbers.state(depth, memory, self._phase, self.server.epoch, self.guard)
-        self.server.publish_metrics(self.numbers.snapshot())
+        snapshot = self.numbers.snapshot()
+        self.server.publish_metrics(snapshot)
+        logger.info("numbers", extra={"numbers": snapshot})  # once a second into log.file: the run's trace
 
     # -- the engine threads ------------------------------------------------------------------------------------------
 

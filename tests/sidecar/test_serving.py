@@ -97,6 +97,9 @@ def test_logs_are_json_lines(served: Sidecar) -> None:
     """Every line of the log file is an object with time, level and message."""
     entries = [json.loads(line) for line in (served.log.parent / "log.jsonl").read_text().splitlines()]
     assert entries and all({"time", "level", "message"} <= set(entry) for entry in entries)
+    trace = [entry["numbers"] for entry in entries if "numbers" in entry]
+    assert trace and {"engine_busy_share", "queue_s", "total_s"} <= set(trace[-1])
+    assert "engine_busy_share" not in served.said
 
 
 def test_sigterm_drains(tmp_path: Path) -> None:
