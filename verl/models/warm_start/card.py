@@ -28,10 +28,10 @@ starting point of the default training: half trained on purpose.
 
 Data: {episodes} scripted episodes of robosuite's Lift (`python -m verl.envs.collect --kinds sloppy`, seeds from 50000
 on), {samples} samples: one for each step, the next {chunk} actions as its target. In these episodes the gripper
-closes 0.5 to 3.5 cm over the cube's centre; over about 2 cm the fingers slip off, so that 43 % of them succeed. All are learned.
-Training: {steps} steps of 32 samples, AdamW, negative log-likelihood of the action tokens, from random weights (seed
-{seed}); beside it a hindsight task that is thrown away afterwards (`verl/models/warm_start/goals.py`). Last loss {loss}
-nats a token. Python {python}, torch {torch}.
+closes 0.5 to 3.5 cm over the cube's centre; over about 2 cm the fingers slip off, so that 43 % of them succeed. All
+are learned. Training: {steps} steps of 32 samples, AdamW, negative log-likelihood of the action tokens, from random
+weights (seed {seed}); beside it a hindsight task that is thrown away afterwards (`verl/models/warm_start/goals.py`).
+Last loss {loss} nats a token. Python {python}, torch {torch}.
 
 ## Success by the simulator
 
