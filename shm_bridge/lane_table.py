@@ -96,13 +96,13 @@ class LaneTable:
             lane = self.served[index] = ServedLane(self._run_id, index, generation)
         except FileNotFoundError:  # gone between its row and its segment
             return None
-        except SegmentError as error:
+        except (SegmentError, OSError) as error:  # damaged, or this process may open no more files
             self._distrust(index, generation, error)
             return None
         logger.info("run %s: lane %d %r attached (generation %d)", self._run_id, index, lane.name, generation)
         return lane
 
-    def _distrust(self, index: int, generation: int, error: SegmentError) -> None:
+    def _distrust(self, index: int, generation: int, error: Exception) -> None:
         logger.error("run %s: lane %d is not served any more: %s", self._run_id, index, error)
         self._drop(index)
         self._distrusted[index] = generation

@@ -33,7 +33,7 @@ from shm_bridge.question import Question
 from shm_bridge.semaphore import Semaphore
 from shm_bridge.served_lane import ServedLane, checked_values
 from shm_bridge.spec import Kind, Phase, Status
-from shm_bridge.takeover import open_bell, take_over
+from shm_bridge.takeover import make_room_for_lanes, open_bell, take_over
 from shm_bridge.waiting import Bell, Parking
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ class Server:
         checked_run_id(run_id)
         if not 1 <= max_lanes <= MAX_LANES:
             raise ConfigError(f"max_lanes={max_lanes}; must be 1 to {MAX_LANES}")
+        make_room_for_lanes(max_lanes)
         server = cls(run_id, max_lanes, spin_us)
         logger.info("run %s: epoch %d, %d lanes at most, %d bytes of control", run_id, server.epoch, max_lanes,
                     control_bytes(max_lanes))  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import time
 
 from shm_bridge.control import Control, ControlRole, create_control, open_control
@@ -54,3 +55,14 @@ def open_bell(run_id: str, control: Control) -> Semaphore:
         bell = Semaphore(name, create=True)
     control.server[ServerWord.BELL] = control.header.instance
     return bell
+
+
+def make_room_for_lanes(lanes: int) -> None:
+    """Lets this process open what so many lanes need: CPython keeps a descriptor for each of a lane's two mappings."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = lanes * 2 + 512
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        enough = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+        if enough < wanted:
+            logger.warning("%d lanes need %d open files; the limit is %d (ulimit -n)", lanes, wanted, enough)

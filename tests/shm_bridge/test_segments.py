@@ -251,3 +251,36 @@ def test_locks_survive_a_reader_of_the_same_process(run_id):
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT,
                                 check=True)  # fmt: skip
         assert result.stdout.strip() == str(os.getpid())
+
+
+MANY = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+from shm_bridge import CameraSpec, Lane, LaneSpec, Server
+spec = LaneSpec((CameraSpec("a", 8, 8), CameraSpec("b", 4, 6, 1)), frames=2, questions=1)
+with Server.create("RUN", max_lanes=320) as server:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    lanes = [Lane.attach("RUN", spec, name=f"lane-{number}") for number in range(320)]
+    server.poll()
+    print(server.lanes, sorted(lane.index for lane in lanes) == list(range(320)))
+    try:
+        Lane.attach("RUN", spec)
+    except Exception as error:
+        print(type(error).__name__)
+    for lane in lanes[::2]:
+        lane.close()
+    server.poll()
+    again = [Lane.attach("RUN", spec) for _ in range(160)]
+    server.poll()
+    print(server.lanes)
+    for lane in lanes[1::2] + again:
+        lane.close()
+"""
+
+
+def test_hundreds_of_lanes_come_and_go(run_id):
+    """320 lanes of two cameras, more than the usual limit of open files; a full run says so; places are used again."""
+    code = MANY.replace("RUN", run_id)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, cwd=ROOT,
+                            check=False)  # fmt: skip
+    assert result.stdout.split() == ["320", "True", "TooManyLanes", "320"], result.stderr
