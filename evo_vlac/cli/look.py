@@ -10,6 +10,7 @@ from evo_vlac.critic import REF_NUM, TrajectoryOptions, TrajectoryResult
 from evo_vlac.errors import OptionError
 from evo_vlac.images import load_image
 from evo_vlac.parsing import DONE_THRESHOLD, DoneResult
+from evo_vlac.queries import reference_indices
 from evo_vlac.values import ValueOptions
 from evo_vlac.video import Annotation, Series, Video, annotated_video, read_video, summary_picture
 
@@ -61,7 +62,7 @@ def run_critic(options: argparse.Namespace) -> None:
         if options.done:
             judged = [video.frames[i] for i in result.frames]
             done = critic.done(judged, options.task, threshold=options.threshold)
-    _draw(options, video, result, done, reference[:: max(1, len(reference) // max(1, options.ref_num))])
+    _draw(options, video, result, done, [reference[i] for i in reference_indices(len(reference), options.ref_num)])
     emit(options, _critic_json(result, done), _critic_text(result, done), options.output)
 
 

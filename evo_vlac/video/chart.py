@@ -55,7 +55,7 @@ def draw_axes(draw: ImageDraw.ImageDraw, axes: Axes, title: str, ticks: Sequence
     for tick in ticks:
         y = axes.y(tick)
         draw.line((left, y, right, y), fill=GREY)
-        label = f"{tick:g}"
+        label = f"{tick:.0f}"
         draw_text(draw, (left - 5 - text_width(label, _LABEL), y - 7), label, _LABEL, DARK)
     draw.line((left, top, left, bottom), fill=DARK)
 
