@@ -1,0 +1,64 @@
+"""The bench: its arithmetic is that of the models it measures, and a run of it reports every case."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from sidecar.bench.__main__ import main
+from sidecar.bench.cases import CASES, Frames, Straightforward
+from sidecar.bench.shapes import SHAPES, STATISTICS, build
+from sidecar.engines.direct_loader import build_direct
+
+
+def spelled_out() -> AbstractContextManager[None]:
+    """Attention as matrix products, which torch counts; its fused CPU kernel it does not."""
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def test_flops_are_those_that_torch_counts() -> None:
+    """Tower, decoder and output layer of the tiny shape, within 5 % (torch leaves out what is no matrix product)."""
+    shape = SHAPES["tiny"]
+    model, processor = build(shape, "cpu", torch.float32)
+    engine = build_direct(model, processor.tokenizer, *STATISTICS)
+    image = torch.zeros(1, 3, shape.image_size, shape.image_size)
+    with torch.no_grad(), spelled_out(), FlopCounterMode(display=False) as tower:
+        engine.backbone.features(image)
+    assert tower.get_total_flops() == pytest.approx(shape.image_flops(), rel=0.05)
+    embeds = torch.zeros(1, 40, shape.text_hidden)
+    with torch.no_grad(), spelled_out(), FlopCounterMode(display=False) as decoder:
+        step = engine.backbone.decode(embeds, torch.arange(40)[None])
+        engine.backbone.logits(step.hidden[:, -1])
+    expected = shape.text_flops(40) + 2.0 * shape.text_hidden * model.lm_head.weight.shape[0]
+    assert decoder.get_total_flops() == pytest.approx(expected, rel=0.05)
+
+
+def test_the_straightforward_way_says_the_same() -> None:
+    """Whole requests through generate give the direct engine's tokens, for every case."""
+    model, processor = build(SHAPES["tiny"], "cpu", torch.float32, seed=2)
+    engine = build_direct(model, processor.tokenizer, *STATISTICS)
+    frames = Frames(112)
+    for case in CASES:
+        queries = frames.queries(case, 3)
+        for ours, theirs in zip(engine.answer(queries), Straightforward(engine).answer(queries)):
+            assert ours.text == theirs.text
+            assert [t.logprob for t in ours.tokens] == pytest.approx([t.logprob for t in theirs.tokens], abs=1e-3)
+
+
+def test_a_run_reports_every_case(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON with the peak, and a result for each case, engine, batch and state, with equal verdicts."""
+    assert main(["--random", "tiny", "--batch", "2", "--seconds", "0", "--json", "--device", "cpu"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    found = {(one["case"], one["engine"], one["state"]) for one in report["results"]}
+    assert found == {
+        *((case, engine, "cold") for case in CASES for engine in ("direct", "straightforward")),
+        *((case, "direct", "warm") for case in CASES if case != "done"),
+    }
+    assert all(one["same_verdicts"] and one["verdicts_per_s"] > 0 for one in report["results"])
+    assert report["peak_flops"] > 0
+    torch.set_grad_enabled(True)
