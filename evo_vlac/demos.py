@@ -61,7 +61,7 @@ class Demo:
 
     def outline(self) -> Outline:
         """What labels are made of: everything but the pictures."""
-        return Outline(self.name, self.task, len(self), self.dones, self.success, self.kind)
+        return Outline(self.name, self.task, len(self), self.dones, self.success, self.kind, self.proprio)
 
     @property
     def first_done(self) -> int | None:
@@ -79,6 +79,7 @@ class Outline:
     dones: npt.NDArray[np.bool_] | None
     success: bool
     kind: str = "unknown"
+    proprio: npt.NDArray[np.float32] | None = None
 
     @property
     def first_done(self) -> int | None:

@@ -41,6 +41,7 @@ KINDS = (
     "stagnant",
     "critic_wrong_task",
     "describe",
+    "state",
     "reference",
     "think",
 )
@@ -51,7 +52,7 @@ class Shares:
     """How often each kind of pair is drawn; weights, normalised over the kinds the data allows.
 
     ``reference`` (one-shot) and ``think`` are off by default: their questions show up to nine images, and one of them
-    makes its whole batch as long.
+    makes its whole batch as long; so is ``state`` (where the gripper is), which is not VLAC's question.
     """
 
     done: float = 0.54
@@ -61,6 +62,7 @@ class Shares:
     stagnant: float = 0.05
     critic_wrong_task: float = 0.04
     describe: float = 0.02
+    state: float = 0.0
     reference: float = 0.0
     think: float = 0.0
 
@@ -149,6 +151,17 @@ def done_labels(demo: Outline, config: PairConfig) -> list[int | None]:
     return labels
 
 
+def state_answer(proprio: Sequence[float]) -> str:
+    """Gripper position and opening in millimetres, of fixed width so that a digit's place says what it counts.
+
+    ``proprio``: eef position (3,) in metres, axis-angle (3,), finger positions (2,) in metres. x and y count from 0.5 m
+    behind and beside the origin, so that no sign is needed.
+    """
+    x, y, z, *_, left, right = proprio
+    places = (x + 0.5, y + 0.5, z, abs(left - right))
+    return " ".join(f"{min(9999, max(0, round(1000 * place))):04d}" for place in places)
+
+
 class PairSampler:
     """Draws pairs from trajectories; the same seed and trajectories give the same pairs."""
 
@@ -165,6 +178,7 @@ class PairSampler:
         self.with_positive = [d for d, frames in self.positive.items() if frames]
         self.with_negative = [d for d, frames in self.negative.items() if frames]
         self.with_success = list(self.ends)
+        self.with_state = [d for d, demo in enumerate(demos) if demo.proprio is not None]
         tasks = [*config.other_tasks, *(demo.task for demo in demos)]
         self.tasks = list(dict.fromkeys(tasks))
 
@@ -182,6 +196,8 @@ class PairSampler:
             return bool(self.with_success)
         if kind in ("done_wrong_task", "critic_wrong_task"):
             return len(self.tasks) > 1
+        if kind == "state":
+            return bool(self.with_state)
         return True
 
     def _pick(self, among: Sequence[int]) -> int:
@@ -257,6 +273,13 @@ class PairSampler:
         demo = self._pick(self.with_success)
         task = self.demos[demo].task
         return Pair("describe", demo, (0, self.ends[demo]), task, f"{task} </task>")
+
+    def _state(self) -> Pair:
+        demo = self._pick(self.with_state)
+        frame, proprio = self._pick(range(self.demos[demo].length)), self.demos[demo].proprio
+        if proprio is None:
+            raise DatasetError(f"{self.demos[demo].name}: no proprio")
+        return Pair("state", demo, (frame,), self.demos[demo].task, state_answer(proprio[frame].tolist()))
 
     def _reference(self) -> Pair:
         """A pair behind 2 to 6 frames of a success of the same task, another one where there is another."""

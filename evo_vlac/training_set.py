@@ -23,6 +23,7 @@ from evo_vlac.pairs import Pair, PairConfig, PairSampler
 
 logger = logging.getLogger(__name__)
 
+STATE_QUESTION = "Where is the gripper, and how far is it open?"
 _PROMPT_OF = {"done": "done", "done_wrong_task": "done", "describe": "task_description"}
 
 
@@ -42,7 +43,9 @@ class TrainingSet:
 def message(pair: Pair, images: Sequence[str]) -> dict[str, Any]:
     """A pair as one line of ms-swift's chat format."""
     kind = _PROMPT_OF.get(pair.kind)
-    if kind is None:
+    if pair.kind == "state":
+        question = prompts.fill("vqa", STATE_QUESTION)
+    elif kind is None:
         question = prompts.critic(pair.task, len(pair.reference), think=pair.kind == "think")
     else:
         question = prompts.fill(kind) if kind == "task_description" else prompts.fill(kind, pair.task)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evo_vlac.demos import Outline
 from evo_vlac.engine import Answer
 from evo_vlac.errors import DatasetError, OptionError
-from evo_vlac.pairs import KINDS, PairConfig, PairSampler, Shares, critic_label, done_labels
+from evo_vlac.pairs import KINDS, PairConfig, PairSampler, Shares, critic_label, done_labels, state_answer
 from evo_vlac.parsing import parse_critic
 from evo_vlac.values import critic_to_values
 
@@ -28,6 +29,7 @@ def outline(length: int = 40, done_from: int | None = 30, kind: str = "success",
 DEMOS = [outline(), outline(50, None, "failure"), outline(45, None, "idle"), outline(60, 20, task="stack it")]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200), st.data())
 def test_critics_of_neighbours_add_up_to_the_whole(end: int, data: st.DataObject) -> None:
     """Chained by the value formula, the labels of consecutive pairs reach 100 % at the end, within rounding."""
@@ -38,6 +40,7 @@ def test_critics_of_neighbours_add_up_to_the_whole(end: int, data: st.DataObject
     assert all(0 <= label <= 100 for label in labels)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 99), st.integers(0, 120), st.integers(1, 100))
 def test_a_reversed_pair_has_the_negative_label(i: int, j: int, end: int) -> None:
     """label(j, i) = -label(i, j); equal frames and frames behind the end are stagnation."""
@@ -99,7 +102,7 @@ def test_shares_and_seed() -> None:
 def test_references_and_thoughts() -> None:
     """One-shot pairs show another success of the same task from start to end; a thought names both progresses."""
     twins = [outline(), outline(50, 40), outline(60, 20, task="stack it")]
-    config = PairConfig(count=300, shares=Shares(0, 0, 0, 0, 0, 0, 0, reference=1, think=1))
+    config = PairConfig(count=300, shares=Shares(0, 0, 0, 0, 0, 0, 0, 0, reference=1, think=1))
     for pair in PairSampler(twins, config).draw():
         end, other = twins[pair.demo].end, twins[pair.reference_demo].end
         assert end and other and twins[pair.reference_demo].task == pair.task
@@ -113,10 +116,18 @@ def test_references_and_thoughts() -> None:
             assert read.after == round(100 * min(pair.frames[2], end) / end)
 
 
+def test_states_are_millimetres_of_fixed_width() -> None:
+    """x and y from half a metre behind and beside the origin, z, and the fingers' distance; only where it is known."""
+    assert state_answer([-0.1, 0.02, 0.896, 3.1, 0, 0, 0.02, -0.021]) == "0400 0520 0896 0041"
+    known = dataclasses.replace(outline(), proprio=np.zeros((40, 8), np.float32))
+    pairs = PairSampler([known, outline()], PairConfig(count=200, shares=Shares(0, 0, 0, 0, 0, 0, 0, state=1))).draw()
+    assert {(p.kind, p.demo, p.answer) for p in pairs} == {("state", 0, "0500 0500 0000 0000")}
+
+
 def test_failures_alone() -> None:
     """Without a success there are no progress pairs, but done, stagnation and wrong-task questions remain."""
     kinds = {pair.kind for pair in PairSampler([DEMOS[1], DEMOS[2]], PairConfig(count=500)).draw()}
-    assert kinds == set(KINDS) - {"critic", "reversed", "describe", "reference", "think"}
+    assert kinds == set(KINDS) - {"critic", "reversed", "describe", "reference", "think", "state"}
 
 
 def test_what_is_refused() -> None:
@@ -137,4 +148,4 @@ def test_what_is_refused() -> None:
     with pytest.raises(OptionError, match=r"shares\.critic is -1"):
         Shares(critic=-1)
     with pytest.raises(OptionError, match="all shares are 0"):
-        Shares(0, 0, 0, 0, 0, 0, 0)
+        Shares(0, 0, 0, 0, 0, 0, 0, 0)
