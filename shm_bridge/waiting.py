@@ -65,6 +65,7 @@ class Parking:
             for _ in range(16):
                 if ready():
                     return True
+            os.sched_yield()  # with more spinners than cores the one that is waited for must get its turn
         return False
 
     def _glance(self, ready: Callable[[], bool], end_ns: int) -> bool:
