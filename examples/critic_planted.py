@@ -4,8 +4,9 @@
     python examples/critic_planted.py heldout.h5 --model models/vlac-tiny
 
 Of 40 trajectories 28 are successes, 8 failures, 4 successes played backwards. Bad is what screening should drop.
-The tiny critic says the direction of a step better than its size, so pairs are ten frames apart, ``rich``, and kept is what
-moves forward at all (VOC >= 0) and arrives (done >= 0.5); a larger critic deserves the stricter defaults of ``screen``.
+The tiny critic says the direction of a step better than its size, so pairs are ten frames apart, ``rich``, and kept is
+what moves forward at all (VOC >= 0) and arrives (done >= 0.5); a larger critic deserves the stricter defaults of
+``screen``.
 """
 
 from __future__ import annotations
