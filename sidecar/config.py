@@ -159,7 +159,7 @@ class DirectConfig:
 
 @dataclass(frozen=True, slots=True)
 class VllmConfig:
-    """vLLM. ``gpu_memory_utilization``: null derives it from memory.budget_gb. ``max_model_len``: null: the model's."""
+    """vLLM. ``gpu_memory_utilization``: null derives it from memory.budget_gb. ``max_model_len``: null: 4096."""
 
     gpu_memory_utilization: float | None = None
     max_model_len: int | None = None

@@ -99,7 +99,7 @@ def work(shape: Shape, case: str, count: int, length: int, images: int, prefix: 
     whole = images * shape.image_flops() + shape.text_flops(length) + later + head
     own = shape.text_flops(length - prefix, prefix) + later + head
     if case == "done":
-        return Work(count * whole, count * (shape.image_flops() + own))
+        return Work(count * whole, count * (own + (0.0 if warm else shape.image_flops())))
     frames = count + 1 + (REFERENCES if images > 2 else 0)
     once = 0.0 if warm else frames * shape.image_flops() + shape.text_flops(prefix)
     return Work(count * whole, count * own + once)

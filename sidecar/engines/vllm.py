@@ -25,6 +25,7 @@ from sidecar.errors import CheckpointError, EngineUnavailableError
 logger = logging.getLogger(__name__)
 _CHOICE_TOP = 20
 _CPU_KV_GIB = "1"
+_POSITIONS = 4096  # twelve images and their words
 _SLEEP_LEVEL = 1  # weights to host memory, KV cache dropped
 
 
@@ -72,13 +73,17 @@ class VllmEngine:
             arguments["mm_processor_kwargs"] = {"max_patches": 1}
         else:
             arguments["mm_processor_kwargs"] = {"max_dynamic_patch": 1}
-        if options.max_model_len is not None:
-            arguments["max_model_len"] = options.max_model_len
+        arguments["max_model_len"] = options.max_model_len or self._enough()
         if self._cuda:
             arguments |= {"enable_sleep_mode": True, "gpu_memory_utilization": self._share(config)}
         else:
             arguments["block_size"] = 32
         return arguments
+
+    def _enough(self) -> int:
+        """Positions for the longest question; the model's own limit would reserve far more KV cache."""
+        text = self._checkpoint.config.get("text_config") or self._checkpoint.config.get("llm_config") or {}
+        return min(_POSITIONS, int(text.get("max_position_embeddings") or _POSITIONS))
 
     def _share(self, config: Config) -> float:
         """The card's share that vLLM may plan with."""
