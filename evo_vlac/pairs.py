@@ -1,9 +1,7 @@
 """Trajectories to training pairs: which frames are shown, what is asked, and what the right answer is.
 
-Labels follow the VLAC paper (arXiv 2509.15937): for frames i < j of a success that ends at T the critic is
-``(j - i) / (T - i)``, the share of the remaining work; the reversed pair has the negative. Done is 0 before 0.8 T and 1
-after 0.95 T, frames between are left out; where the data carries the simulator's success for each frame, that decides
-instead. Negatives: reversed pairs, stagnation, and the wrong task.
+The kinds: done and critic questions with the answers of :mod:`evo_vlac.labels`, and negatives: reversed pairs,
+stagnation, the wrong task, and (ours) the second half of failures. Shares say how often each is drawn.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import numpy as np
 
 from evo_vlac.demos import Outline
 from evo_vlac.errors import DatasetError, OptionError
+from evo_vlac.labels import critic_label, done_labels, state_answer
 from evo_vlac.queries import reference_indices
 
 OTHER_TASKS = (
@@ -40,6 +39,7 @@ KINDS = (
     "reversed",
     "stagnant",
     "critic_wrong_task",
+    "failed",
     "describe",
     "state",
     "reference",
@@ -61,6 +61,7 @@ class Shares:
     reversed: float = 0.07
     stagnant: float = 0.05
     critic_wrong_task: float = 0.04
+    failed: float = 0.08
     describe: float = 0.02
     state: float = 0.0
     reference: float = 0.0
@@ -123,45 +124,6 @@ class Pair:
     reference: tuple[int, ...] = ()
 
 
-def critic_label(before: int, after: int, end: int) -> int:
-    """Percent of the remaining work done from frame ``before`` to ``after`` of a success that ends at frame ``end``.
-
-    Frames behind the end count as the end; the same work undone has the negative sign.
-    """
-    if end < 1:
-        raise OptionError(f"end is {end}; a success takes at least one step")
-    first, second = min(before, end), min(after, end)
-    if first == second:
-        return 0
-    low, high = min(first, second), max(first, second)
-    share = round(100 * (high - low) / (end - low))
-    return share if second > first else -share
-
-
-def done_labels(demo: Outline, config: PairConfig) -> list[int | None]:
-    """0, 1 or None (left out) for each frame: the simulator's flags, else the paper's rule, else all 0 (a failure)."""
-    if demo.dones is not None:
-        return [int(flag) for flag in demo.dones]
-    if not demo.success:
-        return [0] * demo.length
-    last = demo.length - 1
-    labels: list[int | None] = []
-    for i in range(demo.length):
-        labels.append(0 if i < config.done_before * last else 1 if i > config.done_after * last else None)
-    return labels
-
-
-def state_answer(proprio: Sequence[float]) -> str:
-    """Gripper position and opening in millimetres, of fixed width so that a digit's place says what it counts.
-
-    ``proprio``: eef position (3,) in metres, axis-angle (3,), finger positions (2,) in metres. x and y count from 0.5 m
-    behind and beside the origin, so that no sign is needed.
-    """
-    x, y, z, *_, left, right = proprio
-    places = (x + 0.5, y + 0.5, z, abs(left - right))
-    return " ".join(f"{min(9999, max(0, round(1000 * place))):04d}" for place in places)
-
-
 class PairSampler:
     """Draws pairs from trajectories; the same seed and trajectories give the same pairs."""
 
@@ -170,7 +132,7 @@ class PairSampler:
             raise DatasetError("no trajectories to make pairs of")
         self.demos, self.config = demos, config
         self.rng = np.random.default_rng(config.seed)
-        labels = [done_labels(demo, config) for demo in demos]
+        labels = [done_labels(demo, config.done_before, config.done_after) for demo in demos]
         self.positive = {d: [i for i, v in enumerate(ls) if v == 1] for d, ls in enumerate(labels)}
         self.negative = {d: [i for i, v in enumerate(ls) if v == 0] for d, ls in enumerate(labels)}
         self.ends = {d: end for d, demo in enumerate(demos) if (end := demo.end) is not None}
@@ -178,6 +140,7 @@ class PairSampler:
         self.with_positive = [d for d, frames in self.positive.items() if frames]
         self.with_negative = [d for d, frames in self.negative.items() if frames]
         self.with_success = list(self.ends)
+        self.with_failed = [d for d, demo in enumerate(demos) if not self.positive[d] and demo.length > 3]
         self.with_state = [d for d, demo in enumerate(demos) if demo.proprio is not None]
         tasks = [*config.other_tasks, *(demo.task for demo in demos)]
         self.tasks = list(dict.fromkeys(tasks))
@@ -196,8 +159,8 @@ class PairSampler:
             return bool(self.with_success)
         if kind in ("done_wrong_task", "critic_wrong_task"):
             return len(self.tasks) > 1
-        if kind == "state":
-            return bool(self.with_state)
+        if kind in ("state", "failed"):
+            return bool(getattr(self, f"with_{kind}"))
         return True
 
     def _pick(self, among: Sequence[int]) -> int:
@@ -273,6 +236,13 @@ class PairSampler:
         demo = self._pick(self.with_success)
         task = self.demos[demo].task
         return Pair("describe", demo, (0, self.ends[demo]), task, f"{task} </task>")
+
+    def _failed(self) -> Pair:
+        """The second half of a failure makes no progress: without such pairs a failure ends with a success's value."""
+        demo = self._pick(self.with_failed)
+        after = int(self.rng.integers(self.demos[demo].length // 2, self.demos[demo].length))
+        before = int(self.rng.integers(0, after))
+        return Pair("failed", demo, (before, after), self.demos[demo].task, "0")
 
     def _state(self) -> Pair:
         demo = self._pick(self.with_state)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from evo_vlac.critic import Critic
 from evo_vlac.demos import Demo, read_demos
 from evo_vlac.finetune import FinetuneConfig, finetune, publish
 from evo_vlac.heldout import HeldoutOptions, HeldoutReport, judge
-from evo_vlac.pairs import PairConfig
+from evo_vlac.pairs import PairConfig, Shares
 from evo_vlac.swift_engine import SwiftEngine
 from evo_vlac.tiny import TinyConfig, build_tiny_vlac
 
@@ -36,7 +37,31 @@ TRAIN = (("Lift", 450, 200_000),)
 HELD_OUT = (("Lift", 80, 900_000),)
 """(robosuite task, episodes, first seed); the seed ranges do not meet."""
 
-TRAINING_STEPS, BATCH, LEARNING_RATE, SEED = 1000, 32, 1e-3, 0
+
+@dataclass(frozen=True)
+class Stage:
+    """One training by ``finetune``; the first starts from random weights, each next one from the one before."""
+
+    name: str
+    steps: int
+    batch: int
+    learning_rate: float
+    seed: int
+    near: float
+    shares: Shares
+
+
+STAGES = (
+    Stage("training", 1000, 32, 1e-3, 0, 0.3, Shares(
+        done=0.54, done_wrong_task=0.08, critic=0.2, reversed=0.07, stagnant=0.05, critic_wrong_task=0.04, failed=0.0,
+        describe=0.02,
+    )),
+    Stage("polish", 1400, 16, 6e-4, 1, 0.2, Shares(
+        done=0.5, done_wrong_task=0.06, critic=0.2, reversed=0.06, stagnant=0.05, critic_wrong_task=0.03, failed=0.08,
+        describe=0.02,
+    )),
+)  # fmt: skip
+SEED = 0
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 logger = logging.getLogger("make_tiny_vlac")
@@ -58,21 +83,23 @@ def collect(work: Path, workers: int) -> None:
             subprocess.run(command, check=True, cwd=ROOT, timeout=7200)
 
 
-def train(work: Path, steps: int, threads: int) -> Path:
-    """Untrained weights by seed, then ``finetune`` on all of them."""
-    base = work / "base"
-    if not (base / "model.safetensors").is_file():
-        build_tiny_vlac(base, TinyConfig(seed=SEED))
-    final = work / "training" / "final"
-    if final.is_dir():
-        return final
-    config = FinetuneConfig(
-        model=base, output=work / "training", tuner="full", train_vision=True,
-        demos=tuple(demo_file(work, "train", task) for task, _, _ in TRAIN),
-        pairs=PairConfig(count=steps * BATCH, seed=SEED), steps=steps, batch_size=BATCH,
-        learning_rate=LEARNING_RATE, threads=threads, workers=1, seed=SEED, save_steps=100, resume=True,
-    )  # fmt: skip
-    return finetune(config).final
+def train(work: Path, threads: int) -> Path:
+    """Untrained weights by seed, then ``finetune`` on all of them, stage by stage."""
+    model = work / "base"
+    if not (model / "model.safetensors").is_file():
+        build_tiny_vlac(model, TinyConfig(seed=SEED))
+    demos = tuple(demo_file(work, "train", task) for task, _, _ in TRAIN)
+    for stage in STAGES:
+        output, count = work / stage.name, stage.steps * stage.batch
+        if not (output / "final").is_dir():
+            finetune(FinetuneConfig(
+                model=model, output=output, demos=demos, tuner="full", train_vision=True, steps=stage.steps,
+                pairs=PairConfig(count=count, shares=stage.shares, near=stage.near, seed=stage.seed),
+                batch_size=stage.batch, learning_rate=stage.learning_rate, threads=threads, workers=1, seed=stage.seed,
+                save_steps=100, resume=True,
+            ))  # fmt: skip
+        model = output / "final"
+    return model
 
 
 def evaluate(work: Path, model: Path) -> dict[str, Any]:
@@ -110,7 +137,6 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "vlac-tiny", help="folder of intermediate results")
     parser.add_argument("--model", type=Path, default=MODEL, help="where the critic is published")
     parser.add_argument("--only", choices=STEPS, help="this step alone")
-    parser.add_argument("--training-steps", type=int, default=TRAINING_STEPS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that collect")
     options = parser.parse_args()
@@ -119,11 +145,11 @@ def main() -> int:
     if "collect" in wanted or "evaluate" in wanted:
         collect(options.work, options.workers)
     if "base" in wanted or "finetune" in wanted:
-        train(options.work, options.training_steps, options.threads)
+        train(options.work, options.threads)
     if "publish" in wanted:
         card = options.model / "README.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
-        publish(options.work / "training" / "final", options.model)
+        publish(options.work / STAGES[-1].name / "final", options.model)
         card.write_text(text, encoding="utf-8")
     if "evaluate" in wanted:
         figures = evaluate(options.work, options.model)
