@@ -36,7 +36,7 @@ class SidecarLostError(VerlError):
 
 
 class CriticBridgeError(VerlError):
-    """The bridge to the critic cannot be used: no sidecar to attach to, no memory, too many lanes, a foreign segment."""
+    """The bridge to the critic cannot be used: no sidecar there, no memory, too many lanes, a foreign segment."""
 
 
 class RunFailedError(VerlError):

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
+
 from shm_bridge.cleaning import clean_run
 
 logger = logging.getLogger(__name__)

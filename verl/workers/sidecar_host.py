@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from shm_bridge import BridgeError, Controller, Phase
-
 from verl.errors import SidecarLostError
 
 logger = logging.getLogger(__name__)
