@@ -81,8 +81,8 @@ class Launched:
 
     def service(self) -> psutil.Process:
         """The sidecar's service: the child that serves the lanes."""
-        sidecars = [p for p in self.processes() if "sidecar" in " ".join(p.cmdline())]
-        return max(sidecars, key=lambda p: p.memory_info().rss)
+        (service,) = [p for p in self.processes() if "sidecar.worker" in p.cmdline()]
+        return service
 
     def leftovers(self) -> list[str]:
         """Processes, segments and semaphores that are still there."""
