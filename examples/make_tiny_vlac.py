@@ -32,10 +32,28 @@ from evo_vlac.tiny import TinyConfig, build_tiny_vlac
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "vlac-tiny"
 STEPS = ("collect", "base", "finetune", "publish", "evaluate")
-KINDS = "success:0.2,noisy:0.24,near_miss:0.15,drop:0.1,failure:0.11,expert_then_random:0.12,random:0.05,idle:0.03"
-TRAIN = (("Lift", 450, 200_000),)
-HELD_OUT = (("Lift", 80, 900_000),)
-"""(robosuite task, episodes, first seed); the seed ranges do not meet."""
+MIXED = "success:0.2,noisy:0.24,near_miss:0.15,drop:0.1,failure:0.11,expert_then_random:0.12,random:0.05,idle:0.03"
+HARD = "noisy:0.55,expert_then_random:0.3,near_miss:0.15"
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """A demonstration file: scripted episodes of these kinds, or those of the shipped policy (``kinds`` empty)."""
+
+    name: str
+    kinds: str
+    count: int
+    seed: int
+
+
+DEMOS = (
+    Episodes("train-mixed", MIXED, 450, 200_000),
+    Episodes("train-hard", HARD, 240, 210_000),
+    Episodes("train-policy", "", 160, 400_000),
+    Episodes("heldout-scripted", MIXED, 80, 900_000),
+    Episodes("heldout-policy", "", 40, 970_000),
+)
+"""Episode i of a file has its seed + i; the ranges do not meet."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +67,22 @@ class Stage:
     seed: int
     near: float
     shares: Shares
+    demos: tuple[str, ...]
 
 
 STAGES = (
     Stage("training", 1000, 32, 1e-3, 0, 0.3, Shares(
         done=0.54, done_wrong_task=0.08, critic=0.2, reversed=0.07, stagnant=0.05, critic_wrong_task=0.04, failed=0.0,
         describe=0.02,
-    )),
+    ), ("train-mixed",)),
     Stage("polish", 1400, 16, 6e-4, 1, 0.2, Shares(
         done=0.5, done_wrong_task=0.06, critic=0.2, reversed=0.06, stagnant=0.05, critic_wrong_task=0.03, failed=0.08,
         describe=0.02,
-    )),
+    ), ("train-mixed",)),
+    Stage("harden", 1800, 16, 6e-4, 2, 0.2, Shares(
+        done=0.6, done_wrong_task=0.04, critic=0.15, reversed=0.05, stagnant=0.04, critic_wrong_task=0.03, failed=0.08,
+        describe=0.01,
+    ), ("train-mixed", "train-hard", "train-policy")),
 )  # fmt: skip
 SEED = 0
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -67,20 +90,31 @@ THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 logger = logging.getLogger("make_tiny_vlac")
 
 
-def demo_file(work: Path, part: str, task: str) -> Path:
-    return work / "demos" / f"{part}-{task.lower()}.h5"
+def demo_file(work: Path, name: str) -> Path:
+    return work / "demos" / f"{name}.h5"
 
 
-def collect(work: Path, workers: int) -> None:
-    """Scripted episodes of both tasks, for training and held out."""
-    for part, tasks in (("train", TRAIN), ("heldout", HELD_OUT)):
-        for task, episodes, seed in tasks:
-            out = demo_file(work, part, task)
-            if out.is_file():
-                continue
-            command = [sys.executable, "-m", "verl.envs.collect", "--task", task, "--out", str(out), "--kinds", KINDS]
-            command += ["--episodes", str(episodes), "--seed", str(seed), "--workers", str(workers)]
-            subprocess.run(command, check=True, cwd=ROOT, timeout=7200)
+def collect(work: Path, prefix: str, workers: int) -> None:
+    """The episodes whose file's name starts so: scripted ones by the environment's collector, the policy's by the script beside this one."""
+    for episodes in DEMOS:
+        out = demo_file(work, episodes.name)
+        if out.is_file() or not episodes.name.startswith(prefix):
+            continue
+        if episodes.kinds:
+            command = [
+                "-m",
+                "verl.envs.collect",
+                "--task",
+                "Lift",
+                "--kinds",
+                episodes.kinds,
+                "--workers",
+                str(workers),
+            ]
+        else:
+            command = [str(ROOT / "examples" / "collect_policy_episodes.py")]
+        command += ["--out", str(out.absolute()), "--episodes", str(episodes.count), "--seed", str(episodes.seed)]
+        subprocess.run([sys.executable, *command], check=True, cwd=ROOT, timeout=7200)
 
 
 def train(work: Path, threads: int) -> Path:
@@ -88,9 +122,9 @@ def train(work: Path, threads: int) -> Path:
     model = work / "base"
     if not (model / "model.safetensors").is_file():
         build_tiny_vlac(model, TinyConfig(seed=SEED))
-    demos = tuple(demo_file(work, "train", task) for task, _, _ in TRAIN)
     for stage in STAGES:
         output, count = work / stage.name, stage.steps * stage.batch
+        demos = tuple(demo_file(work, name) for name in stage.demos)
         if not (output / "final").is_dir():
             finetune(FinetuneConfig(
                 model=model, output=output, demos=demos, tuner="full", train_vision=True, steps=stage.steps,
@@ -103,14 +137,14 @@ def train(work: Path, threads: int) -> Path:
 
 
 def evaluate(work: Path, model: Path) -> dict[str, Any]:
-    """The figures of ``model`` on the held-out episodes, task by task."""
+    """The figures of ``model`` on the held-out episodes, scripted and the policy's."""
     figures: dict[str, Any] = {"model": "vlac-tiny", "packages": {p: version(p) for p in ("torch", "transformers")}}
     with Critic(SwiftEngine(model, device="cpu", max_batch_size=32), batch_size=64) as critic:
-        for task, _, _ in HELD_OUT:
+        for name in ("heldout-scripted", "heldout-policy"):
             started = time.monotonic()
-            report = judge(critic, _with_progress(demo_file(work, "heldout", task)), HeldoutOptions())
-            figures[task] = {**report.table(), "thresholds": _sweep(report)}
-            logger.info("%s: %s (%.0f s)", task, json.dumps(report.table()["done_frames"]), time.monotonic() - started)
+            report = judge(critic, _with_progress(demo_file(work, name)), HeldoutOptions())
+            figures[name] = {**report.table(), "thresholds": _sweep(report)}
+            logger.info("%s: %s (%.0f s)", name, json.dumps(report.table()["done_frames"]), time.monotonic() - started)
     return figures
 
 
@@ -142,8 +176,8 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     wanted = (options.only,) if options.only else STEPS
-    if "collect" in wanted or "evaluate" in wanted:
-        collect(options.work, options.workers)
+    if "collect" in wanted:
+        collect(options.work, "", options.workers)
     if "base" in wanted or "finetune" in wanted:
         train(options.work, options.threads)
     if "publish" in wanted:
@@ -152,6 +186,7 @@ def main() -> int:
         publish(options.work / STAGES[-1].name / "final", options.model)
         card.write_text(text, encoding="utf-8")
     if "evaluate" in wanted:
+        collect(options.work, "heldout", options.workers)
         figures = evaluate(options.work, options.model)
         (options.model / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
