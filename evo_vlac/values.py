@@ -41,7 +41,7 @@ def next_value(value: float, critic: float, mode: ValueMode = True) -> float:
         return value
     c = min(100.0, max(-100.0, critic))
     if c > 0 or mode is True:
-        return value + (100.0 - value) * c / 100.0
+        return min(100.0, value + (100.0 - value) * c / 100.0)  # rounding may step over
     if mode == MIX and value <= 50:
         return value + value * c / 100.0
     remaining = 100.0 + c if c > -100 else 1.0
