@@ -1,4 +1,4 @@
-"""Writes a tiny OpenVLA-OFT checkpoint with random weights, to try an environment before a real checkpoint is at hand."""
+"""Writes a tiny OpenVLA-OFT checkpoint with random weights, to try an environment before a real one is at hand."""
 
 from __future__ import annotations
 
