@@ -75,6 +75,7 @@ class EnvPool:
         self._queue: deque[EpisodeRequest] = deque()
         self._started = 0
         self._start_failures = 0
+        self._last_error = ""
         self.replaced = 0
         self._children: list[Child] = []
         for index in range(size):
@@ -157,6 +158,7 @@ class EnvPool:
             if isinstance(message.error, VerlError):
                 raise message.error
             logger.error("environment %d: %s", child.index, message.error)
+            self._last_error = str(message.error)
         return None  # Alive: that it was heard is enough
 
     def _free(self, child: Child) -> EpisodeRequest:
@@ -183,7 +185,7 @@ class EnvPool:
         if not child.ready:
             self._start_failures += 1
             if self._start_failures >= MAX_START_FAILURES:
-                raise EnvironmentFailedError(f"environments do not start: {reason}; the error is in the log above")
+                raise EnvironmentFailedError(f"environments do not start: {self._last_error or reason}")
         self.replaced += 1
         self._children[child.index] = self._start(child.index)
         return [EpisodeLost(child.request, reason)] if child.request is not None else []
