@@ -95,7 +95,7 @@ def demo_file(work: Path, name: str) -> Path:
 
 
 def collect(work: Path, prefix: str, workers: int) -> None:
-    """The files whose name starts so: scripted by the environment's collector, the policy's by the script beside this."""
+    """The files whose name starts so: scripted by the environment's collector, the policy's by the script here."""
     for episodes in DEMOS:
         out = demo_file(work, episodes.name)
         if out.is_file() or not episodes.name.startswith(prefix):
