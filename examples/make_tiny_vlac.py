@@ -79,7 +79,7 @@ STAGES = (
         done=0.5, done_wrong_task=0.06, critic=0.2, reversed=0.06, stagnant=0.05, critic_wrong_task=0.03, failed=0.08,
         describe=0.02,
     ), ("train-mixed",)),
-    Stage("harden", 1800, 16, 6e-4, 2, 0.2, Shares(
+    Stage("harden", 700, 16, 5e-4, 2, 0.2, Shares(
         done=0.6, done_wrong_task=0.04, critic=0.15, reversed=0.05, stagnant=0.04, critic_wrong_task=0.03, failed=0.08,
         describe=0.01,
     ), ("train-mixed", "train-hard", "train-policy")),
