@@ -35,6 +35,7 @@ exec "$(dirname "${BASH_SOURCE[0]}")/../launch.sh" \
     algorithm.adv_estimator=grpo \
     algorithm.kl_ctrl.kl_coef=0.0 \
     critic.every=step \
+    critic.hold=1 \
     critic.reward=done_value \
     critic.sidecar.config.model="$VLAC_PATH" \
     trainer.total_episodes=100000 \
