@@ -33,7 +33,6 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "vlac-tiny"
 STEPS = ("collect", "base", "finetune", "publish", "evaluate")
 MIXED = "success:0.2,noisy:0.24,near_miss:0.15,drop:0.1,failure:0.11,expert_then_random:0.12,random:0.05,idle:0.03"
-HARD = "noisy:0.55,expert_then_random:0.3,near_miss:0.15"
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,6 @@ class Episodes:
 
 DEMOS = (
     Episodes("train-mixed", MIXED, 450, 200_000),
-    Episodes("train-hard", HARD, 240, 210_000),
-    Episodes("train-policy", "", 160, 400_000),
     Episodes("heldout-scripted", MIXED, 80, 900_000),
     Episodes("heldout-policy", "", 40, 970_000),
 )
@@ -79,10 +76,6 @@ STAGES = (
         done=0.5, done_wrong_task=0.06, critic=0.2, reversed=0.06, stagnant=0.05, critic_wrong_task=0.03, failed=0.08,
         describe=0.02,
     ), ("train-mixed",)),
-    Stage("harden", 700, 16, 5e-4, 2, 0.2, Shares(
-        done=0.6, done_wrong_task=0.04, critic=0.15, reversed=0.05, stagnant=0.04, critic_wrong_task=0.03, failed=0.08,
-        describe=0.01,
-    ), ("train-mixed", "train-hard", "train-policy")),
 )  # fmt: skip
 SEED = 0
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
