@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -101,7 +102,12 @@ def sidecar(folder: Path, *overrides: str, engine: str = "fixed", ready: bool = 
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
-        clean_run(run_id)
+        until(lambda: _nothing_left(run_id))  # a killed service takes a moment to let go
+
+
+def _nothing_left(run_id: str) -> bool:
+    clean_run(run_id)
+    return not leftovers(run_id)
 
 
 def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
@@ -118,8 +124,12 @@ def leftovers(run_id: str) -> list[str]:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
+    """Whether any of the process's threads runs (a zombie does not).
+
+    The first thread may be a zombie already while another still ends, and holds what the process had open until then.
+    """
+    states = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            states.append(thread.read_text().rsplit(")", 1)[1].split()[0])
+    return any(state not in "ZX" for state in states)

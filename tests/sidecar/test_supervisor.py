@@ -56,9 +56,7 @@ def test_the_service_dies_with_its_supervisor(tmp_path: Path) -> None:
 
 def test_a_crash_loop_ends_with_a_reason(tmp_path: Path) -> None:
     """A service that dies again and again is not started for ever; the last line says what happened."""
-    with sidecar(
-        tmp_path, "fixed.script=1:crash", "health.max_crashes=3", "health.backoff_s=0.05", ready=False
-    ) as one:
+    with sidecar(tmp_path, "fixed.script=1:crash", "health.max_crashes=3", "health.backoff_s=0.05", ready=False) as one:
         assert one.process.wait(30) == 70
         last = one.said.strip().splitlines()[-1]
         assert last.startswith("error: the service ended 3 times") and "SIGKILL" in last
@@ -67,9 +65,7 @@ def test_a_crash_loop_ends_with_a_reason(tmp_path: Path) -> None:
 
 def test_a_service_that_never_gets_ready_is_killed(tmp_path: Path) -> None:
     """Loading has a time limit."""
-    with sidecar(
-        tmp_path, "fixed.script=1:wedge", "health.start_s=1", "health.max_crashes=1", ready=False
-    ) as one:
+    with sidecar(tmp_path, "fixed.script=1:wedge", "health.start_s=1", "health.max_crashes=1", ready=False) as one:
         assert one.process.wait(30) == 70
         assert "it was not ready within health.start_s=1 s" in one.said
 

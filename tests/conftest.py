@@ -1,0 +1,77 @@
+"""The suite leaves the machine as it found it: no process, nothing in /dev/shm."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+SHM = "/dev/shm/"
+MARK = "VLAC_TEST_SESSION"
+PATIENCE_S = 10.0  # what was just told to end may take so long
+OF_PYTHON = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # end with the interpreter
+
+
+@pytest.fixture(scope="session", autouse=True)
+def leaves_nothing() -> Iterator[None]:
+    """Fails behind the last test when files of /dev/shm or processes are left that were not there before the first."""
+    before = set(os.listdir(SHM))
+    os.environ[MARK] = secrets.token_hex(8)  # inherited: a process that changed its parent is found too
+    yield
+    left = _once_settled(lambda: [*_processes(os.environ[MARK]), *_files(before)])
+    if left:
+        pytest.fail("the tests left behind: " + ", ".join(left), pytrace=False)
+
+
+def _once_settled(look: Callable[[], list[str]]) -> list[str]:
+    """What ``look`` finds, when it still finds something after a while."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
+
+
+def _processes(mark: str) -> list[str]:
+    """Everything alive that this session started."""
+    own = {child.pid for child in psutil.Process().children(recursive=True)}
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = process.pid in own or process.environ().get(MARK) == mark
+            words = " ".join(process.cmdline())
+            if process.pid == os.getpid() or not ours or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+        except psutil.Error:
+            continue
+        if not any(name in words for name in OF_PYTHON):
+            found.append(f"process {process.pid} ({words[:100]})")
+    return found
+
+
+def _files(before: set[str]) -> list[str]:
+    """New files in /dev/shm, but for those that somebody else on this machine works with."""
+    new = set(os.listdir(SHM)) - before
+    return sorted(SHM + name for name in new - (_in_use() if new else set()))
+
+
+def _in_use() -> set[str]:
+    """Names of the files in /dev/shm that another process has open or mapped."""
+    used: set[str] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        try:
+            lines = (process / "maps").read_text().splitlines()
+            used.update(line.split(SHM, 1)[1] for line in lines if SHM in line)
+            for descriptor in (process / "fd").iterdir():
+                target = os.readlink(descriptor)
+                if target.startswith(SHM):
+                    used.add(target[len(SHM) :])
+        except OSError:
+            continue  # ended meanwhile, or not ours to look at
+    return used
