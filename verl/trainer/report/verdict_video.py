@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from verl.trajectory import Episode
 
-SCALE, HEADER, PANEL, FPS = 3, 46, 96, 10  # enlargement; heights above and below the frame, pixels; frames a second
+WIDTH, MARGIN, ROW, PANEL, FPS = 320, 6, 20, 96, 10  # least width, border, text row, curve: pixels; frames a second
 INK, FAINT, DONE, SUCCESS = (230, 230, 230), (90, 90, 90), (255, 170, 40), (80, 200, 120)
 
 
@@ -36,29 +37,45 @@ def write_verdict_video(episode: Episode, path: Path, threshold: float) -> None:
     temporary.replace(path)
 
 
+def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:
+    """``text`` broken between words into lines of at most ``width`` pixels (a single word may be wider)."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
 def _draw(episode: Episode, index: int, threshold: float) -> np.ndarray:
     frames = episode.frames
     assert frames is not None
     frame = Image.fromarray(np.ascontiguousarray(frames[index]))
-    scale = max(1, SCALE * 112 // frame.width)
+    scale = math.ceil(WIDTH / frame.width)
     frame = frame.resize((frame.width * scale, frame.height * scale), Image.Resampling.NEAREST)
-    width, height = frame.width // 2 * 2, (HEADER + frame.height + PANEL) // 2 * 2
+    font = ImageFont.load_default(size=14)
+    task = wrapped(episode.instruction, font, frame.width - 2 * MARGIN)
+    header = (len(task) + 1) * ROW + MARGIN
+    width, height = frame.width // 2 * 2, (header + frame.height + PANEL) // 2 * 2
     canvas = Image.new("RGB", (width, height), (24, 24, 28))
-    canvas.paste(frame, (0, HEADER))
-    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=14)
-    probabilities = episode.probabilities
+    canvas.paste(frame, (0, header))
+    pen = ImageDraw.Draw(canvas)
+    for row, line in enumerate(task):
+        pen.text((MARGIN, 4 + row * ROW), line, fill=INK, font=font)
+    probabilities, status = episode.probabilities, 4 + len(task) * ROW
     known = probabilities[index] if index < len(probabilities) else np.nan
-    says = "VLAC not asked" if np.isnan(known) else f"VLAC: P(done) {known:.2f}"
-    pen.text((6, 4), f"{episode.instruction}   step {index}", fill=INK, font=font)
-    pen.text((6, 24), says, fill=DONE if known > threshold else INK, font=font)
+    says = "VLAC not asked" if np.isnan(known) else f"P(done) {known:.2f}"
+    pen.text((MARGIN, status), f"step {index}   {says}", fill=DONE if known > threshold else INK, font=font)
     if episode.env_success_step is not None and index >= episode.env_success_step:
-        pen.text((width - 6, 24), "simulator: success", fill=SUCCESS, font=font, anchor="ra")
+        pen.text((width - MARGIN, status), "simulator: success", fill=SUCCESS, font=font, anchor="ra")
     if index == len(frames) - 1:
         text = _ending(episode)
-        left, top, right, bottom = pen.textbbox((width // 2, HEADER + 18), text, font=font, anchor="mm")
+        left, top, right, bottom = pen.textbbox((width // 2, header + 18), text, font=font, anchor="mm")
         pen.rectangle([left - 8, top - 5, right + 8, bottom + 5], fill=(24, 24, 28))
-        pen.text((width // 2, HEADER + 18), text, fill=DONE if episode.complete else INK, font=font, anchor="mm")
-    _curve(pen, probabilities, index, threshold, (0, HEADER + frame.height, width, height), len(frames))
+        pen.text((width // 2, header + 18), text, fill=DONE if episode.complete else INK, font=font, anchor="mm")
+    _curve(pen, probabilities, index, threshold, (0, header + frame.height, width, height), len(frames))
     return np.asarray(canvas)
 
 
