@@ -118,6 +118,7 @@ class RolloutConfig:
     device: str | None
     dtype: str
     torch_threads: int
+    deterministic: bool | None
     episode_timeout_s: float
 
     def __post_init__(self) -> None:
@@ -194,7 +195,9 @@ class TrainerConfig:
     val_before_train: bool
     test_freq: int
     save_freq: int
-    resume: str | None
+    max_actor_ckpt_to_keep: int
+    resume_mode: str
+    resume_from_path: str | None
     logger: tuple[str, ...]
     project_name: str
     experiment_name: str | None
@@ -210,6 +213,13 @@ class TrainerConfig:
         for name in self.logger:
             one_of("trainer.logger", name, ["console", "tensorboard", "wandb"])
         in_range("trainer.nnodes", self.nnodes, 1)
+        in_range("trainer.max_actor_ckpt_to_keep", self.max_actor_ckpt_to_keep, 1)
+        one_of("trainer.resume_mode", self.resume_mode, ["disable", "auto", "resume_path"])
+        if (self.resume_mode == "resume_path") != (self.resume_from_path is not None):
+            raise ConfigError(
+                f"trainer.resume_mode={self.resume_mode} with trainer.resume_from_path={self.resume_from_path}: "
+                "resume_path needs a checkpoint folder there, the other modes none"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import yaml
 from verl.config import Config
 from verl.envs.factory import count_tasks
 from verl.envs.pool import BridgeConfig
+from verl.trainer.checkpoint import Checkpoints
 from verl.trainer.cluster import Cluster
 from verl.trainer.ppo.fleet import Fleet
 from verl.trainer.ppo.loop import Trainer
@@ -59,6 +60,7 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
         do_sample=rollout.do_sample,
         val_do_sample=rollout.val_do_sample,
         max_batch_size=rollout.max_batch_size,
+        deterministic=rollout.deterministic,
         device=rollout.device,
         dtype=rollout.dtype,
         threads=rollout.torch_threads,
@@ -123,7 +125,8 @@ class Run:
         if ready:
             ray.get(ready, timeout=config.critic.ready_timeout_s + 30)
         schedule = Schedule(config.data, tasks=count_tasks(config.env))
-        return Trainer(config, schedule, self.fleet, self.learners, sidecars, self.recorder, self.progress)
+        checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep)
+        return Trainer(config, schedule, self.fleet, self.learners, sidecars, self.recorder, self.progress, checkpoints)
 
     def _sidecar_file(self, run_id: str) -> Path:
         path = self.folder.file("logs", f"sidecar-{run_id}.yaml")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Confusion:
 
 @dataclass(slots=True)
 class Audit:
-    """Counts over the whole run, and a window of the latest episodes for the warning.
+    """Counts over the whole run, and a window of the latest episodes, by number, for the warning.
 
     A success of the simulator counts as missed only if the episode went on to its end without a done; an episode that
     the critic ended one frame early is a false done.
@@ -51,24 +52,45 @@ class Audit:
 
     window: int = 64
     total: Confusion = field(default_factory=Confusion)
-    recent: list[tuple[bool, bool]] = field(default_factory=list)
+    recent: list[tuple[int, bool, bool]] = field(default_factory=list)
     latencies_us: list[np.ndarray] = field(default_factory=list)
     invalid: int = 0
     verdicts: int = 0
 
     def add(self, episode: Episode) -> None:
         self.total.add(episode.complete, episode.env_success)
-        self.recent = [*self.recent, (episode.complete, episode.env_success)][-self.window :]
+        # by number, not by arrival: the order in which episodes end is chance
+        self.recent = sorted([*self.recent, (episode.episode, episode.complete, episode.env_success)])[-self.window :]
         self.latencies_us.append(episode.latencies_us)
         self.invalid += episode.invalid_verdicts
         self.verdicts += len(episode.latencies_us)
 
     def recent_precision(self) -> float:
         """Precision over the window; NaN with fewer than 8 dones in it."""
-        dones = [success for done, success in self.recent if done]
+        dones = [success for _, done, success in self.recent if done]
         return float(np.mean(dones)) if len(dones) >= 8 else float("nan")
 
     def latency_ms(self, percentile: float) -> float:
         """Percentile of all verdicts' latencies, asked to answered, in ms; NaN without any."""
-        merged = np.concatenate(self.latencies_us) if self.latencies_us else np.zeros(0)
+        merged = self.latencies()
         return float(np.percentile(merged, percentile)) / 1000 if len(merged) else float("nan")
+
+    def latencies(self) -> np.ndarray:
+        """(n,) int64 microseconds, of all verdicts so far."""
+        return np.concatenate(self.latencies_us) if self.latencies_us else np.zeros(0, np.int64)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint; :meth:`latencies` go beside it."""
+        return {
+            "total": asdict(self.total),
+            "recent": [list(entry) for entry in self.recent],
+            "invalid": self.invalid,
+            "verdicts": self.verdicts,
+        }
+
+    def restore(self, state: dict[str, Any], latencies: np.ndarray) -> None:
+        """The counterpart of :meth:`state`."""
+        self.total = Confusion(**state["total"])
+        self.recent = [(int(number), bool(done), bool(success)) for number, done, success in state["recent"]]
+        self.invalid, self.verdicts = state["invalid"], state["verdicts"]
+        self.latencies_us = [latencies]

@@ -1,36 +1,209 @@
-"""Finding a checkpoint and going on from it."""
+"""Checkpoints of a run: written in the background, visible whole or not at all, found again.
+
+    checkpoints/step-N/   policy/ (published layout)  learner.pt  trainer.json  trainer.npz
+    checkpoints/last      link to the newest
+    checkpoints/best      link to the one that evaluated best
+
+A folder is written under a hidden name, synced to the disk and then renamed: a crash in the middle leaves the previous
+checkpoint as it was. There is no generator's state in it: every random draw is keyed by the seed and a number (of the
+episode, the update), and the numbers are in ``trainer.json``.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from verl.errors import ConfigError
 from verl.trainer.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from verl.config import TrainerConfig
     from verl.trainer.ppo.loop import Trainer
 
-LOAD_TIMEOUT_S = 3600.0
+TIMEOUT_S = 3600.0
+POLL_S = 0.2
+LOGS = ("metrics.jsonl", "episodes.jsonl")  # a resumed run goes on where these were when the checkpoint was made
 
 
-def find_checkpoint(wanted: str | None, folder: RunFolder) -> Path | None:
-    """The folder that ``trainer.resume`` means; None for a fresh start (also with ``auto`` and none there yet)."""
-    if wanted is None:
-        return None
-    if wanted == "auto":
+class Checkpoints:
+    """The folder ``checkpoints`` of a run. Used by the driver's one thread; writes in another.
+
+    Args:
+        keep: newest checkpoints that are kept; the best is kept beside them.
+    """
+
+    def __init__(self, folder: RunFolder, keep: int = 1) -> None:
+        self.folder, self.root, self.keep = folder, folder.file("checkpoints"), keep
+        self.best: int | None = None
+        self.last: int | None = None
+        self._writer: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        for unfinished in self.root.glob(".*-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def save(self, step: int, learners: list[Any], state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Starts a checkpoint of this very moment; returns when all learners have copied their state.
+
+        Args:
+            state: what JSON can hold; ``arrays``: what it cannot. Neither may be changed afterwards.
+        """
+        import ray
+
+        self.wait()
+        part = self.root / f".part-{step}"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        sizes = {name: file.stat().st_size for name in LOGS if (file := self.folder.file(name)).exists()}
+        content = {**state, "logs": sizes}
+        ray.get([learner.save.remote(str(part)) for learner in learners], timeout=TIMEOUT_S)
+        self.last = step
+        self._writer = threading.Thread(
+            target=self._write, args=(part, step, learners, content, arrays), name="checkpoint", daemon=True
+        )
+        self._writer.start()
+
+    def mark_best(self, step: int) -> None:
+        """``best`` is the checkpoint of ``step``, which has been saved or is being saved."""
+        with self._lock:
+            self.best = step
+            self._link_and_prune()
+
+    def tick(self) -> None:
+        """Raises what went wrong in the background, if anything did."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def wait(self) -> None:
+        """Until the checkpoint under way is complete on the disk."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        self.tick()
+
+    def _write(
+        self, part: Path, step: int, learners: list[Any], state: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> None:
+        try:
+            (part / "trainer.json").write_text(json.dumps(state))
+            np.savez(part / "trainer.npz", allow_pickle=False, **arrays)
+            _wait_for(learners)
+            _sync(part)
+            with self._lock:
+                final = self.root / f"step-{step}"
+                if final.exists():  # of a branch of this run that was left
+                    _remove(final)
+                os.replace(part, final)
+                self._link_and_prune()
+        except BaseException as error:  # noqa: BLE001 (raised in the driver's thread by tick)
+            self._error = error
+
+    def _link_and_prune(self) -> None:
+        for name, step in (("last", self.last), ("best", self.best)):
+            if step is not None and (self.root / f"step-{step}").is_dir():
+                link = self.root / f".link-{name}"
+                link.unlink(missing_ok=True)
+                link.symlink_to(f"step-{step}")
+                os.replace(link, self.root / name)
+        _sync_one(self.root)
+        kept = {(self.root / name).resolve() for name in ("last", "best")}
+        kept |= set(_by_age(self.root)[-self.keep :])
+        for folder in _by_age(self.root):
+            if folder not in kept:
+                _remove(folder)
+
+
+def find_checkpoint(trainer: TrainerConfig, folder: RunFolder) -> Path | None:
+    """The folder to go on from by ``trainer.resume_mode``; None for a fresh start (also with ``auto`` and none yet).
+
+    Raises:
+        ConfigError: ``trainer.resume_from_path`` is no checkpoint.
+    """
+    if trainer.resume_mode == "auto":
         last = folder.file("checkpoints", "last")
-        return last.resolve() if last.exists() else None
-    path = Path(wanted).expanduser()
+        found = [last.resolve()] if last.exists() else _by_age(folder.file("checkpoints"))
+        return found[-1] if found else None
+    if trainer.resume_mode == "disable" or trainer.resume_from_path is None:
+        return None
+    path = Path(trainer.resume_from_path).expanduser()
     if not (path / "trainer.json").is_file() or not (path / "learner.pt").is_file():
-        raise ConfigError(f"trainer.resume={wanted}: not a checkpoint folder (trainer.json and learner.pt expected)")
+        raise ConfigError(
+            f"trainer.resume_from_path={path}: not a checkpoint folder (trainer.json and learner.pt expected)"
+        )
     return path.resolve()
+
+
+def rewind(folder: RunFolder, checkpoint: Path | None) -> int:
+    """Cuts the run's logs back to where they were when ``checkpoint`` was made; the number of updates by then.
+
+    What was logged after it is done again, to the same numbers. Logs of another run are not in this folder.
+    """
+    state = json.loads((checkpoint / "trainer.json").read_text()) if checkpoint else {}
+    sizes = state.get("logs", {}) if checkpoint and _belongs(checkpoint, folder) else {}
+    for name in LOGS:
+        path = folder.file(name)
+        if path.exists() and path.stat().st_size > sizes.get(name, 0):
+            os.truncate(path, sizes.get(name, 0))
+    return int(state.get("updates", 0))
 
 
 def resume(trainer: Trainer, checkpoint: Path) -> None:
     """Loads the learners and the trainer's own state, and hands the weights to the rollout workers."""
     import ray
 
-    ray.get([learner.load.remote(str(checkpoint)) for learner in trainer.learners], timeout=LOAD_TIMEOUT_S)
-    trainer.restore(json.loads((checkpoint / "trainer.json").read_text()))
+    ray.get([learner.load.remote(str(checkpoint)) for learner in trainer.learners], timeout=TIMEOUT_S)
+    with np.load(checkpoint / "trainer.npz", allow_pickle=False) as arrays:
+        trainer.restore(json.loads((checkpoint / "trainer.json").read_text()), dict(arrays))
+    if _belongs(checkpoint, trainer.checkpoints.folder):
+        trainer.checkpoints.last = trainer.updates
+    else:
+        trainer.best = trainer.checkpoints.best = None
+        trainer.recorder.videos.clear()
+
+
+def _belongs(checkpoint: Path, folder: RunFolder) -> bool:
+    return checkpoint.parent == folder.file("checkpoints").resolve()
+
+
+def _wait_for(learners: list[Any]) -> None:
+    import ray
+
+    while not all(ray.get([learner.written.remote() for learner in learners], timeout=TIMEOUT_S)):
+        time.sleep(POLL_S)
+
+
+def _by_age(root: Path) -> list[Path]:
+    """The complete checkpoints, oldest first."""
+    found = [file.parent for file in root.resolve().glob("step-*/trainer.json")]
+    return sorted(found, key=lambda folder: (folder / "trainer.json").stat().st_mtime_ns)
+
+
+def _remove(folder: Path) -> None:
+    """Takes the name away first: what is half removed is no checkpoint."""
+    gone = folder.parent / f".gone-{folder.name}"
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _sync_one(path)
+    _sync_one(folder)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = RunFolder(
             config.trainer.default_local_dir,
             config.trainer.run_id or new_run_id(),
-            bool(config.trainer.resume),
+            config.trainer.resume_mode != "disable",
         )
     except VerlError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
@@ -89,16 +89,16 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
     import ray
 
     from verl.trainer.assemble import Run
-    from verl.trainer.checkpoint import find_checkpoint, resume
+    from verl.trainer.checkpoint import find_checkpoint, resume, rewind
     from verl.trainer.cluster import start_ray
     from verl.trainer.progress import Progress
     from verl.trainer.recorder import Recorder
     from verl.trainer.report.table import print_summary
 
     started = time.monotonic()
-    checkpoint = find_checkpoint(config.trainer.resume, folder)
+    checkpoint = find_checkpoint(config.trainer, folder)
     console.print(f"run {folder.run_id}, {folder.path}")
-    recorder = Recorder(config, folder, tree)
+    recorder = Recorder(config, folder, tree, rewind(folder, checkpoint))
     try:
         with Progress(console, config.trainer.total_episodes) as progress:
             progress.stage("starting Ray, the sidecar and the policy", None)
@@ -109,8 +109,9 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
                 trainer.time_s["start"] = time.monotonic() - started
                 if checkpoint is not None:
                     resume(trainer, checkpoint)
+                    progress.note(f"resumed after update {trainer.updates} from {checkpoint}")
                 trainer.fit()
-        summary = recorder.finish(trainer, time.monotonic() - started)
+        summary = recorder.finish(trainer)
         print_summary(console, summary)
         console.print(f"curves, videos, metrics: {folder.path}")
     finally:

@@ -1,17 +1,12 @@
-"""Writes what a run shows: metrics, videos, checkpoints, and at the end the summary, the curves and the table."""
+"""Writes what a run shows: metrics, videos, and at the end the summary, the curves and the table."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import os
-import shutil
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import ray
 
 from verl.config import Config
 from verl.trainer.report.curves import draw_curves
@@ -24,15 +19,15 @@ if TYPE_CHECKING:
     from verl.trainer.ppo.loop import Trainer
 
 logger = logging.getLogger(__name__)
-SAVE_TIMEOUT_S = 3600.0
 
 
 class Recorder:
     """One a run. Files appear whole or not at all."""
 
-    def __init__(self, config: Config, folder: RunFolder, tree: dict[str, Any]) -> None:
+    def __init__(self, config: Config, folder: RunFolder, tree: dict[str, Any], updates: int = 0) -> None:
+        """``updates``: already done, in a run that is resumed."""
         self.config, self.folder = config, folder
-        self.tracker = Tracker(config.trainer, folder, tree)
+        self.tracker = Tracker(config.trainer, folder, tree, updates)
         self.videos: list[str] = []
         self.stages: dict[str, float] = defaultdict(float)  # seconds, summed over training episodes
 
@@ -67,23 +62,17 @@ class Recorder:
             logger.warning("video %s not written: %s", name, error)
         episode.frames = None
 
-    def checkpoint(self, step: int, learners: list[Any], state: dict[str, Any]) -> Path:
-        """Writes ``checkpoints/step-N`` and points ``checkpoints/last`` to it."""
-        root = self.folder.file("checkpoints")
-        part, final = root / f".step-{step}.part", root / f"step-{step}"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        ray.get([learner.save.remote(str(part)) for learner in learners], timeout=SAVE_TIMEOUT_S)
-        (part / "trainer.json").write_text(json.dumps(state))
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(part, final)
-        link = root / ".last"
-        link.unlink(missing_ok=True)
-        link.symlink_to(final.name)
-        os.replace(link, root / "last")
-        return final
+    def state(self) -> dict[str, Any]:
+        """What a resumed run's summary needs of this one."""
+        return {"videos": self.videos, "stages": dict(self.stages), "wall_s": self.tracker.wall_s()}
 
-    def finish(self, trainer: Trainer, wall_s: float) -> dict[str, Any]:
+    def restore(self, state: dict[str, Any]) -> None:
+        """The counterpart of :meth:`state`."""
+        self.videos = list(state["videos"])
+        self.stages.update(state["stages"])
+        self.tracker.before_s = state["wall_s"]
+
+    def finish(self, trainer: Trainer) -> dict[str, Any]:
         """Writes ``summary.json`` and ``curves.png``; returns the summary."""
         audit, total = trainer.audit, trainer.audit.total
         summary: dict[str, Any] = {
@@ -93,7 +82,7 @@ class Recorder:
             "eval_episodes": self.config.data.val_batch_size,
             "episodes": trainer.episodes,
             "updates": trainer.updates,
-            "wall_s": round(wall_s, 1),
+            "wall_s": round(self.tracker.wall_s(), 1),
             "verdict_p50_ms": audit.latency_ms(50),
             "verdict_p99_ms": audit.latency_ms(99),
             "verdicts": audit.verdicts,

@@ -29,7 +29,7 @@ class RunFolder:
         if (self.path / "metrics.jsonl").exists() and not resume:
             raise ConfigError(
                 f"trainer.run_id={run_id}: {self.path} exists already; choose another or resume it with "
-                "trainer.resume=auto"
+                "trainer.resume_mode=auto"
             )
         for name in ("logs", "videos", "checkpoints", "tensorboard"):
             (self.path / name).mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import logging
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from torch.distributed.fsdp import (
 
 from verl.config import ActorConfig, AlgorithmConfig, ModelConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.models.openvla_oft.checkpoint import read as read_checkpoint
 from verl.trainer.ppo import core_algos
 from verl.trajectory import Samples
 
@@ -82,6 +84,8 @@ class Learner:
             trained, lr=optim.lr, weight_decay=optim.weight_decay, betas=optim.betas, eps=1e-5
         )
         self.updates = 0
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
 
     def _sharded_policy(self) -> OpenVLAOFTPolicy:
         model, actor = self.options.model, self.options.actor
@@ -225,29 +229,42 @@ class Learner:
         return state if self.rank == 0 else None
 
     def save(self, folder: str) -> None:
-        """Writes this policy in the published layout, and the optimizer and generators, below ``folder``."""
+        """Copies the state, then writes it below ``folder`` in a thread of its own; :meth:`written` tells its end.
+
+        ``policy/`` is the published layout with adapters merged. ``learner.pt`` has the optimizer and, with adapters,
+        the tensors that are trained: the published layout has lost them, the others are in ``model.path``.
+        """
         model = get_model_state_dict(self.policy, options=FULL)
         optimizer = get_optimizer_state_dict(self.policy, self.optimizer, options=FULL)
-        if self.rank == 0:
-            target = Path(folder)
-            target.mkdir(parents=True, exist_ok=True)
-            OpenVLAOFTPolicy.save_state(self.options.model.path, model, target / "policy")
-            torch.save(
-                {
-                    "optimizer": optimizer,
-                    "model": model,
-                    "updates": self.updates,
-                    "options": asdict(self.options),
-                },
-                target / "learner.pt",
-            )
+        if self.rank != 0:
+            return
+        trained = {name for name, p in self.policy.named_parameters() if p.requires_grad}
+        content = {
+            "optimizer": optimizer,
+            "trained": {n: t for n, t in model.items() if n in trained} if self.options.model.lora_rank > 0 else None,
+            "updates": self.updates,
+            "options": asdict(self.options),
+        }
+        if self.world == 1 or self.device.type == "cpu":  # gathered from other ranks they are copies already
+            content, model = _copied((content, model))
+        self._writing = self._writer.submit(_write, self.options.model.path, Path(folder), model, content)
+
+    def written(self) -> bool:
+        """Whether what :meth:`save` began is complete. Raises what went wrong with it."""
+        if self._writing is None or not self._writing.done():
+            return self._writing is None
+        self._writing.result()
+        return True
 
     def load(self, folder: str) -> None:
         """Back to what :meth:`save` wrote."""
         saved: dict[str, Any] = torch.load(Path(folder) / "learner.pt", map_location="cpu", weights_only=False)
-        options = StateDictOptions(full_state_dict=True)
-        set_model_state_dict(self.policy, saved["model"], options=options)
-        set_optimizer_state_dict(self.policy, self.optimizer, saved["optimizer"], options=options)
+        model = read_checkpoint(Path(folder) / "policy") if saved["trained"] is None else saved["trained"]
+        options = StateDictOptions(full_state_dict=True, strict=saved["trained"] is None)
+        set_model_state_dict(self.policy, model, options=options)
+        set_optimizer_state_dict(
+            self.policy, self.optimizer, saved["optimizer"], options=StateDictOptions(full_state_dict=True)
+        )
         self.updates = saved["updates"]
 
     def close(self) -> None:
@@ -256,3 +273,18 @@ class Learner:
 
     def pid(self) -> int:
         return os.getpid()
+
+
+def _copied(tree: Any) -> Any:
+    """The same tree with tensors of its own."""
+    if isinstance(tree, torch.Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, dict):
+        return {key: _copied(value) for key, value in tree.items()}
+    return type(tree)(_copied(value) for value in tree) if isinstance(tree, (list, tuple)) else tree
+
+
+def _write(source: str, target: Path, model: dict[str, torch.Tensor], content: dict[str, Any]) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    OpenVLAOFTPolicy.save_state(source, model, target / "policy")
+    torch.save(content, target / "learner.pt")

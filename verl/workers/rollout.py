@@ -35,6 +35,7 @@ class RolloutOptions:
     do_sample: bool
     val_do_sample: bool
     max_batch_size: int
+    deterministic: bool | None
     device: str | None
     dtype: str
     threads: int
@@ -81,6 +82,7 @@ class RolloutWorker:
             center_crop=options.center_crop,
         ).to(self.device)
         self.pool = EnvPool(**options.pool)
+        self.rows = fixed_rows(options, self.device)
         self.waiting: list[Observation] = []
         self.decisions: dict[int, _Decisions] = {}
         self.training: dict[int, bool] = {}
@@ -126,17 +128,18 @@ class RolloutWorker:
         """One forward pass for those who wait, training and evaluation apart (they sample differently)."""
         first_training = self.training[self.waiting[0].episode]
         batch = [o for o in self.waiting if self.training[o.episode] == first_training]
-        batch = batch[: self.options.max_batch_size]
+        batch = batch[: self.rows or self.options.max_batch_size]
         taken = {id(o) for o in batch}
         self.waiting = [o for o in self.waiting if id(o) not in taken]
         started = time.perf_counter()
         sample = self.options.do_sample if first_training else self.options.val_do_sample
-        images = np.stack([np.stack(list(o.frames.values())) for o in batch])  # the one copy out of the lanes
-        proprio = np.stack([o.proprio for o in batch]).astype(np.float32)
-        noise = np.stack([self._noise(o) for o in batch]) if sample else None
+        padded = [batch[i % len(batch)] for i in range(self.rows or len(batch))]
+        images = np.stack([np.stack(list(o.frames.values())) for o in padded])  # the one copy out of the lanes
+        proprio = np.stack([o.proprio for o in padded]).astype(np.float32)
+        noise = np.stack([self._noise(o) for o in padded]) if sample else None
         output = self.policy.predict(
             images,
-            [o.instruction for o in batch],
+            [o.instruction for o in padded],
             proprio,
             temperature=self.options.temperature if sample else 0.0,
             uniforms=noise,
@@ -164,6 +167,18 @@ class RolloutWorker:
     def close(self) -> None:
         """Ends the environment processes."""
         self.pool.close()
+
+
+def fixed_rows(options: RolloutOptions, device: torch.device) -> int | None:
+    """Rows that every forward pass has, None when it has as many as there are.
+
+    A matrix product's kernel is chosen by its shape, and another kernel rounds otherwise: with one shape always, an
+    observation's numbers do not depend on who shares its pass.
+    """
+    wanted = device.type == "cpu" if options.deterministic is None else options.deterministic
+    if not wanted:
+        return None
+    return 1 if device.type == "cpu" else min(options.max_batch_size, options.pool["size"])
 
 
 def _episode(end: EpisodeEnd, decisions: _Decisions) -> Episode:

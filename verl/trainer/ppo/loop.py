@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from verl.config import Config
 from verl.envs.pool import EpisodeRequest
 from verl.errors import RunFailedError
 from verl.trainer.audit import Audit
+from verl.trainer.checkpoint import Checkpoints
 from verl.trainer.ppo.batch import build_samples, complete_groups, group_filter, keeps
-from verl.trainer.ppo.fleet import Fleet
+from verl.trainer.ppo.fleet import Fleet, FleetStatistics
 from verl.trainer.ppo.replay import ReplayBuffer
 from verl.trainer.ppo.schedule import Schedule
 from verl.trainer.progress import Progress
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 UPDATE_TIMEOUT_S = 3600.0
 PHASE_TIMEOUT_S = 60.0
 MOST_OVERSAMPLING = 4
+_COUNTERS = ("updates", "episodes", "dropped_groups", "success_before", "success_after", "evaluated_at", "best")
 
 
 class Trainer:
@@ -46,17 +49,21 @@ class Trainer:
         sidecars: list[Any],
         recorder: Recorder,
         progress: Progress,
+        checkpoints: Checkpoints,
     ) -> None:
         self.config, self.schedule, self.fleet = config, schedule, fleet
         self.learners, self.sidecars = learners, sidecars
-        self.recorder, self.progress = recorder, progress
+        self.recorder, self.progress, self.checkpoints = recorder, progress, checkpoints
         self.audit = Audit()
-        model = config.model
-        self.replay = ReplayBuffer(config.actor.replay_episodes, model.action_chunks_len, model.action_token_len)
+        model, actor = config.model, config.actor
+        replayed = actor.replay_episodes if actor.imitation_coeff > 0 else 0
+        self.replay = ReplayBuffer(replayed, model.action_chunks_len, model.action_token_len)
         self.rule = group_filter(config.data)
         self.updates, self.episodes, self.dropped_groups = 0, 0, 0
         self.success_before: float | None = None
         self.success_after: float | None = None
+        self.evaluated_at: int | None = None  # updates
+        self.best: float | None = None
         self.time_s: dict[str, float] = defaultdict(float)
 
     # ---- the run
@@ -64,19 +71,30 @@ class Trainer:
     def fit(self) -> None:
         """Trains until the episodes or the updates are used up; evaluates before (if asked), between and after."""
         trainer = self.config.trainer
-        if trainer.val_before_train or trainer.val_only:
-            self.success_before = self.success_after = self.evaluate()
+        if trainer.val_only or (trainer.val_before_train and not self.updates):
+            self.success_before = self.evaluate()
         if trainer.val_only:
             return
+        self._evaluate_if_due()  # a checkpoint is made before the evaluation of its step
         while not self._finished():
-            episodes = self._rollout()
-            self._update(episodes)
-            if trainer.save_freq > 0 and self.updates % trainer.save_freq == 0:
+            self.checkpoints.tick()
+            self._update(self._rollout())
+            if self._finished() or (trainer.save_freq > 0 and self.updates % trainer.save_freq == 0):
                 self.save()
-            if trainer.test_freq > 0 and self.updates % trainer.test_freq == 0 and not self._finished():
-                self.evaluate()
-        self.save()
-        self.success_after = self.evaluate()
+            self._evaluate_if_due()
+        self.checkpoints.wait()
+
+    def _evaluate_if_due(self) -> None:
+        frequency = self.config.trainer.test_freq
+        due = self._finished() or (frequency > 0 and self.updates > 0 and self.updates % frequency == 0)
+        if not due or self.evaluated_at == self.updates:
+            return
+        success = self.evaluate()
+        if self.updates and (self.best is None or success > self.best):  # never for NaN
+            self.best = success
+            if self.checkpoints.last != self.updates:
+                self.save()
+            self.checkpoints.mark_best(self.updates)
 
     def _finished(self) -> bool:
         limit = self.config.trainer.total_training_steps
@@ -125,6 +143,7 @@ class Trainer:
             self.progress.stage("rollout", len(requests))
             for episode in self.fleet.run(requests, finished, refill):
                 self._record_training(episode)
+        finished.sort(key=lambda e: e.episode)  # sums and buffers must not depend on who came first
         self.episodes += len(finished)
         self.replay.add(finished)
         groups = [g for g in complete_groups(finished, size) if keeps(self.rule, g)][:wanted]
@@ -236,7 +255,9 @@ class Trainer:
             for episode in self.fleet.run(requests, episodes, lambda _: []):
                 self.recorder.episode(episode, self.updates)
                 self.progress.episode(episode, None)
+        episodes.sort(key=lambda e: e.episode)
         success = float(np.mean([e.env_success for e in episodes]))
+        self.success_after, self.evaluated_at = success, self.updates
         metrics = {
             "train/episodes": self.episodes,
             "val/success": success,
@@ -249,16 +270,35 @@ class Trainer:
         return success
 
     def save(self) -> None:
-        """A checkpoint in ``checkpoints/step-N``."""
+        """Starts a checkpoint in ``checkpoints/step-N``; what takes long is done in the background."""
         with self._timed("checkpoint"):
-            self.recorder.checkpoint(self.updates, self.learners, self.state())
+            arrays = {f"replay.{name}": array for name, array in self.replay.state().items()}
+            arrays["latencies_us"] = self.audit.latencies()
+            self.checkpoints.save(self.updates, self.learners, self.state(), arrays)
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs beside the learners' own state."""
-        return {"updates": self.updates, "episodes": self.episodes, "schedule": self.schedule.state()}
+        """What a resumed run needs beside the learners' own state and the arrays."""
+        return {
+            **{name: getattr(self, name) for name in _COUNTERS},
+            "schedule": self.schedule.state(),
+            "audit": self.audit.state(),
+            "fleet": asdict(self.fleet.statistics),
+            "recorder": self.recorder.state(),
+            "time_s": dict(self.time_s),
+            "best_step": self.checkpoints.best,
+        }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """The counterpart of :meth:`state`; the learners have loaded theirs already."""
-        self.updates, self.episodes = state["updates"], state["episodes"]
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
         self.schedule.restore(state["schedule"])
+        self.audit.restore(state["audit"], arrays["latencies_us"])
+        self.replay.restore({n.removeprefix("replay."): a for n, a in arrays.items() if n.startswith("replay.")})
+        self.fleet.statistics = FleetStatistics(**state["fleet"])
+        self.recorder.restore(state["recorder"])
+        self.progress.trained = self.episodes
+        for stage, seconds in state["time_s"].items():
+            self.time_s[stage] += seconds
+        self.checkpoints.best = state["best_step"]
         self._hand_out_weights()

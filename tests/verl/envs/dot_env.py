@@ -1,0 +1,47 @@
+"""An environment that takes no time to build: a dot on a plane, moved by the actions, that should reach a corner.
+
+What an episode looks like follows from its seed and its actions, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from verl.envs.base import Camera
+
+SIZE = 32
+
+
+class DotEnv:
+    """``env_config`` keys: max_steps."""
+
+    action_dim = 7
+    tasks = 2
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.max_steps = int(config.get("max_steps", 24))
+        self.cameras = (Camera("agentview", SIZE, SIZE),)
+        self.instruction = "lift the red cube"
+        self.place, self.task = np.zeros(2), 0
+
+    def reset(self, seed: int, task: int = 0) -> None:
+        self.task = task
+        self.place = np.random.default_rng((seed, task)).uniform(0.3, 0.5, 2)
+
+    def step(self, action: np.ndarray) -> bool:
+        self.place = np.clip(self.place + 0.05 * action[:2], 0.0, 1.0)
+        return bool(self.place.sum() > 1.2)
+
+    def render(self, camera: str, out: np.ndarray) -> None:
+        x, y = np.round(self.place * (SIZE - 4)).astype(int)
+        out[:] = 40 * (1 + self.task)
+        out[y : y + 4, x : x + 4] = (255, 0, 0)
+
+    def proprio(self) -> np.ndarray:
+        return np.concatenate([self.place, np.zeros(6)]).astype(np.float32)
+
+    def close(self) -> None:
+        pass
