@@ -14,20 +14,34 @@ from verl.errors import ConfigError, UnknownTaskError
 
 @dataclass(frozen=True, slots=True)
 class RobosuiteTask:
-    """A task of robosuite: its class name, its instruction, and the bodies a scripted expert needs to see."""
+    """A task in one of robosuite's scenes.
+
+    Attributes:
+        name: what ``env.tasks`` calls it.
+        instruction: what the policy and the critic are told.
+        objects: bodies that a scripted expert needs to see.
+        scene: robosuite's class.
+        lifted: the task is done when this object is 2 cm over the table; None: robosuite's own success.
+    """
 
     name: str
     instruction: str
     objects: tuple[str, ...]
+    scene: str
+    lifted: str | None = None
 
 
 TASKS = {
     task.name: task
     for task in (
-        RobosuiteTask("Lift", "lift the red cube", ("cube",)),
-        RobosuiteTask("Stack", "stack the red cube on the green cube", ("cubeA", "cubeB")),
+        RobosuiteTask("Lift", "lift the red cube", ("cube",), "Lift"),
+        RobosuiteTask("Stack", "stack the red cube on the green cube", ("cubeA", "cubeB"), "Stack"),
+        # One scene, two instructions: only the words say which cube.
+        RobosuiteTask("LiftRed", "lift the red cube", ("cubeA", "cubeB"), "Stack", lifted="cubeA"),
+        RobosuiteTask("LiftGreen", "lift the green cube", ("cubeA", "cubeB"), "Stack", lifted="cubeB"),
     )
 }
+LIFTED_M = 0.02  # between the table and the object's lower side, as robosuite's Lift has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +107,7 @@ class RobosuiteEnv:
 
     def step(self, action: np.ndarray) -> bool:
         self.world.step(action)
-        return bool(self.world.env._check_success())
+        return self.world.success()
 
     def render(self, camera: str, out: np.ndarray) -> None:
         self.world.renderer.render(camera, out)
@@ -119,7 +133,7 @@ class _World(ArmWorld):
         robosuite, controller = import_robosuite()
         with numpy_seed(zlib.crc32(task.name.encode())):  # sizes of objects are drawn when a model is built
             env = robosuite.make(
-                task.name,
+                task.scene,
                 robots="Panda",
                 controller_configs=controller,
                 has_renderer=False,
@@ -132,7 +146,15 @@ class _World(ArmWorld):
                 hard_reset=False,
             )
         super().__init__(env, cameras, effects=config.effects, samples=config.samples, split_step=True)
+        self._lifted = task.lifted
         self._bodies = {name: env.sim.model.body_name2id(f"{name}_main") for name in task.objects}
+
+    def success(self) -> bool:
+        if self._lifted is None:
+            return bool(self.env._check_success())
+        half_height = float(getattr(self.env, self._lifted).size[2])
+        table = float(self.env.table_offset[2])
+        return bool(self.data.xpos[self._bodies[self._lifted]][2] > table + half_height + LIFTED_M)
 
     def objects(self) -> dict[str, np.ndarray]:
         found = {name: self.data.xpos[body].copy() for name, body in self._bodies.items()}

@@ -9,7 +9,7 @@ An expert is a list of way points worked off by a proportional controller. Each 
     idle, random       (almost) no motion; a smooth random walk
     noisy              the successful list under large action noise; succeeds or not
     expert_then_random the successful list, left at a random moment
-    sloppy             Lift: closes 0.5 to 3.5 cm over the cube's centre; over about 2 cm the fingers slip off
+    sloppy             Lift: closes 0.5 to 4 cm over the cube's centre; over about 2 cm the fingers slip off
 
 Everything is drawn from the seed given; the simulator's success is never looked at.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -139,15 +140,14 @@ def _grasp(cube: str, rng: np.random.Generator) -> Waypoint:
     return Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 7)))
 
 
-def _lift(kind: str, rng: np.random.Generator) -> list[Waypoint]:
-    """The red cube, up by 2 cm at least (``Lift`` succeeds 4 cm over the table, the cube's centre starts at 2)."""
-    cube = "cube"
+def _lift(kind: str, rng: np.random.Generator, cube: str = "cube") -> list[Waypoint]:
+    """The cube, up by 2 cm at least."""
     high = float(rng.uniform(0.06, 0.14))
     up = Waypoint("here", (0.0, 0.0, high), CLOSED, 14, 0.012)
     hold = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(3, 9)))
     full = [*_reach(rng, cube), _grasp(cube, rng), up, hold]
     if kind == "sloppy":  # demonstrations that a policy can learn from and then surpass
-        grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(0.005, 0.035))), OPEN, 14, 0.012)
+        grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(0.005, 0.04))), OPEN, 14, 0.012)
         return [full[0], grip, *full[2:]]
     if kind == "near_miss":
         if rng.random() < 0.5:
@@ -207,4 +207,9 @@ def _failure(cube: str, rng: np.random.Generator) -> list[Waypoint]:
     return [*_reach(rng, cube), Waypoint("here", (0.0, 0.0, float(rng.uniform(0.06, 0.14))), OPEN, 20, 0.012), still]
 
 
-_SCRIPTS = {"Lift": _lift, "Stack": _stack}
+_SCRIPTS = {
+    "Lift": _lift,
+    "LiftRed": partial(_lift, cube="cubeA"),
+    "LiftGreen": partial(_lift, cube="cubeB"),
+    "Stack": _stack,
+}

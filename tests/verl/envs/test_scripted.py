@@ -17,7 +17,7 @@ SEEDS = range(500, 504)
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[RobosuiteEnv]:
-    made = RobosuiteEnv(RobosuiteConfig(tasks=("Lift", "Stack")))
+    made = RobosuiteEnv(RobosuiteConfig(tasks=("Lift", "Stack", "LiftRed", "LiftGreen")))
     yield made
     made.close()
 
@@ -61,6 +61,19 @@ def test_stack_has_an_expert_within_the_horizon(env: RobosuiteEnv) -> None:
     assert sum(any(play(env, 1, "success", seed)[0]) for seed in SEEDS) >= 3
 
 
+def test_two_instructions_in_one_scene(env: RobosuiteEnv) -> None:
+    """The same seed gives the same picture; the expert lifts the cube it was told, and only its own task is done."""
+    for seed in SEEDS:
+        red, green = (record(env, task, "success", seed) for task in (2, 3))
+        assert (red.instruction, green.instruction) == ("lift the red cube", "lift the green cube")
+        assert np.array_equal(red.images["agentview"][0], green.images["agentview"][0])
+        assert red.dones[-1] and green.dones[-1]
+    env.reset(SEEDS[0], 3)
+    expert = ScriptedExpert("LiftRed", "success", SEEDS[0], env.max_steps)
+    while (action := expert.act(env.objects())) is not None:
+        assert not env.step(action), "the red cube is up, the green one was asked for"
+
+
 def test_a_script_is_its_seed(env: RobosuiteEnv) -> None:
     """The same kind and seed give the same actions; actions are in range."""
     for kind in ("noisy", "expert_then_random", "idle"):
@@ -84,5 +97,5 @@ def test_unknown_kinds_and_tasks_are_named() -> None:
     """A wrong kind or task says what is allowed."""
     with pytest.raises(ConfigError, match="kind 'sucess' is unknown; allowed are success, failure"):
         ScriptedExpert("Lift", "sucess", 0)
-    with pytest.raises(UnknownTaskError, match="no script for task 'Door'; allowed are Lift, Stack"):
+    with pytest.raises(UnknownTaskError, match="no script for task 'Door'; allowed are Lift, LiftRed, LiftGreen, Stack"):
         ScriptedExpert("Door", "success", 0)
