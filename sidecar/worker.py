@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NoReturn
 
 import shm_bridge
 from evo_vlac.engine import Image
@@ -37,7 +37,7 @@ _WAIT_S = 0.5
 _LEAVE_S = 3.0
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> NoReturn:
     """``arguments``: the parent's pid, the lifeline's descriptor, the configuration as JSON."""
     parent, descriptor, text = arguments
     die_with(int(parent))
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = from_mapping(json.loads(text))
         logs.set_up(config.log, "service")
-        return run(config, lifeline)
+        code = run(config, lifeline)
     except SidecarError as error:
         lifeline.say("failed", error=str(error), code=error.exit_code)
         code = error.exit_code
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str]) -> int:
         logger.exception("the service failed")
         lifeline.say("failed", error=f"{type(error).__name__}: {error}", code=1)
         code = 1
-    # A wedged engine thread cannot be joined, and an interpreter that tries to end would wait for it.
+    # A wedged engine thread cannot be joined, and an interpreter that tries to end would wait for it; taking torch and
+    # transformers apart costs seconds, too, for nothing.
     logging.shutdown()
     os._exit(code)
 
@@ -158,4 +159,4 @@ def _probe(engine: SidecarEngine, reference: Sequence[Image]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

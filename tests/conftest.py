@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -55,23 +56,28 @@ def _processes(mark: str) -> list[str]:
 
 def _files(before: set[str]) -> list[str]:
     """New files in /dev/shm, but for those that somebody else on this machine works with."""
-    new = set(os.listdir(SHM)) - before
-    return sorted(SHM + name for name in new - (_in_use() if new else set()))
+    new = {}
+    for name in set(os.listdir(SHM)) - before:
+        with contextlib.suppress(FileNotFoundError):
+            new[name] = os.stat(SHM + name).st_ino
+    used = _in_use() if new else set()
+    return sorted(SHM + name for name, inode in new.items() if inode not in used)
 
 
-def _in_use() -> set[str]:
-    """Names of the files in /dev/shm that another process has open or mapped."""
-    used: set[str] = set()
+def _in_use() -> set[int]:
+    """The inodes of what other processes have open in /dev/shm, or mapped.
+
+    By inode, since a semaphore's maker has it mapped under the temporary name that it was made with.
+    """
+    used: set[int] = set()
     for process in Path("/proc").glob("[0-9]*"):
         if process.name == str(os.getpid()):
             continue
         try:
             lines = (process / "maps").read_text().splitlines()
-            used.update(line.split(SHM, 1)[1] for line in lines if SHM in line)
-            for descriptor in (process / "fd").iterdir():
-                target = os.readlink(descriptor)
-                if target.startswith(SHM):
-                    used.add(target[len(SHM) :])
+            used.update(int(line.split(maxsplit=5)[4]) for line in lines if SHM in line)
+            opened = [file for file in (process / "fd").iterdir() if os.readlink(file).startswith(SHM)]
+            used.update(os.stat(file).st_ino for file in opened)
         except OSError:
             continue  # ended meanwhile, or not ours to look at
     return used

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,10 +63,14 @@ class Launched:
 
     def wait_for(self, words: str, timeout: float = 120) -> None:
         """Until ``words`` are in its output."""
+        self.until(lambda: words in self.text(), timeout, repr(words))
+
+    def until(self, reached: Callable[[], bool], timeout: float = 120, what: str = "change") -> None:
+        """Until ``reached()``; fails when the run ends before."""
         deadline = time.monotonic() + timeout
-        while words not in self.text():
+        while not reached():
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.text()}"
-            assert time.monotonic() < deadline, f"no {words!r} within {timeout} s:\n{self.text()}"
+            assert time.monotonic() < deadline, f"no {what} within {timeout} s:\n{self.text()}"
             time.sleep(0.1)
 
     def processes(self) -> list[psutil.Process]:

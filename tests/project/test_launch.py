@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 
 import pytest
 
+from shm_bridge import BridgeError, Controller
 from tests.project.launching import QUICK, ROOT, SCRIPTED, Launched
 
 pytestmark = pytest.mark.timeout(240)
@@ -38,6 +40,41 @@ def test_a_killed_sidecar_is_replaced_and_training_goes_on(tmp_path):
     assert launched.wait() == 0, launched.text()
     assert json.loads((launched.run / "summary.json").read_text())["episodes"] == 8
     assert launched.leftovers() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_real_critic_killed_in_mid_training_answers_again(tmp_path, record_property, capsys):
+    """kill -9 of the service with the shipped critic in it: the next one answers, the run ends well, nothing is left.
+
+    The time from the kill to the next one's first verdict is printed and recorded.
+    """
+    launched = Launched(tmp_path, [*QUICK, "trainer.total_episodes=8", "trainer.val_before_train=false"])
+    launched.wait_for("ready after")
+    with Controller.connect(launched.mark, 10) as controller:
+        launched.until(lambda: controller.status()["verdicts"] > 8)
+        launched.service().kill()
+        killed = time.monotonic()
+    seconds: dict[str, float] = {}
+    for stage, reached in (("ready", lambda s: s["ready"]), ("verdict", lambda s: s["verdicts"] > 0)):
+        launched.until(lambda wanted=reached: (s := status(launched.mark))["epoch"] == 2 and wanted(s))
+        seconds[f"kill_to_{stage}_s"] = round(time.monotonic() - killed, 1)
+    for name, spent in seconds.items():
+        record_property(name, spent)
+    with capsys.disabled():
+        print(f"\n{seconds}")
+    assert launched.wait(300) == 0, launched.text()
+    assert json.loads((launched.run / "summary.json").read_text())["episodes"] == 8
+    assert launched.leftovers() == []
+
+
+def status(run_id):
+    """What the run's sidecar says of itself; epoch 0 while there is none."""
+    try:
+        with Controller.connect(run_id, 0.1) as controller:
+            return controller.status()
+    except BridgeError:
+        return {"epoch": 0}
 
 
 def test_ctrl_c_stops_everything(tmp_path):
