@@ -161,6 +161,12 @@ class SidecarConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class NoiseConfig:
+    missed_done: float
+    false_done: float
+
+
+@dataclass(frozen=True, slots=True)
 class CriticConfig:
     enable: bool
     run_id: str | None
@@ -175,6 +181,8 @@ class CriticConfig:
     audit_val: bool
     audit_min_precision: float
     audit_stop: bool
+    noise: NoiseConfig
+    shuffle: bool
     ready_timeout_s: float
     sidecar: SidecarConfig
 

@@ -223,8 +223,9 @@ class EpisodeRunner:
     def _decided_end(self) -> EpisodeEnd | Dropped:
         """Training: the critic's done, or its value."""
         assert self.critic is not None
-        complete = self.termination.outcome is Outcome.DONE
-        steps = self.termination.step if complete and self.termination.step else self.step
+        done = self.termination.outcome is Outcome.DONE
+        steps = self.termination.step if done and self.termination.step else self.step
+        complete = self.bridge.noise.complete(done, self.request.episode) if self.bridge else done
         rules, values, meaningful = self.rewards, None, True
         scored: list[int] = []
         if rules.wants_value(complete):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from verl.degrade import VerdictNoise
 from verl.errors import ConfigError
 from verl.rewards import RewardRules
 from verl.termination import DoneRules
@@ -22,6 +23,7 @@ class BridgeConfig:
         timeout_s: longest wait for a verdict, a restart of the sidecar included.
         audit_evaluation: ask in evaluation too; there it decides nothing.
         decides_training: False leaves training to the simulator's success and uses the critic for the audit only.
+        noise: verdicts made worse on purpose.
     """
 
     run_id: str
@@ -36,6 +38,7 @@ class BridgeConfig:
     timeout_s: float = 60.0
     audit_evaluation: bool = False
     decides_training: bool = True
+    noise: VerdictNoise = field(default_factory=VerdictNoise)
 
     def __post_init__(self) -> None:
         if self.every not in ("step", "chunk"):

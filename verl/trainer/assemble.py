@@ -11,6 +11,7 @@ import ray
 import yaml
 
 from verl.config import Config
+from verl.degrade import VerdictNoise
 from verl.envs.factory import count_tasks
 from verl.envs.pool import BridgeConfig
 from verl.trainer.checkpoint import Checkpoints
@@ -46,6 +47,7 @@ def bridge_config(config: Config, run_id: str) -> BridgeConfig | None:
         timeout_s=critic.verdict_timeout_s,
         audit_evaluation=critic.audit_val,
         decides_training=critic.enable,
+        noise=VerdictNoise(critic.noise.missed_done, critic.noise.false_done, config.data.seed),
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import ray
 
 from verl.config import Config
+from verl.degrade import shuffle_rewards
 from verl.envs.pool import EpisodeRequest
 from verl.errors import RunFailedError
 from verl.trainer.audit import Audit
@@ -144,6 +145,8 @@ class Trainer:
             for episode in self.fleet.run(requests, finished, refill):
                 self._record_training(episode)
         finished.sort(key=lambda e: e.episode)  # sums and buffers must not depend on who came first
+        if self.config.critic.shuffle:
+            finished = shuffle_rewards(finished, np.random.default_rng((self.config.data.seed, self.updates)))
         self.episodes += len(finished)
         self.replay.add(finished)
         groups = [g for g in complete_groups(finished, size) if keeps(self.rule, g)][:wanted]
