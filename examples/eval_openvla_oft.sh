@@ -8,9 +8,11 @@ DATASET_NAME="${DATASET_NAME:-libero_10}"
 
 exec "$(dirname "${BASH_SOURCE[0]}")/../launch.sh" \
     env=libero \
+    hardware="${HARDWARE:-h100_8}" \
     data.task_suite_name="$DATASET_NAME" \
     data.val_batch_size="${EPISODES:-500}" \
     actor_rollout_ref.model.path="$MODEL_PATH" \
+    actor_rollout_ref.rollout.center_crop=true \
     critic.enable=false \
     trainer.val_only=true \
     "$@"

@@ -1,37 +1,26 @@
 #!/usr/bin/env bash
 # RL of an OpenVLA-OFT checkpoint on a LIBERO suite, rewarded by VLAC: the counterpart of SimpleVLA-RL's
-# examples/run_openvla_oft_rl_libero.sh. Keys of the same name mean the same there and here.
+# examples/run_openvla_oft_rl_libero.sh. Keys of the same name mean the same there and here. What depends on the machine
+# (workers, batches, memory) is in the preset: HARDWARE=h100_1, h100_8 or h100_2x8 (docs/hardware.md).
 set -euo pipefail
 
 SFT_MODEL_PATH="${SFT_MODEL_PATH:?the folder of the OpenVLA-OFT checkpoint to start from}"
-VLAC_PATH="${VLAC_PATH:?the folder of the VLAC checkpoint}"
+VLAC_PATH="${VLAC_PATH:?the folder of the VLAC checkpoint, converted by python -m evo_vlac convert}"
 DATASET_NAME="${DATASET_NAME:-libero_10}"
-NUM_GPUS="${NUM_GPUS:-8}"
-NUM_NODES="${NUM_NODES:-1}"
 
 exec "$(dirname "${BASH_SOURCE[0]}")/../launch.sh" \
     env=libero \
+    hardware="${HARDWARE:-h100_8}" \
     data.task_suite_name="$DATASET_NAME" \
-    data.n_samples=8 \
     data.filter_accuracy=true \
     data.accuracy_lower_bound=0.1 \
     data.accuracy_upper_bound=0.9 \
-    data.train_batch_size=64 \
-    data.val_batch_size=496 \
     actor_rollout_ref.model.path="$SFT_MODEL_PATH" \
     actor_rollout_ref.actor.optim.lr=5e-6 \
-    actor_rollout_ref.actor.ppo_mini_batch_size=128 \
-    actor_rollout_ref.actor.ppo_micro_batch_size="$NUM_GPUS" \
-    actor_rollout_ref.actor.fsdp_config.dtype=bfloat16 \
-    actor_rollout_ref.actor.fsdp_config.optimizer_offload=true \
     actor_rollout_ref.actor.clip_ratio_high=0.28 \
     actor_rollout_ref.actor.clip_ratio_low=0.2 \
     actor_rollout_ref.rollout.temperature=1.6 \
     actor_rollout_ref.rollout.center_crop=true \
-    actor_rollout_ref.rollout.dtype=bfloat16 \
-    actor_rollout_ref.rollout.workers="$NUM_GPUS" \
-    actor_rollout_ref.rollout.envs_per_worker=8 \
-    actor_rollout_ref.rollout.gpus_per_worker=0.4 \
     algorithm.adv_estimator=grpo \
     algorithm.kl_ctrl.kl_coef=0.0 \
     critic.every=step \
@@ -39,7 +28,6 @@ exec "$(dirname "${BASH_SOURCE[0]}")/../launch.sh" \
     critic.reward=done_value \
     critic.sidecar.config.model="$VLAC_PATH" \
     trainer.total_episodes=100000 \
-    trainer.nnodes="$NUM_NODES" \
     trainer.save_freq=25 \
     trainer.test_freq=4 \
     'trainer.logger=[console,tensorboard]' \

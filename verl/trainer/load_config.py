@@ -23,6 +23,8 @@ CONFIG_FOLDER = Path(__file__).parent.absolute() / "config"
 def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, dict[str, Any]]:
     """The configuration from ``ppo_trainer.yaml``, then ``file`` (the same tree, any part of it), then ``overrides``.
 
+    ``env`` selects the environment's keys (``config/env``); ``hardware``, a preset for a machine (``config/hardware``).
+
     Returns:
         The checked dataclasses, and the resolved tree (for ``config.yaml``).
 
@@ -31,7 +33,7 @@ def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, 
     """
     # the sidecar checks its own keys: here any is taken
     free = [f"++{text}" if text.startswith("critic.sidecar.config.") else text for text in overrides]
-    wanted = [*(_flatten(file) if file else []), *free]
+    wanted = _one_preset([*(_flatten(file) if file else []), *free])
     for text in overrides:
         if "=" not in text and not text.startswith("~"):
             raise ConfigError(f"{text!r}: an override has the form key=value")
@@ -45,8 +47,15 @@ def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, 
     return Config.from_mapping(resolved), resolved
 
 
+def _one_preset(overrides: list[str]) -> list[str]:
+    """``hardware=NAME`` as hydra wants it for a group without a default; the last one counts."""
+    presets = [text for text in overrides if text.startswith("hardware=")]
+    others = [text for text in overrides if not text.startswith("hardware=")]
+    return [f"+{text}" for text in presets[-1:]] + others
+
+
 def _flatten(file: str) -> list[str]:
-    """A YAML file's leaves as hydra overrides; ``env: libero`` selects the environment's group."""
+    """A YAML file's leaves as hydra overrides; ``env: libero`` and ``hardware: h100_8`` select a group."""
     path = Path(file)
     if not path.is_file():
         raise ConfigError(f"--config {file}: no such file")
@@ -63,6 +72,8 @@ def _flatten(file: str) -> list[str]:
     else:
         group, leaves = environment, []
     selected = [f"env={group}"] if group else []
+    if preset := tree.pop("hardware", None):
+        selected.append(f"hardware={preset}")
     return selected + leaves + list(_leaves(tree, ""))
 
 
