@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 
 import numpy as np
 
@@ -38,3 +39,21 @@ def test_an_empty_buffer_gives_nothing(make_episode):
     off = ReplayBuffer(0, CHUNK, ACTION_DIM)
     off.add([make_episode(0, score=1.0)])
     assert off.sample(8, np.random.default_rng(0)) is None
+
+
+def test_a_restored_buffer_draws_the_same(make_episode):
+    """Through ``np.savez``, episodes of different lengths; a new one then pushes the same old one out."""
+    buffer, other = ReplayBuffer(3, CHUNK, ACTION_DIM), ReplayBuffer(3, CHUNK, ACTION_DIM)
+    other.restore(buffer.state())
+    assert other.sample(5, np.random.default_rng(0)) is None
+    buffer.add([make_episode(i, steps=9 * (i + 1), score=1.0, instruction=f"task {i}") for i in range(4)])
+    file = io.BytesIO()
+    np.savez(file, **buffer.state())
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as state:
+        other.restore(dict(state))
+    for kept in (buffer, other):
+        kept.add([make_episode(9, steps=5, score=1.0)])
+    one, two = (kept.sample(40, np.random.default_rng(1)) for kept in (buffer, other))
+    for field in dataclasses.fields(one):
+        assert np.array_equal(getattr(one, field.name), getattr(two, field.name)), field.name
