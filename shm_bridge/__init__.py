@@ -1,5 +1,6 @@
 """Shared-memory bridge between rollout workers and a critic's sidecar: frames in place, questions, verdicts."""
 
+from shm_bridge.adapter import CriticAdapter
 from shm_bridge.controller import Controller
 from shm_bridge.errors import (
     BadMagic,
@@ -38,9 +39,9 @@ from shm_bridge.spec import CameraSpec, Kind, LaneSpec, Orientation, Phase, Stat
 
 __all__ = [
     "BadMagic", "BridgeClosed", "BridgeError", "BridgeTimeout", "CameraSpec", "Cancelled", "ConfigError",
-    "Controller", "CorruptSegment", "ForeignOwner", "ForkedProcess", "FrameSlot", "FramesFull", "InvalidRequest",
-    "Kind", "Lane", "LaneNotFound", "LaneReader", "LaneSpec", "LayoutMismatch", "NoSpace", "Orientation", "Phase",
-    "PhaseTimeout", "Question", "QuestionsFull", "ReserveTimeout", "RunInUse", "SegmentError", "Server",
-    "SidecarDied", "SidecarUnreachable", "Status", "TooManyLanes", "Verdict", "VerdictTimeout", "VersionMismatch",
-    "WrongRun", "lane_bytes", "memory_plan",
+    "Controller", "CorruptSegment", "CriticAdapter", "ForeignOwner", "ForkedProcess", "FrameSlot", "FramesFull",
+    "InvalidRequest", "Kind", "Lane", "LaneNotFound", "LaneReader", "LaneSpec", "LayoutMismatch", "NoSpace",
+    "Orientation", "Phase", "PhaseTimeout", "Question", "QuestionsFull", "ReserveTimeout", "RunInUse",
+    "SegmentError", "Server", "SidecarDied", "SidecarUnreachable", "Status", "TooManyLanes", "Verdict",
+    "VerdictTimeout", "VersionMismatch", "WrongRun", "lane_bytes", "memory_plan",
 ]  # fmt: skip
