@@ -6,6 +6,8 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 from shm_bridge import layout
 from shm_bridge.attachment import Attachment
@@ -13,58 +15,74 @@ from shm_bridge.errors import InvalidRequest, QuestionsFull
 from shm_bridge.frames import FrameRing, FrameSlot
 from shm_bridge.lane_memory import LaneMemory
 from shm_bridge.layout import QUESTION, VERDICT, WorkerWord
-from shm_bridge.ordering import MASK, at_or_before, publish_fence
+from shm_bridge.ordering import HALF, MASK, at_or_before, publish_fence
 from shm_bridge.spec import Kind, Status, Verdict
 
 logger = logging.getLogger(__name__)
-WORDS = layout.WORKER_OFFSET // 8
-ASKED = WORDS + WorkerWord.ASKED
+# plain names and numbers: looking up a member of an Enum takes as long as ten words of shared memory
+DONE, VALUE, CRITIC = Kind.DONE, Kind.VALUE, Kind.CRITIC
+FAILED = int(Status.FAILED)
+STATUSES = tuple(Status)
+assert [int(status) for status in STATUSES] == list(range(len(STATUSES)))
+ASKED = layout.WORKER_OFFSET // 8 + int(WorkerWord.ASKED)
+CANCELLED = layout.WORKER_OFFSET // 8 + int(WorkerWord.CANCELLED)
+VERDICT_WORDS, QUESTIONS_OFFSET = layout.VERDICT_WORDS, layout.QUESTIONS_OFFSET
 Ticket = int
 NAN = math.nan
-STATUSES = {int(status): status for status in Status}
+unpack_verdict, pack_question = VERDICT.unpack_from, QUESTION.pack_into
 
 
-class _Open:
+class Open(NamedTuple):
     """A question that the sidecar has not closed yet."""
 
-    __slots__ = ("asked_ns", "count", "dropped", "episode", "kind", "places", "position", "step", "ticket")
+    ticket: int
+    kind: Kind
+    episode: int
+    step: int
+    places: tuple[int, ...]
+    frames: int  # to be scored
+    position: int  # of its verdict, in words
+    asked_ns: int
 
-    def __init__(
-        self, ticket: int, kind: Kind, episode: int, step: int, places: list[int], count: int, position: int, ns: int
-    ) -> None:
-        self.ticket, self.kind, self.episode, self.step = ticket, kind, episode, step
-        self.places, self.count, self.position, self.asked_ns = places, count, position, ns
-        self.dropped = False
+
+# what NamedTuple makes of a call costs twice as much
+new_open: Callable[[tuple[object, ...]], Open] = partial(tuple.__new__, Open)
+new_verdict: Callable[[tuple[object, ...]], Verdict] = partial(tuple.__new__, Verdict)
 
 
 class Asking:
     """Tickets are consecutive 64-bit numbers; a ticket's place is its low bits. One VALUE may be open at a time."""
 
+    __slots__ = (
+        "_attachment", "_busy", "_cancelled", "_next", "_open", "_received", "_ring", "_slots", "_value", "_values",
+        "_verdict_base", "_verdicts", "_words",
+    )  # fmt: skip
+
     def __init__(self, memory: LaneMemory, ring: FrameRing, attachment: Attachment, first_ticket: int) -> None:
-        self._memory, self._ring, self._attachment = memory, ring, attachment
+        self._ring, self._busy, self._attachment = ring, ring.busy, attachment
         self._words, self._verdicts = memory.words, memory.verdict_words
-        self._part, self._verdict_part = memory.worker_part, memory.verdict_part
         self._slots = memory.spec.question_slots
         self._verdict_base = memory.verdict_base
         self._values = memory.values()
         self._next = first_ticket
-        self._open: dict[int, _Open] = {}  # in order of tickets
+        self._open: dict[int, Open] = {}  # in order of tickets
         self._received: dict[int, Verdict] = {}
         self._value: int | None = None  # the open VALUE question
         self._cancelled = (first_ticket - 1) & MASK
 
     @property
     def open_count(self) -> int:
-        return sum(not question.dropped for question in self._open.values()) + len(self._received)
+        return sum(not self.was_cancelled(ticket) for ticket in self._open) + len(self._received)
 
     def has_room(self, kind: Kind) -> bool:
         """Whether the next ticket's place is free (and the value list, for a VALUE); collects what has come."""
-        if (self._next - self._slots) & MASK in self._open or (kind == Kind.VALUE and self._value is not None):
+        if self._is_full(kind):
             self.harvest()
-            return (self._next - self._slots) & MASK not in self._open and not (
-                kind == Kind.VALUE and self._value is not None
-            )
+            return not self._is_full(kind)
         return True
+
+    def _is_full(self, kind: Kind) -> bool:
+        return (self._next - self._slots) & MASK in self._open or (kind == VALUE and self._value is not None)
 
     def wait_for_room(self, kind: Kind, timeout: float, until: Callable[[Callable[[], bool], float], bool]) -> None:
         if not until(lambda: self.has_room(kind), timeout):
@@ -74,24 +92,20 @@ class Asking:
             )
 
     def ask(self, kind: Kind, first: FrameSlot, last: FrameSlot, stride: int, deadline: float | None) -> Ticket:
-        """Writes the record, its sequence number last, then tells the sidecar."""
-        span = last.order - first.order
-        if span < 0 or not 1 <= stride < 1 << 32:
-            raise InvalidRequest(f"first={first!r}, last={last!r}, stride={stride}: must be in order, stride 1 or more")
-        if kind == Kind.DONE:
-            places, count = [first.index], 1
-        elif kind == Kind.CRITIC:
-            places, count = [first.index, last.index], 2
+        """Writes the record, its sequence number last, then tells the sidecar; keeps its own books only after that."""
+        if kind == DONE and stride == 1:
+            places: tuple[int, ...] = (first.index,)
+            count = 1
         else:
-            places, count = self._ring.places(first, last), -(-span // stride) + 1
+            places, count = self._span(kind, first, last, stride)
         ticket = self._next
         place = ticket & (self._slots - 1)
         now = time.monotonic_ns()
         until = 0 if deadline is None else now + int(deadline * 1e9)
-        offset = layout.QUESTIONS_OFFSET + place * 128
+        offset = QUESTIONS_OFFSET + place * 128
         words = self._words
-        QUESTION.pack_into(
-            self._part, offset, words[offset >> 3], kind, first.episode, first.index, last.index, stride, count,
+        pack_question(
+            words, offset, words[offset >> 3], kind, first.episode, first.index, last.index, stride, count,
             first.seq, last.seq, now, until,
         )  # fmt: skip
         publish_fence()
@@ -100,36 +114,46 @@ class Asking:
         words[ASKED] = ticket
         publish_fence()
         self._attachment.ring()
-        position = self._verdict_base + place * layout.VERDICT_WORDS
-        self._open[ticket] = _Open(ticket, kind, first.episode, last.step, places, count, position, now)
+        position = self._verdict_base + place * VERDICT_WORDS
+        self._open[ticket] = new_open((ticket, kind, first.episode, last.step, places, count, position, now))
         self._next = (ticket + 1) & MASK
-        busy = self._ring.busy
         for at in places:
-            busy[at] += 1
-        if kind == Kind.VALUE:
+            self._busy[at] += 1
+        if kind == VALUE:
             self._value = ticket
         return ticket
 
-    def is_open(self, ticket: Ticket) -> bool:
+    def _span(self, kind: Kind, first: FrameSlot, last: FrameSlot, stride: int) -> tuple[tuple[int, ...], int]:
+        """Places that the question keeps, and how many frames it is about."""
+        span = last.order - first.order
+        if span < 0 or not 1 <= stride < 1 << 32:
+            raise InvalidRequest(f"first={first!r}, last={last!r}, stride={stride}: must be in order, stride 1 or more")
+        if kind == DONE:
+            return (first.index,), 1
+        if kind == CRITIC:
+            return (first.index, last.index), 2
+        return self._ring.places(first, last), -(-span // stride) + 1
+
+    def find_open(self, ticket: Ticket) -> Open | None:
+        """The question, when its verdict has neither been taken over nor been given up."""
         question = self._open.get(ticket)
-        return question is not None and not question.dropped
+        return None if question is None or (self._cancelled - ticket) & MASK < HALF else question
 
     def was_cancelled(self, ticket: Ticket) -> bool:
         return at_or_before(ticket, self._cancelled)
 
-    def answered(self, ticket: Ticket) -> Callable[[], bool]:
-        """A quick look whether the verdict on an open question is there."""
-        verdicts, position = self._verdicts, self._open[ticket].position
-        return lambda: bool(verdicts[position] == ticket)
+    def answered(self, question: Open) -> Callable[[], bool]:
+        """A quick look whether the verdict is there."""
+        verdicts, position, ticket = self._verdicts, question.position, question.ticket
+        return lambda: verdicts[position] == ticket
 
     def harvest(self) -> None:
         """Takes over every verdict that has come."""
         verdicts = self._verdicts
         for question in [q for q in self._open.values() if verdicts[q.position] == q.ticket]:
-            self._take(question)
-
-    def harvest_one(self, ticket: Ticket) -> None:
-        self._take(self._open[ticket])
+            verdict = self.collect(question)
+            if not self.was_cancelled(question.ticket):
+                self._received[question.ticket] = verdict
 
     def receive(self, ticket: Ticket) -> Verdict | None:
         return self._received.pop(ticket, None)
@@ -145,37 +169,29 @@ class Asking:
         """Tells the sidecar by one word; what it answers to these tickets is dropped."""
         self.harvest()
         self._received.clear()
-        self._cancelled = (self._next - 1) & MASK
-        self._words[WORDS + WorkerWord.CANCELLED] = self._cancelled
-        for question in self._open.values():
-            question.dropped = True
+        self._cancelled = self._words[CANCELLED] = (self._next - 1) & MASK
 
-    def _take(self, question: _Open) -> None:
+    def collect(self, question: Open) -> Verdict:
+        """The verdict that is there; with it the question is closed and its frames are free.
+
+        Every number is checked: the sidecar may be of bad faith, or out of its mind.
+        """
         now = time.monotonic_ns()
-        del self._open[question.ticket]
-        busy = self._ring.busy
-        for at in question.places:
-            busy[at] -= 1
-        if self._value == question.ticket:
-            self._value = None
-        if not question.dropped:
-            self._received[question.ticket] = self._read(question, now)
-
-    def _read(self, question: _Open, now: int) -> Verdict:
-        """Every number is checked: the sidecar may be of bad faith, or out of its mind."""
-        offset = question.position * 8
-        _, status, done, valid, value, probability, epoch, queue_us, engine_us, batch, count, _ = VERDICT.unpack_from(
-            self._verdict_part, offset
+        ticket, kind, episode, step, places, frames, position, asked_ns = question
+        _, status, done, valid, value, probability, epoch, queue_us, engine_us, batch, count, _ = unpack_verdict(
+            self._verdicts, position * 8
         )
-        values = None
-        if status not in STATUSES or done > 1 or valid > 1 or count != (question.count if count else 0):
-            logger.error("ticket %d: an impossible verdict (status %d, %d values)", question.ticket, status, count)
-            status, done, valid, value, probability, count = Status.FAILED, 0, 0, NAN, NAN, 0
-        if count:
-            values = self._values[:count].copy()
-        known = STATUSES[status]
-        is_valid = bool(valid) and known is Status.OK
-        return Verdict(
-            question.ticket, question.kind, question.episode, question.step, bool(done) and is_valid, value,
-            probability, is_valid, known, values, (now - question.asked_ns) // 1000, queue_us, engine_us, batch, epoch,
-        )  # fmt: skip
+        if status >= len(STATUSES) or done > 1 or valid > 1 or (count and count != frames):
+            logger.error("ticket %d: an impossible verdict (status %d, %d values)", ticket, status, count)
+            status, done, valid, value, probability, count = FAILED, 0, 0, NAN, NAN, 0
+        values = self._values[:count].copy() if count else None
+        del self._open[ticket]
+        for at in places:
+            self._busy[at] -= 1
+        if self._value == ticket:
+            self._value = None
+        is_valid = valid == 1 and status == 0
+        return new_verdict((
+            ticket, kind, episode, step, is_valid and done == 1, value, probability, is_valid, STATUSES[status], values,
+            (now - asked_ns) // 1000, queue_us, engine_us, batch, epoch,
+        ))  # fmt: skip

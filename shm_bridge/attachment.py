@@ -59,7 +59,16 @@ def _connect_once(run_id: str, role: ControlRole) -> tuple[RunLocks, Control]:
 
 
 class Attachment:
-    """The lane's row in the control segment. Its owner holds the lane's lock as long as it lives."""
+    """The lane's row in the control segment. Its owner holds the lane's lock as long as it lives.
+
+    Attributes:
+        ring_early: wakes a parked sidecar, which then looks again for a moment: for what is about to be published.
+    """
+
+    __slots__ = (
+        "_bells", "_last", "_rings", "_semaphore", "control", "generation", "index", "locks", "reattached",
+        "ring_early", "run_id",
+    )  # fmt: skip
 
     def __init__(self, run_id: str, timeout: float) -> None:
         self.run_id = run_id
@@ -78,7 +87,8 @@ class Attachment:
 
     def _hear(self, semaphore: Semaphore) -> None:
         self._semaphore = semaphore
-        self.ring_early = self._ring = Bell(self.control.server, ServerWord.PARKED, semaphore).ring
+        self.ring_early = Bell(self.control.server, int(ServerWord.PARKED), semaphore).ring
+        self._bells = self.control.bells
 
     def _claim(self) -> int:
         for index in range(self.control.lanes):
@@ -102,10 +112,9 @@ class Attachment:
 
     def ring(self) -> None:
         """Tells the sidecar that there is something; wakes it only when it is parked."""
-        self._rings = rings = (self._rings + 1) & MASK
-        self.control.bells[self.index] = rings
+        self._rings = self._bells[self.index] = (self._rings + 1) & MASK
         fence()
-        self._ring()
+        self.ring_early()
 
     def check(self) -> bool:
         """Whether a sidecar lives; follows it to a new control segment when there is one."""

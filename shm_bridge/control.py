@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from shm_bridge import header, layout, segment
-from shm_bridge.errors import SegmentError
+from shm_bridge.errors import ConfigError, SegmentError
 from shm_bridge.header import Header
 from shm_bridge.layout import ControlLayout, ServerWord, TrainerWord
 from shm_bridge.names import SHM, control_name
+from shm_bridge.ordering import MASK, fence
 
 
 class ControlRole(Enum):
@@ -42,9 +44,7 @@ class Control:
         self.inode = os.fstat(fd).st_ino
         sidecar = role is ControlRole.SIDECAR
         server_map = segment.map_part(fd, 0, layout.SERVER_END, write=sidecar)
-        trainer_map = segment.map_part(
-            fd, layout.TRAINER_OFFSET, layout.PAGE, write=role is ControlRole.TRAINER
-        )
+        trainer_map = segment.map_part(fd, layout.TRAINER_OFFSET, layout.PAGE, write=role is ControlRole.TRAINER)
         size = plan.total - layout.TABLES_OFFSET
         tables_map = segment.map_part(
             fd, layout.TABLES_OFFSET, size, write=role in (ControlRole.SIDECAR, ControlRole.WORKER)
@@ -99,6 +99,19 @@ class Control:
                     found = json.loads(block)
                     return found if isinstance(found, dict) else {}
         return {}
+
+    def publish_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """For the sidecar. Raises ``ConfigError`` when they do not fit."""
+        block = json.dumps(metrics).encode()
+        if len(block) > layout.METRICS_MAX:
+            raise ConfigError(f"metrics of {len(block)} bytes; at most {layout.METRICS_MAX}")
+        seq = self.server[ServerWord.METRICS_SEQ] | 1
+        self.server[ServerWord.METRICS_SEQ] = seq
+        fence()
+        self.server_part[layout.METRICS_OFFSET : layout.METRICS_OFFSET + len(block)] = block
+        self.server[ServerWord.METRICS_BYTES] = len(block)
+        fence()
+        self.server[ServerWord.METRICS_SEQ] = (seq + 1) & MASK
 
     def close(self) -> None:
         for view in (self.server, self.server_part, self.trainer, self.bells, self.generations,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 
 from shm_bridge.layout import ServerWord
 from shm_bridge.ordering import MASK
 
 LATENCY_BUCKETS = 128
 BATCH_BUCKETS = 64
+EDGES_NS = [int(1000 * 2 ** (bucket / 4)) for bucket in range(LATENCY_BUCKETS - 1)]
+VERDICTS, LATENCY, BATCHES = int(ServerWord.VERDICTS), int(ServerWord.LATENCY), int(ServerWord.BATCHES)
 
 
 class Counters:
@@ -21,26 +23,20 @@ class Counters:
         self._words[word] = (self._words[word] + more) & MASK
 
     def verdict(self, latency_ns: int, valid: bool, late: bool, batch_size: int) -> None:
-        """One answered question; ``latency_ns`` from its asking."""
+        """One answered question; ``latency_ns`` from its asking; ``batch_size`` of 0 or more."""
         words = self._words
         if late:
             self.add(ServerWord.LATE)
             return
-        words[ServerWord.VERDICTS] = (words[ServerWord.VERDICTS] + 1) & MASK
+        words[VERDICTS] = (words[VERDICTS] + 1) & MASK
         if not valid:
             self.add(ServerWord.INVALID)
-        words[ServerWord.LATENCY + latency_bucket(latency_ns)] += 1
-        words[ServerWord.BATCHES + min(max(int(batch_size), 0), BATCH_BUCKETS - 1)] += 1
-
-
-def latency_bucket(latency_ns: int) -> int:
-    """Quarter powers of two of microseconds: bucket b holds up to 2**(b / 4) us."""
-    micro = max(latency_ns, 1000) / 1000
-    return min(int(math.log2(micro) * 4) + 1, LATENCY_BUCKETS - 1)
+        words[LATENCY + bisect_left(EDGES_NS, latency_ns)] += 1
+        words[BATCHES + (batch_size if batch_size < BATCH_BUCKETS else BATCH_BUCKETS - 1)] += 1
 
 
 def bucket_edge_us(bucket: int) -> float:
-    """The upper edge of a bucket, in microseconds."""
+    """The upper edge of a bucket, in microseconds: quarter powers of two."""
     return float(2.0 ** (bucket / 4))
 
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 import logging
 import os
 import time
-import weakref
 from collections.abc import Callable
 from types import TracebackType
 
-from shm_bridge import layout, segment
+from shm_bridge import forks, layout, segment
 from shm_bridge.asking import Asking, Ticket
 from shm_bridge.attachment import Attachment, Patience
 from shm_bridge.errors import (
@@ -41,12 +40,18 @@ from shm_bridge.waiting import Parking
 
 logger = logging.getLogger(__name__)
 WORDS = layout.WORKER_OFFSET // 8
+PUBLISHED = WORDS + int(WorkerWord.PUBLISHED)
+DONE, VALUE, CRITIC = Kind.DONE, Kind.VALUE, Kind.CRITIC
 SLICE_S = 0.05
-_open_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
 
 
 class Lane:
     """One worker's lane; made by :meth:`attach`."""
+
+    __slots__ = (
+        "__weakref__", "_asking", "_attachment", "_closed", "_memory", "_parking", "_patience", "_ring", "_words",
+        "generation", "index", "name", "run_id", "spec",
+    )  # fmt: skip
 
     def __init__(
         self, attachment: Attachment, spec: LaneSpec, name: str, spin_us: float, grace: float, first_ticket: int,
@@ -67,7 +72,7 @@ class Lane:
         self._parking = Parking(self._words, WORDS + WorkerWord.PARKED, semaphore, spin_us, SLICE_S)
         self._ring = FrameRing(self._memory, first_frame)
         self._asking = Asking(self._memory, self._ring, attachment, first_ticket)
-        _open_lanes.add(self)
+        forks.watch(self)
 
     @classmethod
     def attach(
@@ -137,18 +142,21 @@ class Lane:
             FramesFull: the episode has as many frames as the lane; waiting would not help.
             ReserveTimeout, SidecarDied.
         """
-        self._check_open()
+        if self._closed is not None:
+            self._check_open()
         ring = self._ring
         if ring.episode is None:
             raise InvalidRequest("reserve() outside an episode; call begin_episode() first")
         if ring.reserved is not None:
             return ring.reserved
-        ring.check_room()
-        if not ring.next_is_free:
-            self._asking.harvest()
-            if not ring.next_is_free and not self._until(self._place_freed, timeout):
+        slot = ring.take()
+        if slot is None:
+            ring.check_room()
+            if not self._until(self._place_freed, timeout):
                 raise ReserveTimeout(f"lane {self.name!r}: the sidecar still needs the next place after {timeout:g} s")
-        return ring.take()
+            slot = ring.take()
+            assert slot is not None
+        return slot
 
     def _place_freed(self) -> bool:
         self._asking.harvest()
@@ -156,10 +164,11 @@ class Lane:
 
     def publish(self, frame: FrameSlot, step: int) -> None:
         """The frame is complete: it can be asked about from now on, and written no more (its arrays turn read-only)."""
-        self._check_open()
+        if self._closed is not None:
+            self._check_open()
         self._attachment.ring_early()  # as a rule it is asked about next: the sidecar wakes meanwhile
         self._ring.publish(frame, step)
-        self._words[WORDS + WorkerWord.PUBLISHED] = frame.seq
+        self._words[PUBLISHED] = frame.seq
 
     def view(self, step: int, camera: str | None = None) -> UInt8Array:
         """A published image of this episode, upright and read-only; no copy. Of the first camera by default."""
@@ -185,13 +194,14 @@ class Lane:
         Raises:
             QuestionsFull, SidecarDied, InvalidRequest.
         """
-        self._check_open()
+        if self._closed is not None:
+            self._check_open()
         self._attachment.ring_early()  # the sidecar wakes while the question is being written
-        if kind == Kind.DONE:
+        if kind == DONE:
             first_slot = last_slot = self._ring.find(frame, "frame")
-        elif kind == Kind.VALUE:
+        elif kind == VALUE:
             first_slot, last_slot = self._ring.find(first, "first"), self._ring.find(last, "last")
-        elif kind == Kind.CRITIC:
+        elif kind == CRITIC:
             first_slot, last_slot = self._ring.find(before, "before"), self._ring.find(after, "after")
         else:
             raise InvalidRequest(f"kind={kind!r}; must be one of {[str(k) for k in Kind]}")
@@ -212,22 +222,24 @@ class Lane:
             SidecarDied: it has been dead for ``grace`` seconds; a successor will answer.
             Cancelled, InvalidRequest.
         """
-        if self._closed:
+        if self._closed is not None:
             self._check_open()
         asking = self._asking
-        verdict = asking.receive(ticket)
+        question = asking.find_open(ticket)
+        if question is None:
+            return self._received(ticket)
+        if not self._until(asking.answered(question), timeout):
+            raise VerdictTimeout(f"lane {self.name!r}: no verdict on ticket {ticket} within {timeout:g} s")
+        return asking.collect(question)
+
+    def _received(self, ticket: Ticket) -> Verdict:
+        """A verdict that was taken over while something else was waited for."""
+        verdict = self._asking.receive(ticket)
         if verdict is not None:
             return verdict
-        if not asking.is_open(ticket):
-            if asking.was_cancelled(ticket):
-                raise Cancelled(f"lane {self.name!r}: ticket {ticket} was cancelled")
-            raise InvalidRequest(f"ticket={ticket}: not an open question of lane {self.name!r}")
-        if not self._until(asking.answered(ticket), timeout):
-            raise VerdictTimeout(f"lane {self.name!r}: no verdict on ticket {ticket} within {timeout:g} s")
-        asking.harvest_one(ticket)
-        verdict = asking.receive(ticket)
-        assert verdict is not None
-        return verdict
+        if self._asking.was_cancelled(ticket):
+            raise Cancelled(f"lane {self.name!r}: ticket {ticket} was cancelled")
+        raise InvalidRequest(f"ticket={ticket}: not an open question of lane {self.name!r}")
 
     def cancel(self) -> None:
         """Gives up all open questions: no verdict will come; their frames stay until the sidecar lets go."""
@@ -268,7 +280,7 @@ class Lane:
         if self._closed is not None:
             return
         self._closed = BridgeClosed
-        _open_lanes.discard(self)
+        forks.forget(self)
         self._attachment.withdraw()
         segment.unlink(lane_name(self.run_id, self.index, self.generation))
         self._parking.semaphore.unlink()
@@ -286,11 +298,3 @@ class Lane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _mark_lanes_forked() -> None:
-    for lane in list(_open_lanes):
-        lane._forked()
-
-
-os.register_at_fork(after_in_child=_mark_lanes_forked)

@@ -87,9 +87,7 @@ def open_lane(run_id: str, index: int, generation: int, role: Role) -> LaneMemor
     def unpack(block: bytes, size: int) -> tuple[Header, LaneIdentity]:
         found, identity = header.unpack_lane(block, run_id, size, f"segment {name}")
         if (identity.index, identity.generation) != (index, generation):
-            raise WrongRun(
-                f"segment {name} says it is lane {identity.index} generation {identity.generation:x}"
-            )
+            raise WrongRun(f"segment {name} says it is lane {identity.index} generation {identity.generation:x}")
         return found, identity
 
     fd, (found, identity) = segment.open_checked(name, unpack, write=role is Role.SIDECAR)

@@ -33,6 +33,7 @@ class LaneTable:
         self._snapshot = control.bells.tobytes
         self._turn = self._polls = 0
         self.served: dict[int, ServedLane] = {}
+        self._few: tuple[ServedLane, ...] = ()  # all of them, while they are few
         self._distrusted: dict[int, int] = {}  # lane -> generation that must not be believed
 
     def has_news(self) -> bool:
@@ -41,9 +42,18 @@ class LaneTable:
     def take(self, questions: list[Question], closed: list[Closed]) -> None:
         """Of each lane that rang, what it asks; the lane that comes first moves on with every call."""
         self._polls += 1
-        few = len(self.served) <= FEW_LANES and self._polls % FULL_SCAN_EVERY
-        if few and self._take_of_few(questions, closed):
-            return
+        if self._few and self._polls % FULL_SCAN_EVERY:  # a shorter way; what it passes over the next full scan finds
+            bells, seen, generations = self._control.bells, self._seen, self._control.generations
+            found = False
+            for served in self._few:
+                index = served.index
+                bell = bells[index]  # before the lane is read: what comes later rings again
+                if bell != seen[index] and served.generation == generations[index]:
+                    seen[index] = bell
+                    self._take(served, questions, closed)
+                    found = True
+            if found:
+                return
         for index in self._rung():
             generation = self._control.generations[index]
             lane = self.served.get(index)
@@ -51,18 +61,6 @@ class LaneTable:
                 lane = self._change(index, generation)
             if lane is not None:
                 self._take(lane, questions, closed)
-
-    def _take_of_few(self, questions: list[Question], closed: list[Closed]) -> bool:
-        """A shorter way for a handful of lanes; what it passes over (new lanes) the next full scan finds."""
-        bells, seen, generations = self._control.bells, self._seen, self._control.generations
-        found = False
-        for index, lane in list(self.served.items()):
-            bell = bells[index]  # before the lane is read: what comes later rings again
-            if bell != seen[index] and lane.generation == generations[index]:
-                seen[index] = bell
-                self._take(lane, questions, closed)
-                found = True
-        return found
 
     def _rung(self) -> list[int]:
         """Lanes with news, which are marked as seen."""
@@ -99,6 +97,7 @@ class LaneTable:
         except (SegmentError, OSError) as error:  # damaged, or this process may open no more files
             self._distrust(index, generation, error)
             return None
+        self._count()
         logger.info("run %s: lane %d %r attached (generation %d)", self._run_id, index, lane.name, generation)
         return lane
 
@@ -107,9 +106,13 @@ class LaneTable:
         self._drop(index)
         self._distrusted[index] = generation
 
+    def _count(self) -> None:
+        self._few = tuple(self.served.values()) if len(self.served) <= FEW_LANES else ()
+
     def _drop(self, index: int) -> None:
         lane = self.served.pop(index, None)
         if lane is not None:
+            self._count()
             lane.close()
             logger.info("run %s: lane %d %r left", self._run_id, index, lane.name)
 

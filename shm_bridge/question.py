@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from shm_bridge.spec import Kind, UInt8Array
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 FrameKey = tuple[int, int, int]
 
 
-class Question:
+class Question(NamedTuple):
     """One question of one lane.
 
     Attributes:
@@ -22,30 +22,39 @@ class Question:
         asked_ns, deadline_ns: on ``time.monotonic_ns()``; a deadline of 0 is none.
     """
 
-    __slots__ = (
-        "asked_ns", "deadline_ns", "episode", "first_seq", "generation", "kind", "lane", "name", "places", "served",
-        "steps", "task", "ticket",
-    )  # fmt: skip
+    served: ServedLane
+    ticket: int
+    kind: Kind
+    episode: int
+    task: str
+    places: tuple[int, ...]
+    steps: tuple[int, ...]
+    first_seq: int
+    asked_ns: int
+    deadline_ns: int
 
-    def __init__(
-        self, served: ServedLane, ticket: int, kind: Kind, episode: int, task: str, places: tuple[int, ...],
-        steps: tuple[int, ...], first_seq: int, asked_ns: int, deadline_ns: int,
-    ) -> None:  # fmt: skip
-        self.served = served
-        self.lane, self.name, self.generation = served.index, served.name, served.generation
-        self.ticket, self.kind, self.episode, self.task = ticket, kind, episode, task
-        self.places, self.steps, self.first_seq = places, steps, first_seq
-        self.asked_ns, self.deadline_ns = asked_ns, deadline_ns
+    @property
+    def lane(self) -> int:
+        return self.served.index
+
+    @property
+    def name(self) -> str:
+        return self.served.name
+
+    @property
+    def generation(self) -> int:
+        return self.served.generation
 
     def images(self, camera: str | None = None) -> tuple[UInt8Array, ...]:
         """One camera's images (the first camera's by default): read-only, upright, ``(H, W, C)`` uint8, no copy."""
-        return tuple(self.served.image(place, camera) for place in self.places)
+        return self.served.images(self.places, camera)
 
     @property
     def frames(self) -> tuple[dict[str, UInt8Array], ...]:
         """Per frame: camera name -> read-only upright image."""
         cameras = [camera.name for camera in self.served.spec.cameras]
-        return tuple({name: self.served.image(place, name) for name in cameras} for place in self.places)
+        by_camera = [self.served.images(self.places, name) for name in cameras]
+        return tuple(dict(zip(cameras, images)) for images in zip(*by_camera))
 
     @property
     def frame_keys(self) -> tuple[FrameKey, ...]:

@@ -7,7 +7,6 @@ questions lie in the lanes.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -17,14 +16,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from shm_bridge import layout
+from shm_bridge import forks
 from shm_bridge.cleaning import remove_if_dead, remove_lane_files
 from shm_bridge.control import Control
 from shm_bridge.counters import Counters
 from shm_bridge.errors import BridgeClosed, ConfigError, ForkedProcess
 from shm_bridge.header import MAX_LANES
 from shm_bridge.lane_table import Closed, LaneTable
-from shm_bridge.layout import ServerWord
+from shm_bridge.layout import ServerWord, TrainerWord
 from shm_bridge.locks import LANES, SERVER, open_locks
 from shm_bridge.memory_plan import control_bytes
 from shm_bridge.names import checked_run_id, entries
@@ -38,8 +37,11 @@ from shm_bridge.waiting import Bell, Parking
 
 logger = logging.getLogger(__name__)
 SLICE_S = 0.1
-REAP_S = 0.25
+REAP_NS = 250_000_000
 U32 = (1 << 32) - 1
+OK, CANCELLED, VALUE = Status.OK, Status.CANCELLED, Kind.VALUE
+QUESTIONS, ACK_SEQ = int(ServerWord.QUESTIONS), int(ServerWord.ACK_SEQ)
+REQUEST_SEQ = int(TrainerWord.REQUEST_SEQ)
 
 
 class Server:
@@ -47,8 +49,7 @@ class Server:
 
     def __init__(self, run_id: str, max_lanes: int, spin_us: float) -> None:
         self.run_id = run_id
-        self._pid = os.getpid()
-        self._closed = False
+        self._closed: type[BridgeClosed] | None = None
         self._mutex = threading.Lock()
         self._locks = open_locks(run_id, create=True)
         self._control: Control | None = None
@@ -66,12 +67,15 @@ class Server:
         self.epoch = self._control.epoch
         self._words = words
         self._counters = Counters(words)
-        self._parking = Parking(words, ServerWord.PARKED, self._bell, spin_us, SLICE_S)
-        self._own_bell = Bell(words, ServerWord.PARKED, self._bell)
+        self._trainer = self._control.trainer
+        self._parking = Parking(words, int(ServerWord.PARKED), self._bell, spin_us, SLICE_S)
+        self._own_bell = Bell(words, int(ServerWord.PARKED), self._bell)
         self._lanes = LaneTable(run_id, self._control, self._locks)
-        self._reap_at = 0.0
+        self._rings = self._lanes.has_news
+        self._reap_at = 0
         self._rung = False
         self._scan_leftovers()
+        forks.watch(self)
 
     @classmethod
     def create(cls, run_id: str, max_lanes: int = 256, *, spin_us: float = 0.0) -> Server:
@@ -109,13 +113,21 @@ class Server:
 
     def wait(self, timeout: float) -> bool:
         """Sleeps until a question, a lane, a phase or :meth:`ring` may be there; False after ``timeout`` seconds."""
-        self._check_open()
-        found = self._parking.until(self._has_news, time.monotonic_ns() + int(timeout * 1e9), self._reap)
+        if self._closed is not None:
+            self._check_open()
+        found = self._has_news()
+        if not found:
+            now = time.monotonic_ns()
+            if now >= self._reap_at:
+                self._reap()
+            found = self._parking.until(self._has_news, now + int(timeout * 1e9), self._reap)
         self._rung = False
         return found
 
     def _has_news(self) -> bool:
-        return self._lanes.has_news() or self._rung or self.phase_pending
+        if self._rings() or self._rung:
+            return True
+        return self._trainer[REQUEST_SEQ] != self._words[ACK_SEQ] and self.phase_pending
 
     def ring(self) -> None:
         """Ends this server's own :meth:`wait`, from another thread."""
@@ -125,16 +137,16 @@ class Server:
 
     def poll(self) -> list[Question]:
         """New questions of all lanes, round robin over lanes from call to call; never blocks."""
-        self._check_open()
-        if time.monotonic() >= self._reap_at:
-            self._reap()
+        if self._closed is not None:
+            self._check_open()
         questions: list[Question] = []
         closed: list[Closed] = []
         self._lanes.take(questions, closed)
         for lane, ticket, status in closed:
             self._close_at_once(lane, ticket, status)
-        if questions:
-            self._counters.add(ServerWord.QUESTIONS, len(questions))
+        self._words[QUESTIONS] = (self._words[QUESTIONS] + len(questions)) & MASK
+        if time.monotonic_ns() >= self._reap_at + (REAP_NS if questions else 0):  # rather when there is nothing to do
+            self._reap()
         return questions
 
     def _close_at_once(self, lane: ServedLane, ticket: int, status: Status) -> None:
@@ -149,8 +161,8 @@ class Server:
 
     def _reap(self) -> None:
         """Takes back the lanes of dead owners."""
-        self._reap_at = time.monotonic() + REAP_S
-        self._words[ServerWord.ALIVE_NS] = time.monotonic_ns()
+        now = self._words[ServerWord.ALIVE_NS] = time.monotonic_ns()
+        self._reap_at = now + REAP_NS
         reclaimed = self._lanes.reap()
         if reclaimed:
             self._counters.add(ServerWord.RECLAIMED, reclaimed)
@@ -182,26 +194,28 @@ class Server:
             served.ring()  # early: the worker wakes while the verdict is being written
         array = None
         if values is not None:
-            if question.kind is not Kind.VALUE:
+            if question.kind is not VALUE:
                 raise ValueError(f"values for a question of kind {question.kind.name}; only VALUE has a list")
             array = checked_values(values, len(question.places), served.spec.frames)
             value = float(array[-1])
+        if queue_us or engine_us or batch_size != 1:
+            queue_us, engine_us, batch_size = (min(max(int(n), 0), U32) for n in (queue_us, engine_us, batch_size))
         now = time.monotonic_ns()
+        ticket = question.ticket
         with self._mutex:
-            if self._closed or not served.is_open(question.ticket):
+            if self._closed is not None or not served.is_open(ticket):
                 self._counters.add(ServerWord.LATE)
                 return False
-            late = served.is_cancelled(question.ticket)
+            late = served.is_cancelled(ticket)
             if late:
-                status, valid, array = Status.CANCELLED, False, None
+                status, valid, array = CANCELLED, False, None
             served.write(
-                question.ticket, status, bool(done), bool(valid), value, probability, self.epoch,
-                min(max(int(queue_us), 0), U32), min(max(int(engine_us), 0), U32), min(max(int(batch_size), 0), U32),
-                array, now,
+                ticket, status, bool(done), bool(valid), value, probability, self.epoch, queue_us, engine_us,
+                batch_size, array, now,
             )  # fmt: skip
             fence()
             served.ring()
-            self._counters.verdict(now - question.asked_ns, valid and status == Status.OK, late, batch_size)
+            self._counters.verdict(now - question.asked_ns, bool(valid) and status == OK, late, batch_size)
         return not late
 
     # --- state
@@ -243,35 +257,30 @@ class Server:
         """Shows numbers and short texts to inspectors; 4096 bytes of JSON at most."""
         self._check_open()
         assert self._control is not None
-        block = json.dumps({**(metrics or {}), **more}).encode()
-        if len(block) > layout.METRICS_MAX:
-            raise ConfigError(f"metrics of {len(block)} bytes; at most {layout.METRICS_MAX}")
-        seq = self._words[ServerWord.METRICS_SEQ] | 1
-        self._words[ServerWord.METRICS_SEQ] = seq
-        fence()
-        self._control.server_part[layout.METRICS_OFFSET : layout.METRICS_OFFSET + len(block)] = block
-        self._words[ServerWord.METRICS_BYTES] = len(block)
-        fence()
-        self._words[ServerWord.METRICS_SEQ] = (seq + 1) & MASK
+        self._control.publish_metrics({**(metrics or {}), **more})
 
     # --- the end
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise BridgeClosed(f"the server of run {self.run_id!r} was closed")
-        if self._pid != os.getpid():
-            raise ForkedProcess(f"the server of run {self.run_id!r} belongs to the parent of this forked process")
+        if self._closed is not None:
+            why = "was closed" if self._closed is BridgeClosed else "belongs to the parent of this forked process"
+            raise self._closed(f"the server of run {self.run_id!r} {why}")
+
+    def _forked(self) -> None:
+        self._closed = ForkedProcess
 
     def close(self) -> None:
         """Ends serving. With lanes attached their questions stay for a successor; else nothing of the run is left."""
+        if self._closed is ForkedProcess:  # first: in the child the mutex may be held by a thread that is not there
+            return
         with self._mutex:
-            if self._closed:
+            if self._closed is not None:
                 return
-            self._closed = True
-        if self._pid == os.getpid():
-            self._words[ServerWord.READY] = 0
-            self._lanes.close()
-            self._release()
+            self._closed = BridgeClosed
+        forks.forget(self)
+        self._words[ServerWord.READY] = 0
+        self._lanes.close()
+        self._release()
 
     def _release(self) -> None:
         self._locks.release(SERVER)
@@ -289,4 +298,3 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-

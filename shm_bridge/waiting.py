@@ -26,6 +26,8 @@ SPURIOUS_SLEEP_S = 0.001
 class Bell:
     """Wakes one waiter; silent while it is awake, and for a sleep it was rung for already."""
 
+    __slots__ = ("_flag", "_post", "_rung_for", "_words")
+
     def __init__(self, words: memoryview, flag: int, semaphore: Semaphore) -> None:
         self._words, self._flag, self._post = words, flag, semaphore.post
         self._rung_for = 0
@@ -40,6 +42,8 @@ class Bell:
 
 class Parking:
     """One waiter's parked word and semaphore."""
+
+    __slots__ = ("_flag", "_number", "_slice_s", "_spin_ns", "_words", "semaphore")
 
     def __init__(self, words: memoryview, flag: int, semaphore: Semaphore, spin_us: float, slice_s: float) -> None:
         self._words, self._flag, self.semaphore = words, flag, semaphore

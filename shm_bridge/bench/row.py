@@ -1,6 +1,6 @@
 """Measures one row: serves in this process, workers in processes of their own.
 
-    python -m shm_bridge.bench.row '{"transport": "shm", ...}'   prints one JSON object on its last line
+python -m shm_bridge.bench.row '{"transport": "shm", ...}'   prints one JSON object on its last line
 """
 
 from __future__ import annotations

@@ -60,9 +60,7 @@ class Host:
             while (request := self.server.receive()) is not None:
                 payload = request.payload()
                 size = payload.len()
-                frame = np.ctypeslib.as_array(
-                    ctypes.cast(payload.as_ptr(), ctypes.POINTER(ctypes.c_uint8)), (size,)
-                )
+                frame = np.ctypeslib.as_array(ctypes.cast(payload.as_ptr(), ctypes.POINTER(ctypes.c_uint8)), (size,))
                 worker = int(frame[size - 4])
                 request.send_copy(Answer(int(frame[0]) + int(frame[-1]) > 400, 0.5))
                 del frame, payload, request
