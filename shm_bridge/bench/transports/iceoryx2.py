@@ -1,4 +1,7 @@
-"""iceoryx2's Python binding: request and response through its shared memory, an event service a side to sleep on."""
+"""iceoryx2's Python binding: request and response through its shared memory, an event service a side to sleep on.
+
+It leaves a file of its own behind in /dev/shm; so each row has a prefix and a folder of its own, removed at its end.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import ctypes
 import importlib
 import importlib.util
 import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +29,12 @@ def missing() -> str | None:
     return None if importlib.util.find_spec("iceoryx2") else "iceoryx2 is not installed"
 
 
-def _node(iox: Any) -> Any:
+def _node(iox: Any, name: str, folder: str) -> Any:
     iox.set_log_level(iox.LogLevel.Error)
-    return iox.NodeBuilder.new().create(iox.ServiceType.Ipc)
+    config = iox.config.default()
+    config.global_cfg.prefix = iox.FileName.new(f"{name}_")
+    config.global_cfg.root_path = iox.Path.new(folder)
+    return iox.NodeBuilder.new().config(config).create(iox.ServiceType.Ipc)
 
 
 def _event(iox: Any, node: Any, name: str) -> Any:
@@ -42,7 +50,8 @@ class Host:
     def __init__(self, workers: int, shape: tuple[int, int, int], spin: bool) -> None:
         self.iox: Any = importlib.import_module("iceoryx2")
         self.name, self.workers = f"bench-{os.getpid()}", workers
-        self.node = _node(self.iox)
+        self.folder = tempfile.TemporaryDirectory()
+        self.node = _node(self.iox, self.name, self.folder.name)
         self.service = _requests(self.iox, self.node, self.name, workers)
         self.server = self.service.server_builder().create()
         self.bell = _event(self.iox, self.node, f"{self.name}-bell").listener_builder().create()
@@ -52,7 +61,7 @@ class Host:
         ]
 
     def kit(self, worker: int) -> Any:
-        return self.name, self.workers, worker
+        return self.name, self.folder.name, self.workers, worker
 
     def serve(self, running: Callable[[], bool]) -> None:
         while running():
@@ -67,15 +76,18 @@ class Host:
                 self.replies[worker].notify()
 
     def close(self) -> None:
-        pass
+        del self.replies, self.bell, self.server, self.service, self.node
+        self.folder.cleanup()
+        for file in Path("/dev/shm").glob(f"{self.name}_*"):
+            file.unlink(missing_ok=True)
 
 
 class Client:
     def __init__(self, kit: Any, shape: tuple[int, int, int], spin: bool) -> None:
         self.iox: Any = importlib.import_module("iceoryx2")
-        name, workers, self.worker = kit
+        name, folder, workers, self.worker = kit
         self.size = shape[0] * shape[1] * shape[2] + 4
-        self.node = _node(self.iox)
+        self.node = _node(self.iox, name, folder)
         self.service = _requests(self.iox, self.node, name, workers)
         self.client = self.service.client_builder().initial_max_slice_len(self.size).create()
         self.bell = _event(self.iox, self.node, f"{name}-bell").notifier_builder().create()
