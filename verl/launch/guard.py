@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from contextlib import contextmanager
 import psutil
 
 from shm_bridge.cleaning import clean_run
+from shm_bridge.names import entries
 
 logger = logging.getLogger(__name__)
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_S = 20.0  # from the first Ctrl-C until everything is killed
 ENDINGS_S = 3.0  # from SIGTERM to SIGKILL for what is left
 
@@ -29,19 +31,24 @@ ENDINGS_S = 3.0  # from SIGTERM to SIGKILL for what is left
 def run_guarded(command: list[str], run_id: str) -> int:
     """Runs ``command`` to its end; its exit code, 130 after Ctrl-C, 128 + n when signal n killed it."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=_stop_without_guard)
     try:
         with _asked_to_stop(process):
             code = process.wait()
     finally:
         _end_descendants()
-        removed = clean_run(run_id)
+        removed = _clean(run_id)
     if removed:
         logger.info("removed %s", ", ".join(removed))
     if code < 0:
         print(f"error: the training was killed by {signal.Signals(-code).name}", file=sys.stderr)  # noqa: T201
         return 128 - code
     return code
+
+
+def _stop_without_guard() -> None:
+    """A guard that is killed takes the training with it, in order."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
@@ -67,6 +74,12 @@ def _asked_to_stop(process: subprocess.Popen[bytes]) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _clean(run_id: str) -> list[str]:
+    """Removes what is left of the run, and of its nodes' own runs where several Ray nodes are on this machine."""
+    names = {entry.run_id for entry in entries() if re.fullmatch(re.escape(run_id) + r"-n\d+", entry.run_id)}
+    return [file for name in (run_id, *sorted(names)) for file in clean_run(name)]
 
 
 def _end_descendants() -> None:

@@ -22,7 +22,7 @@ from verl.trainer.ppo.schedule import Schedule
 from verl.trainer.progress import Progress
 from verl.trainer.recorder import Recorder
 from verl.trainer.run_folder import RunFolder
-from verl.trainer.watch import SidecarWatch
+from verl.trainer.watch import Sidecars
 from verl.workers.learner import LearnerOptions
 from verl.workers.rollout import RolloutOptions
 
@@ -97,7 +97,7 @@ class Run:
 
     def __init__(self, config: Config, folder: RunFolder, recorder: Recorder, progress: Progress) -> None:
         self.config, self.folder, self.recorder, self.progress = config, folder, recorder, progress
-        self.cluster = Cluster(config, config.critic.run_id or folder.run_id, folder.file("logs"))
+        self.cluster = Cluster(config, config.critic.run_id or folder.run_id, folder.file("logs"), progress.note)
         self.fleet: Fleet | None = None
         self.learners: list[Any] = []
 
@@ -107,21 +107,21 @@ class Run:
     def start(self) -> Trainer:
         """Starts all parts side by side and waits until each is ready."""
         config, note = self.config, self.progress.note
-        sidecars: list[Any] = []
+        ready: list[Any] = []
         if config.critic.enable or config.critic.audit_val:
             self.cluster.start_sidecars(self._sidecar_file)
-            sidecars = [node.sidecar for node in self.cluster.nodes]
-        ready = [s.wait_ready.remote(config.critic.ready_timeout_s) for s in sidecars]
+            ready = [n.sidecar.wait_ready.remote(config.critic.ready_timeout_s) for n in self.cluster.nodes]
         self.learners = self.cluster.learners(learner_options(config))
         options = rollout_options(config, self.folder.run_id)
-        watch = SidecarWatch(sidecars if config.critic.sidecar.start else [], note)
+        sidecar = config.critic.sidecar
+        sidecars = Sidecars(self.cluster, sidecar.start, sidecar.max_restarts, note)
         self.fleet = Fleet(
             make=lambda index: self.cluster.rollout_worker(index, options),
             workers=config.rollout.workers * len(self.cluster.nodes),
             capacity=config.rollout.envs_per_worker,
             timeout_s=max(60.0, config.rollout.episode_timeout_s * 2),
             max_lost=config.trainer.max_lost_episodes,
-            on_tick=watch.tick,
+            on_tick=sidecars.tick,
         )
         ray.get([learner.pid.remote() for learner in self.learners], timeout=START_TIMEOUT_S)
         if ready:

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from verl.workers.rollout import RolloutOptions, RolloutWorker
 from verl.workers.sidecar_host import SidecarHost
 
 logger = logging.getLogger(__name__)
+START_TIMEOUT_S = 300.0
 OBJECT_STORE_BYTES = 256 * 2**20  # on a machine of our own; a cluster has its own setting
 
 
@@ -58,11 +60,13 @@ def start_ray(config: Config, log_folder: Path) -> None:
         )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Node:
     """A Ray node that takes part, and its sidecar."""
 
     node_id: str
+    address: str
+    gpus: float
     run_id: str
     sidecar: Any = None
 
@@ -71,37 +75,66 @@ class Node:
 
 
 class Cluster:
-    """Finds the nodes and makes actors on them; keeps no state of the training."""
+    """The nodes that take part, and the actors on them. A node that dies is left out from then on."""
 
-    def __init__(self, config: Config, run_id: str, logs: Path) -> None:
-        self.config, self.logs = config, logs
+    def __init__(self, config: Config, run_id: str, logs: Path, note: Callable[[str], None]) -> None:
+        self.config, self.logs, self.note = config, logs, note
+        own = ray.get_runtime_context().get_node_id()
         alive = [n for n in ray.nodes() if n["Alive"]]
         wanted = config.trainer.nnodes
         if len(alive) < wanted:
             raise ConfigError(f"trainer.nnodes={wanted}: the Ray cluster has {len(alive)} node(s)")
+        # Those with GPUs first; among them the driver's own, whose loss ends the run anyway.
+        alive.sort(key=lambda n: (-n["Resources"].get("GPU", 0), n["NodeID"] != own, n["NodeID"]))
         # The same run id on every node would do on different machines; several Ray nodes on one machine need their own.
         names = [f"{run_id}-n{i}" if wanted > 1 else run_id for i in range(wanted)]
-        self.nodes = [Node(n["NodeID"], name) for n, name in zip(sorted(alive, key=lambda n: n["NodeID"]), names)]
-        self.gpus = sum(n["Resources"].get("GPU", 0) for n in alive)
+        self.nodes = [
+            Node(n["NodeID"], n["NodeManagerAddress"], n["Resources"].get("GPU", 0), name)
+            for n, name in zip(alive, names)
+        ]
+        self.gpus = sum(node.gpus for node in self.nodes)
+        self._config_file: Callable[[str], Path] | None = None
 
-    def start_sidecars(self, write_config: Any) -> None:
+    def drop_dead_nodes(self) -> list[Node]:
+        """Asks Ray which nodes live; the others take no further part. Returns those that are left.
+
+        Raises:
+            RunFailedError: none is left.
+        """
+        alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}
+        for node in [n for n in self.nodes if n.node_id not in alive]:
+            self.nodes.remove(node)
+            logger.warning("node %s (%s, sidecar %s) is gone", node.node_id, node.address, node.run_id)
+            self.note(f"a node died ({node.address}): the run goes on with {len(self.nodes)} node(s)")
+        if not self.nodes:
+            raise RunFailedError("all nodes that took part have died")
+        return self.nodes
+
+    def start_sidecars(self, write_config: Callable[[str], Path]) -> None:
         """Starts one a node (does not wait). ``write_config(run_id) -> path`` makes each one's file."""
-        critic = self.config.critic
+        self._config_file = write_config
         for node in self.nodes:
-            host = ray.remote(SidecarHost).options(num_cpus=0, scheduling_strategy=node.here())
-            node.sidecar = host.remote(
-                node.run_id,
-                str(write_config(node.run_id)),
-                str(self.logs / f"sidecar-{node.run_id}.log"),
-                critic.sidecar.python,
-                critic.sidecar.max_restarts,
-            )
-            if critic.sidecar.start:
-                ray.get(node.sidecar.start.remote(), timeout=30)
+            self.start_sidecar(node)
+
+    def start_sidecar(self, node: Node) -> None:
+        """The sidecar's host on ``node``, also in the place of one that died."""
+        critic = self.config.critic
+        assert self._config_file is not None
+        host = ray.remote(SidecarHost).options(num_cpus=0, scheduling_strategy=node.here())
+        node.sidecar = host.remote(
+            node.run_id,
+            str(self._config_file(node.run_id)),
+            str(self.logs / f"sidecar-{node.run_id}.log"),
+            critic.sidecar.python,
+            critic.sidecar.max_restarts,
+        )
+        if critic.sidecar.start:
+            node.sidecar.start.remote()
 
     def rollout_worker(self, index: int, options: RolloutOptions) -> Any:
-        """A rollout worker on the node that its number falls to, bound to that node's sidecar."""
-        node = self.nodes[index % len(self.nodes)]
+        """A rollout worker on the living node that its number falls to, bound to that node's sidecar."""
+        nodes = self.drop_dead_nodes()
+        node = nodes[index % len(nodes)]
         pool = {**options.pool, "name": f"w{index}"}
         if pool.get("bridge") is not None:
             pool["bridge"] = dataclasses.replace(pool["bridge"], run_id=node.run_id)
@@ -112,16 +145,24 @@ class Cluster:
         ).remote(bound)  # fmt: skip
 
     def learners(self, options: LearnerOptions) -> list[Any]:
-        """All ranks, made together (they meet in torch.distributed)."""
+        """All ranks, made together (they meet in torch.distributed): spread evenly; without GPUs on the first node."""
         world = self.config.actor.fsdp_config.world_size or max(1, int(self.gpus))
         per_rank = 0.0 if self.gpus == 0 else min(1.0, self.gpus / world) - self._rollout_share(world)
         if self.gpus and per_rank <= 0:
             raise RunFailedError(
                 f"{self.gpus:.0f} GPU(s) are not enough for {world} learner(s) beside the rollout workers"
             )
-        address = f"{ray.util.get_node_ip_address()}:{_free_port()}"
-        make = ray.remote(Learner).options(num_cpus=1, num_gpus=per_rank)
-        return [make.remote(options, rank, world, address) for rank in range(world)]
+        nodes = self.nodes if self.gpus else self.nodes[:1]
+        places = [nodes[rank * len(nodes) // world] for rank in range(world)]
+        find_port = ray.remote(_free_port).options(num_cpus=0, scheduling_strategy=places[0].here())
+        address = f"{places[0].address}:{ray.get(find_port.remote(), timeout=START_TIMEOUT_S)}"
+        make = ray.remote(Learner)
+        return [
+            make.options(num_cpus=1, num_gpus=per_rank, scheduling_strategy=place.here()).remote(
+                options, rank, world, address
+            )
+            for rank, place in enumerate(places)
+        ]
 
     def _rollout_share(self, world: int) -> float:
         return self.config.rollout.gpus_per_worker * self.config.rollout.workers * len(self.nodes) / world

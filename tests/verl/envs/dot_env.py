@@ -5,6 +5,7 @@ What an episode looks like follows from its seed and its actions, to the bit.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,13 +17,14 @@ SIZE = 32
 
 
 class DotEnv:
-    """``env_config`` keys: max_steps."""
+    """``env_config`` keys: max_steps, step_s (seconds that a step takes)."""
 
     action_dim = 7
     tasks = 2
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.max_steps = int(config.get("max_steps", 24))
+        self.step_s = float(config.get("step_s", 0.0))
         self.cameras = (Camera("agentview", SIZE, SIZE),)
         self.instruction = "lift the red cube"
         self.place, self.task = np.zeros(2), 0
@@ -32,6 +34,7 @@ class DotEnv:
         self.place = np.random.default_rng((seed, task)).uniform(0.3, 0.5, 2)
 
     def step(self, action: np.ndarray) -> bool:
+        time.sleep(self.step_s)
         self.place = np.clip(self.place + 0.05 * action[:2], 0.0, 1.0)
         return bool(self.place.sum() > 1.2)
 

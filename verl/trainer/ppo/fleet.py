@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from verl.envs.pool import EpisodeRequest
 from verl.errors import RunFailedError
@@ -18,6 +18,8 @@ from verl.trajectory import Episode
 
 logger = logging.getLogger(__name__)
 SLICE_S = 1.0  # how long a worker runs before it reports
+MOST_FAILURES = 3  # in a row: the worker is given up, the others go on
+GONE = (RayActorError, ObjectLostError)  # it, or its node with what it had reported
 
 
 @dataclass(slots=True)
@@ -28,6 +30,7 @@ class FleetStatistics:
     policy_batches: int = 0
     policy_observations: int = 0
     lost: int = 0
+    lost_with_workers: int = 0  # of those
     lost_reasons: dict[str, int] = field(default_factory=dict)
     workers_replaced: int = 0
 
@@ -38,6 +41,8 @@ class _Worker:
     index: int
     running: dict[int, EpisodeRequest] = field(default_factory=dict)
     call: Any = None
+    loading: Any = None
+    failures: int = 0
     started: float = 0.0
 
 
@@ -57,7 +62,7 @@ class Fleet:
         Args:
             capacity: environments of one worker.
             timeout_s: a worker that does not report for so long is replaced.
-            max_lost: lost episodes after which the run fails.
+            max_lost: lost episodes after which the run fails; those that a worker takes with it do not count.
             on_tick: called about once a second while episodes run.
         """
         self.make, self.capacity, self.timeout_s = make, capacity, timeout_s
@@ -69,7 +74,13 @@ class Fleet:
     def load_weights(self, reference: Any) -> None:
         """Gives every worker the policy behind this object reference, and later ones too."""
         self.weights = reference
-        ray.get([w.actor.load_weights.remote(reference) for w in self.workers], timeout=self.timeout_s)
+        for worker in self.workers:
+            worker.loading = worker.actor.load_weights.remote(reference)
+        for worker in list(self.workers):
+            try:
+                ray.get(worker.loading, timeout=self.timeout_s)
+            except GONE as error:
+                self._replace(worker, deque(), _story(error))
 
     def run(
         self,
@@ -87,7 +98,7 @@ class Fleet:
                 self._dispatch(worker, queue)
             calls = [w.call for w in self.workers if w.call is not None]
             done, _ = ray.wait(calls, num_returns=1, timeout=SLICE_S * 2) if calls else ([], [])
-            for worker in self.workers:
+            for worker in list(self.workers):
                 if worker.call is not None and worker.call in done:
                     for episode in self._collect(worker, queue):
                         finished.append(episode)
@@ -109,13 +120,15 @@ class Fleet:
 
     def _collect(self, worker: _Worker, queue: deque[EpisodeRequest]) -> list[Episode]:
         try:
+            if worker.loading is not None:
+                ray.get(worker.loading)
             report = ray.get(worker.call)
-        except RayActorError as error:
-            self._replace(worker, queue, f"died ({type(error).__name__})")
+        except GONE as error:
+            self._replace(worker, queue, _story(error))
             return []
         except RayTaskError as error:
             raise RunFailedError(f"rollout worker {worker.index}: {error.cause}") from error
-        worker.call = None
+        worker.call, worker.loading, worker.failures = None, None, 0
         self.statistics.policy_s += report.policy_s
         self.statistics.policy_batches += report.policy_batches
         self.statistics.policy_observations += report.policy_observations
@@ -127,29 +140,38 @@ class Fleet:
         return list(report.episodes)
 
     def _count_lost(self, reason: str, number: int = 1) -> None:
+        if not number:
+            return
         stats = self.statistics
         stats.lost += number
         stats.lost_reasons[reason] = stats.lost_reasons.get(reason, 0) + number
         logger.warning("%d episode(s) lost: %s", number, reason)
-        if stats.lost > self.max_lost:
+        if (failed := stats.lost - stats.lost_with_workers) > self.max_lost:
             raise RunFailedError(
-                f"{stats.lost} episodes were lost, more than trainer.max_lost_episodes={self.max_lost}; "
-                f"the last: {reason}"
+                f"{failed} episodes were lost, more than trainer.max_lost_episodes={self.max_lost}; the last: {reason}"
             )
 
     def _replace(self, worker: _Worker, queue: deque[EpisodeRequest], reason: str) -> None:
         """A new actor in the place of one that died or hangs; its episodes are run again."""
-        logger.warning("rollout worker %d %s: replaced", worker.index, reason)
         ray.kill(worker.actor)
-        queue.extendleft(worker.running.values())
+        queue.extendleft(reversed(worker.running.values()))
         lost = len(worker.running)
         worker.running = {}
-        worker.call = None
-        self.statistics.workers_replaced += 1
+        worker.call = worker.loading = None
+        worker.failures += 1
+        self.statistics.lost_with_workers += lost
         self._count_lost(f"rollout worker {reason}", lost)
+        if worker.failures >= MOST_FAILURES:
+            logger.warning("rollout worker %d %s: given up", worker.index, reason)
+            self.workers.remove(worker)
+            if not self.workers:
+                raise RunFailedError(f"no rollout worker is left; the last {reason}")
+            return
+        logger.warning("rollout worker %d %s: replaced", worker.index, reason)
+        self.statistics.workers_replaced += 1
         worker.actor = self.make(worker.index)
-        if self.weights is not None:
-            ray.get(worker.actor.load_weights.remote(self.weights), timeout=self.timeout_s)
+        if self.weights is not None:  # not waited for: where its node is dying it may take a while to fail
+            worker.loading = worker.actor.load_weights.remote(self.weights)
 
     def close(self) -> None:
         """Ends the workers and their environment processes."""
@@ -157,3 +179,9 @@ class Fleet:
         ray.wait(calls, num_returns=len(calls), timeout=10)
         for worker in self.workers:
             ray.kill(worker.actor)
+
+
+def _story(error: Exception) -> str:
+    """What happened, in a line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"died ({type(error).__name__}: {lines[-1] if lines else 'no reason given'})"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import RayActorError
 
 from verl.config import Config
 from verl.degrade import shuffle_rewards
@@ -29,11 +30,11 @@ from verl.trainer.ppo.replay import ReplayBuffer
 from verl.trainer.ppo.schedule import Schedule
 from verl.trainer.progress import Progress
 from verl.trainer.recorder import Recorder
+from verl.trainer.watch import Sidecars
 from verl.trajectory import Episode, Samples
 
 logger = logging.getLogger(__name__)
 UPDATE_TIMEOUT_S = 3600.0
-PHASE_TIMEOUT_S = 60.0
 MOST_OVERSAMPLING = 4
 _COUNTERS = ("updates", "episodes", "dropped_groups", "success_before", "success_after", "evaluated_at", "best")
 
@@ -47,7 +48,7 @@ class Trainer:
         schedule: Schedule,
         fleet: Fleet,
         learners: list[Any],
-        sidecars: list[Any],
+        sidecars: Sidecars,
         recorder: Recorder,
         progress: Progress,
         checkpoints: Checkpoints,
@@ -215,18 +216,25 @@ class Trainer:
             model = self.config.model
             samples = build_samples(episodes, self.config.algorithm, model.action_chunks_len, model.action_token_len)
             samples = self._with_replay(samples)
-            self._phase("UPDATE")
-            reference = ray.put(samples)
-            metrics = ray.get(
-                [learner.update.remote(reference, self.updates) for learner in self.learners],
-                timeout=UPDATE_TIMEOUT_S,
-            )[0]
-            self._phase("ROLLOUT")
+            self.sidecars.phase("UPDATE")
+            metrics = self._learn(samples)
+            self.sidecars.phase("ROLLOUT")
             self._hand_out_weights()
         self.recorder.log(
             self.updates,
             {"train/episodes": self.episodes, **{f"actor/{k}": v for k, v in metrics.items()}},
         )
+
+    def _learn(self, samples: Samples) -> dict[str, float]:
+        reference = ray.put(samples)
+        calls = [learner.update.remote(reference, self.updates) for learner in self.learners]
+        try:
+            return ray.get(calls, timeout=UPDATE_TIMEOUT_S)[0]
+        except RayActorError as error:
+            raise RunFailedError(
+                f"a learner died ({error}); go on from the last checkpoint with "
+                f"trainer.run_id={self.recorder.folder.run_id} trainer.resume_mode=auto"
+            ) from error
 
     def _with_replay(self, samples: Samples) -> Samples:
         actor = self.config.actor
@@ -239,11 +247,6 @@ class Trainer:
     def _hand_out_weights(self) -> None:
         parts = ray.get([learner.weights.remote() for learner in self.learners], timeout=UPDATE_TIMEOUT_S)
         self.fleet.load_weights(ray.put(parts[0]))
-
-    def _phase(self, name: str) -> None:
-        """Told to every node's sidecar, acknowledged by it."""
-        calls = [s.phase.remote(name, PHASE_TIMEOUT_S) for s in self.sidecars]
-        ray.get(calls, timeout=PHASE_TIMEOUT_S + 30)
 
     # ---- evaluation and checkpoints
 
