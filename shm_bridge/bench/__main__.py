@@ -1,4 +1,9 @@
-"""``python -m shm_bridge.bench``: round trips of a frame and its verdict, ours against peers, in one run."""
+"""``python -m shm_bridge.bench``: round trips of a frame and its verdict, ours against peers, in one run.
+
+Every row times the same: the frame is written from an array of the worker's (one copy; HTTP and JPEG encode it), the
+other side looks at its first and last byte, and the answer is back in the worker's hands. Ours counts ``reserve`` and
+``publish`` in, all checks, and a verdict read field by field. In mode "park" nobody polls: both sides sleep in between.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from shm_bridge.bench import lanes
 from shm_bridge.bench.__main__ import PEERS, available, merge
 from shm_bridge.bench.report import ratios, table
 from tests.shm_bridge.conftest import ROOT
@@ -45,3 +46,11 @@ def test_medians_and_ratios():
     assert (merged["p50_us"], merged["max_us"]) == (20.0, 9.0)
     floor = row | {"transport": "c_floor", "p50_us": 10.0}
     assert "parked/floor 2.00" in ratios([merged, floor]) and "c_floor" in table([floor])
+
+
+def test_what_lanes_cost_is_told_for_both_sides():
+    """CPU per verdict, the sidecar's share of it, and that of a parked sidecar."""
+    found = lanes.measure(2, 64, 0.01, together=2)
+    assert found["lanes"] == 2
+    assert set(found) == {"lanes", "cpu_us_per_verdict", "sidecar_us_per_verdict", "idle_cpu_pct"}
+    assert found["cpu_us_per_verdict"] > 0
