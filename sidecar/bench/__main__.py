@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--random", choices=sorted(SHAPES), default="small", help="shape of a model of random weights")
     source.add_argument("--model", metavar="DIR", help="a checkpoint (transformers' own format) instead")
-    engines = ("direct", "swift", "vllm", "straightforward")
+    engines = ("direct", "direct_bf16", "swift", "vllm", "straightforward")
     parser.add_argument("--engines", nargs="+", choices=engines, default=["direct", "straightforward"])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8, 64])
@@ -69,13 +69,15 @@ class Bench:
         self.dtype = pick_dtype(given.dtype, self.device)
         self.folder = tempfile.TemporaryDirectory()
         self.direct, self.shape, self.path = self._model()
+        self.parameters = self.shape.parameters()
+        self.most_held = 0
         self.frames = Frames(self.shape.image_size)
 
     def run(self) -> dict[str, Any]:
         """Every case, engine and batch; the peak and the phases of the same run."""
         report: dict[str, Any] = {
             "model": self.given.model or f"random {self.given.random}",
-            "parameters": sum(p.numel() for p in self.direct.backbone.model.parameters()),
+            "parameters": self.parameters,
             "device": str(self.device), "dtype": str(self.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(), "peak_flops": self._peak(), "results": [],
         }  # fmt: skip
@@ -87,17 +89,18 @@ class Bench:
             for case in self.given.cases:
                 for batch in self.given.batch:
                     report["results"] += self._measure(name, engine, case, batch, report["peak_flops"])
-            if name in ("swift", "vllm"):
+            if name not in ("direct", "straightforward"):
                 engine.close()
                 del engine
                 gc.collect()
         if self.device.type == "cuda":
-            report["device_gb"] = torch.cuda.max_memory_reserved(self.device) / 1e9
+            report["device_gb"] = self.most_held / 1e9
+        report["times"] = times_of(report["results"])
         self.folder.cleanup()
         return report
 
     def _model(self) -> tuple[DirectEngine, Shape, Path]:
-        memory = MemoryConfig(feature_cache_mb=2048, prefix_cache_mb=2048)
+        memory = MemoryConfig()
         options = DirectConfig(compile=self.given.compile)
         if self.given.model is not None:
             config = Config(
@@ -109,7 +112,7 @@ class Bench:
         shape = SHAPES[self.given.random]
         model, processor = build(shape, self.device, self.dtype)
         path = Path(self.folder.name)
-        if {"swift", "vllm"} & set(self.given.engines):
+        if {"swift", "vllm", "direct_bf16"} & set(self.given.engines):
             model.save_pretrained(path, safe_serialization=True)
             processor.save_pretrained(path)
         return build_direct(model, processor.tokenizer, *STATISTICS, options, memory), shape, path
@@ -120,61 +123,76 @@ class Bench:
         if name == "straightforward":
             return Straightforward(self.direct)
         dtype = str(self.dtype).removeprefix("torch.")
+        if name == "direct_bf16":
+            return load_direct(Config(run_id="bench", model=str(self.path), device=str(self.device), dtype="bfloat16"))
         return load(Config(run_id="bench", engine=name, model=str(self.path), device=str(self.device), dtype=dtype))
 
     def _measure(self, name: str, engine: Any, case: str, batch: int, peak: float) -> list[dict[str, Any]]:
-        states = ["cold", "warm"] if name == "direct" else ["cold"]  # warm: frames and prefix were seen before
+        states = (
+            ["cold", "warm"] if isinstance(engine, DirectEngine) else ["cold"]
+        )  # warm: frames and prefix were seen before
         return [self._one(name, engine, case, batch, state, peak) for state in states]
 
     def _one(self, name: str, engine: Any, case: str, batch: int, state: str, peak: float) -> dict[str, Any]:
         queries = self.frames.queries(case, batch)
         answers: list[Answer] = []
-        if name == "direct" or self.device.type == "cuda":
+        direct = engine if isinstance(engine, DirectEngine) else None
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        if direct is not None or self.device.type == "cuda":
             answers = engine.answer(queries)  # fills caches, warms kernels up
         times: list[float] = []
         cpu: list[float] = []
         end = time.monotonic() + self.given.seconds
         while not times or (time.monotonic() < end and len(times) < 200):
-            if state == "cold" and name == "direct":
-                self.direct.features.clear()
+            if state == "cold" and direct is not None:
+                direct.features.clear()
                 if case != "done":
-                    self.direct.prefixes.clear()
+                    direct.prefixes.clear()
             start = time.process_time()
             times.append(_timed(lambda: answers.__setitem__(slice(None), engine.answer(queries)), self.device))
             cpu.append(time.process_time() - start)
         typical, spent = sorted(times)[len(times) // 2], sorted(cpu)[len(cpu) // 2]
+        if self.device.type == "cuda" and name == "direct":
+            self.most_held = max(self.most_held, torch.cuda.max_memory_reserved(self.device))
         prompt = self.direct.tokens(queries[0])
         shared = queries[0].prefix_images
         prefix = prompt.ends[shared - 1] if shared else prompt.images[0]
         flops = work(self.shape, case, batch, len(prompt.ids), len(queries[0].images), prefix, state == "warm")
-        done = flops.direct if name == "direct" else flops.straightforward
+        done = flops.straightforward if direct is None else flops.direct
+        clock = typical if self.device.type == "cuda" else spent  # a busy machine takes wall time, not CPU time
         return {
             "case": case, "engine": name, "batch": batch, "state": state, "verdicts_per_s": batch / typical,
             "verdicts_per_cpu_s": batch / spent,
             "batch_ms": typical * 1e3, "runs": len(times), "flops_per_verdict": done / batch,
-            "share_of_peak": done / typical / peak, "same_verdicts": self._same(queries, answers),
+            "share_of_peak": done / clock / peak, "same_verdicts": self._same(name, queries, answers),
         }  # fmt: skip
 
-    def _same(self, queries: Any, answers: list[Answer]) -> bool:
+    def _same(self, name: str, queries: Any, answers: list[Answer]) -> bool:
         """Whether the verdicts are the straightforward ones (equal text, or log-probabilities within a tie)."""
         count = min(8 if self.device.type == "cuda" else 2, len(queries))
         expected = Straightforward(self.direct).answer(queries[:count])
-        tolerance = TOLERANCE if self.dtype == torch.float32 else 0.1
+        exact = self.dtype == torch.float32 and name != "direct_bf16"
+        tolerance = TOLERANCE if exact else 0.1
         for ours, theirs in zip(answers, expected):
             if ours.error is not None or not ours.tokens:
                 return False
             if abs(ours.tokens[0].logprob - theirs.tokens[0].logprob) > tolerance:
                 return False
-            if self.dtype == torch.float32 and ours.text != theirs.text:
+            if exact and ours.text != theirs.text:
                 return False
         return True
 
     def _peak(self) -> float:
-        """Dense matrix multiplications per second here and now, in FLOP/s."""
+        """Dense matrix multiplications per second here and now, in FLOP/s; on a CPU per second of CPU time."""
         size = 8192 if self.device.type == "cuda" else 1024
         a = torch.randn(size, size, device=self.device, dtype=self.dtype)
         a @ a
-        times = [_timed(lambda: a @ a, self.device) for _ in range(10)]
+        times = []
+        for _ in range(10):
+            start = time.process_time()
+            took = _timed(lambda: a @ a, self.device)
+            times.append(took if self.device.type == "cuda" else time.process_time() - start)
         return 2 * size**3 / sorted(times)[len(times) // 2]
 
     def _phases(self) -> dict[str, float]:
@@ -208,6 +226,22 @@ def _timed(what: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+def times_of(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How many times the verdicts of every other engine the direct one gives, by case, batch and state; in CPU time
+    and in wall time."""
+    found = []
+    for one in results:
+        for other in results:
+            same = all(one[key] == other[key] for key in ("case", "batch"))
+            if same and one["engine"].startswith("direct") and not other["engine"].startswith("direct"):
+                found.append({
+                    **{key: one[key] for key in ("case", "batch", "engine", "state")}, "against": other["engine"],
+                    "times": one["verdicts_per_s"] / other["verdicts_per_s"],
+                    "times_per_cpu_s": one["verdicts_per_cpu_s"] / other["verdicts_per_cpu_s"],
+                })  # fmt: skip
+    return found
+
+
 def _table(report: dict[str, Any]) -> str:
     head = (
         f"{report['model']}: {report['parameters'] / 1e6:.1f} M parameters, {report['device']} {report['dtype']}, "
@@ -220,6 +254,11 @@ def _table(report: dict[str, Any]) -> str:
             f"{one['case']:22}{one['engine']:17}{one['batch']:6} {one['state']:6}{one['verdicts_per_s']:12.1f}"
             f"{one['verdicts_per_cpu_s']:9.1f}{one['batch_ms']:10.1f}{one['share_of_peak']:7.0%}"
             f"  {'yes' if one['same_verdicts'] else 'NO'}"
+        )
+    for one in report["times"]:
+        lines.append(
+            f"{one['case']}, batch {one['batch']}: {one['engine']} {one['state']} gives {one['times']:.1f} times the"
+            f" verdicts of {one['against']} ({one['times_per_cpu_s']:.1f} by CPU time)"
         )
     if "phases" in report:
         lines += [f"{name}: {value:.3f}" for name, value in report["phases"].items()]

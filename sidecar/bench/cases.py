@@ -66,7 +66,17 @@ class Straightforward:
 
     @torch.inference_mode()
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        """Answers of queries of one length."""
+        """Answers of queries of one length, in halves where they do not fit."""
+        try:
+            return self._answer(queries)
+        except torch.OutOfMemoryError:
+            if len(queries) == 1:
+                raise
+        torch.cuda.empty_cache()
+        half = len(queries) // 2
+        return self.answer(queries[:half]) + self.answer(queries[half:])
+
+    def _answer(self, queries: Sequence[Query]) -> list[Answer]:
         direct = self._direct
         ids = torch.tensor([direct.tokens(query).ids for query in queries], device=direct.backbone.device)
         pixels = direct.pixels([image for query in queries for image in query.images])
@@ -97,7 +107,7 @@ def work(shape: Shape, case: str, count: int, length: int, images: int, prefix: 
     later = sum(shape.text_flops(1, length + i) for i in range(tokens - 1))
     head = tokens * shape.head_flops()
     whole = images * shape.image_flops() + shape.text_flops(length) + later + head
-    own = shape.text_flops(length - prefix, prefix) + later + head
+    own = shape.text_flops(length - prefix, prefix, last_only=True) + later + head
     if case == "done":
         return Work(count * whole, count * (own + (0.0 if warm else shape.image_flops())))
     frames = count + 1 + (REFERENCES if images > 2 else 0)

@@ -33,6 +33,13 @@ class Shape:
     def image_tokens(self) -> int:
         return self.patches // 4
 
+    def parameters(self) -> int:
+        """Weights of the matrices; norms and biases, less than a hundredth of it, are left out."""
+        h, v = self.text_hidden, self.vision_hidden
+        text = 2 * h * h + 2 * h * (h * self.kv_heads // self.text_heads) + 3 * h * self.text_mlp
+        tower = self.vision_layers * (4 * v * v + 2 * v * self.vision_mlp) + 3 * self.patch_size**2 * v
+        return self.text_layers * text + tower + 4 * v * h + h * h + 2 * self.vocabulary * h + self.patches * v
+
     def image_flops(self) -> float:
         """One image through tower and projector; a multiplication and an addition are two."""
         n, h = self.patches + 1, self.vision_hidden
@@ -40,13 +47,16 @@ class Shape:
         projector = 2 * self.image_tokens * (4 * h * self.text_hidden + self.text_hidden**2)
         return float(self.vision_layers * layer + 2 * self.patches * 3 * self.patch_size**2 * h + projector)
 
-    def text_flops(self, new: int, before: int = 0) -> float:
-        """``new`` positions through the decoder, behind ``before`` others (causal attention)."""
+    def text_flops(self, new: int, before: int = 0, last_only: bool = False) -> float:
+        """``new`` positions through the decoder, behind ``before`` others (causal attention). ``last_only``: of the
+        last layer only what its last position needs."""
         h = self.text_hidden
-        kv = h * self.kv_heads // self.text_heads
-        weights = 2 * h * h + 2 * h * kv + 3 * h * self.text_mlp
+        kv = 2 * h * (h * self.kv_heads // self.text_heads)
+        rest = 2 * h * h + 3 * h * self.text_mlp
         seen = new * before + new * (new + 1) / 2
-        return float(self.text_layers * (2 * new * weights + 4 * seen * h))
+        layer = 2 * new * (kv + rest) + 4 * seen * h
+        last = 2 * (new * kv + rest) + 4 * (before + new) * h if last_only else layer
+        return float((self.text_layers - 1) * layer + last)
 
     def head_flops(self) -> float:
         """The output layer for one position."""

@@ -1,7 +1,7 @@
 """The parts of an InternVL model that the direct engine calls, for transformers' own architecture.
 
-    pixels --features--> (n, tokens, width)       ids --embed--> (b, s, width)
-    embeds + KV of what stands before --decode--> hidden of every position, KV grown --logits--> float32 (b, vocabulary)
+pixels --features--> (n, tokens, width)       ids --embed--> (b, s, width)
+embeds + KV of what stands before --decode--> hidden of every position, KV grown --logits--> float32 (b, vocabulary)
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from typing import Any
 
 import torch
 
-from sidecar.engines.kv import Layers, make_cache
+from sidecar.engines import last_layer, packed
+from sidecar.engines.kv import Layers, join, make_cache
 from sidecar.engines.shared_prefix import Shared, install
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One decoder pass: the hidden state of every new position (b, s, width), and the KV cache (None: not kept)."""
+    """One decoder pass: the hidden state of every new position (b, s, width), and the KV cache (None: not kept).
+
+    A pass that was told its ``last`` positions has the hidden states of these only (b, 1, width).
+    """
 
     hidden: torch.Tensor
     cache: Any
@@ -33,6 +37,9 @@ class NativeBackbone:
         self.dtype: torch.dtype = model.dtype
         inner = model.model
         install(inner.language_model)
+        self._last_only = last_layer.install(inner.language_model)
+        if self.device.type == "cpu" and self.dtype == torch.float32 and not compiled:
+            packed.pack(inner)
         self._embed = inner.get_input_embeddings()
         self._decoder = torch.compile(inner.language_model, dynamic=True) if compiled else inner.language_model
         self._features = torch.compile(inner.get_image_features) if compiled else inner.get_image_features
@@ -59,14 +66,17 @@ class NativeBackbone:
 
     def decode(
         self, embeds: torch.Tensor, positions: torch.Tensor, cache: Any = None, mask: torch.Tensor | None = None,
-        shared: Sequence[Shared] | None = None,
+        shared: Sequence[Shared] | None = None, last: torch.Tensor | None = None,
     ) -> Step:  # fmt: skip
         """New positions (b, s, width) behind ``cache``, which grows by them; None: no KV is kept.
 
         ``mask`` (b, positions of cache + new): 1 where a position may be seen; without one all before it may.
-        ``shared``: prefixes that stand before the cache and are seen by all of their rows' positions.
+        ``shared``: prefixes that stand before the cache and are seen by all of their rows' positions. ``last`` (b,):
+        the only positions that are asked for, with no ``mask``.
         """
-        more = {} if shared is None else {"shared_prefix": shared}
+        more: dict[str, Any] = {} if shared is None else {"shared_prefix": shared}
+        if last is not None and self._last_only:
+            more["last"] = last
         out = self._decoder(
             inputs_embeds=embeds,
             position_ids=positions,
@@ -75,7 +85,10 @@ class NativeBackbone:
             use_cache=cache is not None,
             **more,
         )
-        return Step(out.last_hidden_state, out.past_key_values)
+        hidden = out.last_hidden_state
+        if last is not None and not self._last_only:
+            hidden = hidden[torch.arange(len(hidden), device=hidden.device), last][:, None]
+        return Step(hidden, out.past_key_values)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states (b, width) to float32 logits (b, vocabulary)."""
@@ -85,6 +98,10 @@ class NativeBackbone:
     def cache(self, layers: Layers | None = None, room: int = 0) -> Any:
         """A KV cache, empty or holding ``layers``, with ``room`` for that many positions more."""
         return make_cache(layers, self.layer_count, room)
+
+    def join(self, caches: Sequence[Any], room: int) -> Any:
+        """The rows of several caches of one length as one, with ``room`` for that many positions more."""
+        return join(caches, room)
 
     def layers(self, cache: Any) -> Layers:
         """What a cache holds."""

@@ -44,13 +44,16 @@ class Row:
 
 
 class Decoder:
-    """``end_ids``: tokens that end an answer. ``force_number``: see :mod:`sidecar.engines.number_reading`."""
+    """``end_ids``: tokens that end an answer. ``force_number``: see :mod:`sidecar.engines.number_reading`.
+    ``positions``: prompt positions of a pass at most, rows are split by it. ``kept``: positions of KV that are held at
+    once at most. None: no bound."""
 
     def __init__(
-        self, backbone: NativeBackbone, tokenizer: Any, end_ids: Sequence[int], force_number: bool = False
-    ) -> None:
+        self, backbone: NativeBackbone, tokenizer: Any, end_ids: Sequence[int], force_number: bool = False,
+        positions: int | None = None, kept: int | None = None,
+    ) -> None:  # fmt: skip
         self.backbone, self.tokenizer, self.ends = backbone, tokenizer, frozenset(end_ids)
-        self.force_number = force_number
+        self.force_number, self.positions, self.kept = force_number, positions, kept
         self._texts: dict[int, str] = {}
         self._ids: dict[str, int] = {}
         self._numbers: NumberTokens | None = None
@@ -61,25 +64,40 @@ class Decoder:
 
     def run(self, rows: Sequence[Row]) -> list[Answer]:
         """Answers of rows with equal ``start`` and settings, in order."""
-        one_token = all(row.query.max_new_tokens == 1 for row in rows)
         lengths = [len(row.prompt.ids) - row.start for row in rows]
+        if any(row.query.max_new_tokens > 1 for row in rows):
+            parts = _split(rows, max(lengths), self.kept)
+            if len(parts) > 1:
+                return [answer for part in parts for answer in self.run(part)]
+        cache, hidden = self._first_passes(rows, max(lengths))
         shared = _shared(rows, self.backbone.device)
-        step, hidden = self._first_pass(rows, lengths, shared, keep=not one_token)
         count = 0
         while True:
             chosen = self._take(rows, self.backbone.logits(hidden))
             count += 1
             if not any(row.open for row in rows):
                 break
-            step, hidden = self._next_pass(rows, chosen, step, lengths, count, shared)
+            cache, hidden = self._next_pass(rows, chosen, cache, lengths, count, shared)
         return [Answer(row.text, tuple(row.tokens)) for row in rows]
 
     # -- passes ------------------------------------------------------------------------------------------------------
 
-    def _first_pass(
-        self, rows: Sequence[Row], lengths: Sequence[int], shared: list[Shared] | None, keep: bool
-    ) -> tuple[Step, torch.Tensor]:
-        device, start, longest = self.backbone.device, rows[0].start, max(lengths)
+    def _first_passes(self, rows: Sequence[Row], longest: int) -> tuple[Any, torch.Tensor]:
+        """The KV cache of all rows (None where no second token is wanted) and the hidden states of their last
+        positions (b, width)."""
+        keep = any(row.query.max_new_tokens > 1 for row in rows)
+        later = max(row.query.max_new_tokens for row in rows) if keep else 0
+        groups = _split(rows, longest, self.positions)
+        room = longest + (later if len(groups) == 1 else 0)
+        parts = [self._first_pass(group, longest, keep, room) for group in groups]
+        hidden = torch.cat([part.hidden[:, 0] for part in parts])
+        if not keep:
+            return None, hidden
+        return parts[0].cache if len(parts) == 1 else self.backbone.join([p.cache for p in parts], later), hidden
+
+    def _first_pass(self, rows: Sequence[Row], longest: int, keep: bool, room: int) -> Step:
+        device, start = self.backbone.device, rows[0].start
+        lengths = [len(row.prompt.ids) - start for row in rows]
         ids = torch.zeros(len(rows), longest, dtype=torch.long)
         places: list[torch.Tensor] = []
         for i, row in enumerate(rows):
@@ -93,17 +111,17 @@ class Decoder:
             flat = embeds.view(-1, embeds.shape[-1])
             flat.index_copy_(0, torch.cat(places).to(device), features.to(embeds.dtype))
         positions = torch.arange(start, start + longest, device=device)[None].expand(len(rows), -1)
-        room = longest + max(row.query.max_new_tokens for row in rows)
+        shared = _shared(rows, device)
         before = None if shared else _batch_layers(rows)
         cache = self.backbone.cache(before, room=room) if before or keep else None
-        step = self.backbone.decode(embeds, positions, cache, shared=shared)
         last = torch.tensor(lengths, device=device) - 1
-        return step, step.hidden[torch.arange(len(rows), device=device), last]
+        step = self.backbone.decode(embeds, positions, cache, shared=shared, last=last)
+        return step if keep else Step(step.hidden, None)
 
     def _next_pass(
-        self, rows: Sequence[Row], chosen: torch.Tensor, step: Step, lengths: Sequence[int], count: int,
+        self, rows: Sequence[Row], chosen: torch.Tensor, cache: Any, lengths: Sequence[int], count: int,
         shared: list[Shared] | None,
-    ) -> tuple[Step, torch.Tensor]:  # fmt: skip
+    ) -> tuple[Any, torch.Tensor]:  # fmt: skip
         device, start, longest = chosen.device, rows[0].start, max(lengths)
         held = 0 if shared else start  # positions of the prefix that stand in the cache
         ends = torch.tensor(lengths, device=device)
@@ -112,8 +130,8 @@ class Decoder:
         if min(lengths) != longest:
             columns = torch.arange(held + longest + count, device=device)[None]
             mask = ((columns < held + ends[:, None]) | (columns >= held + longest)).long()
-        step = self.backbone.decode(self.backbone.embed(chosen[:, None]), positions, step.cache, mask, shared)
-        return step, step.hidden[:, -1]
+        step = self.backbone.decode(self.backbone.embed(chosen[:, None]), positions, cache, mask, shared)
+        return step.cache, step.hidden[:, -1]
 
     # -- tokens ------------------------------------------------------------------------------------------------------
 
@@ -182,6 +200,15 @@ class Decoder:
         if text is None:
             text = self._texts[token] = str(self.tokenizer.decode([token]))
         return text
+
+
+def _split(rows: Sequence[Row], longest: int, positions: int | None) -> list[Sequence[Row]]:
+    """Rows of ``longest`` positions in parts of about one size, each of at most ``positions`` but a row at least."""
+    if positions is None or len(rows) * longest <= positions:
+        return [rows]
+    parts = -(-len(rows) // max(1, positions // longest))
+    size = -(-len(rows) // parts)
+    return [rows[at : at + size] for at in range(0, len(rows), size)]
 
 
 def _is_number(query: Query) -> bool:

@@ -188,5 +188,3 @@ def _prefix_key(row: Row, count: int) -> Hashable:
 
 def _layers_bytes(layers: Layers) -> int:
     return sum(k.nbytes + v.nbytes for k, v in layers)
-
-

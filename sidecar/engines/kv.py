@@ -5,6 +5,7 @@ transformers' DynamicCache concatenates, and with it copies the whole cache, for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,6 +52,22 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             buffers.append(buffer)
         self._buffers = (buffers[0], buffers[1])
 
+    def hold(self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
+        """Holds these rows, one part (b, heads, positions, size) below the other, and sets the room aside."""
+        first = keys[0]
+        self._length = first.shape[-2]
+        shape = (sum(len(part) for part in keys), first.shape[1], self._length + self._room, first.shape[-1])
+        self._buffers = (first.new_empty(shape), first.new_empty(shape))
+        for buffer, parts in zip(self._buffers, (keys, values)):
+            torch.cat(list(parts), out=buffer[..., : self._length, :])
+        self.dtype, self.device, self.is_initialized = first.dtype, first.device, True
+        self.keys, self.values = (buffer[..., : self._length, :] for buffer in self._buffers)
+
+    def empty(self) -> None:
+        """Lets go of what it holds."""
+        self._buffers, self._length = None, 0
+        self.keys = self.values = None
+
     def get_seq_length(self) -> int:
         return self._length
 
@@ -59,3 +76,15 @@ def make_cache(layers: Layers | None, count: int, room: int) -> Cache:
     """A cache of ``count`` layers that holds ``layers`` and has ``room`` more positions."""
     held: Any = layers or ((None, None),) * count
     return Cache(layers=[RoomyLayer(keys, values, room) for keys, values in held])
+
+
+def join(caches: Sequence[Any], room: int) -> Cache:
+    """The rows of ``caches``, all of one length, as one cache with ``room`` more positions. The parts are emptied."""
+    layers: list[Any] = []
+    for parts in zip(*(cache.layers for cache in caches)):
+        layer = RoomyLayer(None, None, room)
+        layer.hold([part.keys for part in parts], [part.values for part in parts])
+        for part in parts:
+            part.empty()
+        layers.append(layer)
+    return Cache(layers=layers)

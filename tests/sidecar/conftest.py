@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 from pathlib import Path
@@ -34,7 +35,7 @@ def critic_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         model.model.multi_modal_projector.linear_2.weight.mul_(30)  # images weigh as much as words
     model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = False
-    engine, seen = build_direct(model, tokenizer), []
+    engine, seen = build_direct(copy.deepcopy(model), tokenizer), []  # it packs the weights of its model
     five = torch.zeros(len(tokenizer)).index_fill(0, torch.tensor(tokenizer.convert_tokens_to_ids("5")), 1.0)
     engine.backbone._head = lambda hidden: seen.append(hidden.clone()) or five.expand(len(hidden), -1)
     images = random_frames(8)

@@ -13,7 +13,7 @@ from evo_vlac.engine import Answer, Query
 from evo_vlac.queries import critic_query, done_query
 from sidecar.config import Config, DirectConfig, MemoryConfig
 from sidecar.engines import shared_prefix
-from sidecar.engines.direct import DirectEngine
+from sidecar.engines.direct import DirectEngine, Limits
 from sidecar.engines.direct_loader import load_direct
 
 TASK = "lift the red cube"
@@ -134,6 +134,19 @@ def test_shared_prefix_attention_is_exact(engine: DirectEngine, monkeypatch: pyt
     copied = engine.answer(queries)
     assert [one.text for one in shared] == [one.text for one in copied]
     assert logprobs(shared) == pytest.approx(logprobs(copied), abs=1e-4)
+
+
+def test_small_passes_change_no_answer(engine: DirectEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that go through the decoder one by one, and images through the tower: what a CPU's cache asks for."""
+    queries = with_references(4) + [critic_query(FRAMES[i], FRAMES[i + 1], TASK) for i in range(3)]
+    queries += [done_query(FRAMES[i], TASK) for i in range(3)]
+    together = engine.answer(queries)
+    monkeypatch.setattr(engine, "limits", Limits(chunk_images=1))
+    for bound in ("positions", "kept"):
+        monkeypatch.setattr(engine.decoder, bound, 1)
+        apart = engine.answer(queries)
+        assert [one.text for one in apart] == [one.text for one in together]
+        assert logprobs(apart) == pytest.approx(logprobs(together), abs=1e-4)
 
 
 def test_flash_and_plain_attention_agree() -> None:
