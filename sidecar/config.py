@@ -147,11 +147,13 @@ class LogConfig:
 class DirectConfig:
     """Our own engine. ``compile``: torch.compile of the image tower and the decoder (worth it on a GPU).
     ``chunk_images``: images through the tower at once. ``force_number``: a pair's answer may only hold tokens of a
-    number; off, a model that says something else is invalid, as with every other engine."""
+    number; off, a model that says something else is invalid, as with every other engine. ``converted_dir``: where the
+    converted copy of a published (remote-code) checkpoint is kept (null: the user's cache)."""
 
     compile: bool = False
     chunk_images: int = 32
     force_number: bool = False
+    converted_dir: str | None = None
 
     def __post_init__(self) -> None:
         require(1 <= self.chunk_images <= 1024, "direct.chunk_images", self.chunk_images, "1 to 1024")
@@ -231,7 +233,8 @@ class FixedConfig:
 class Config:
     """Everything. ``threshold``: done when P(done) is strictly over it. ``camera``: the one that the critic sees (null:
     the lane's first). ``metrics_port``: 0 picks a free one, null is off. ``torch_threads``: null is 1 on up to 4 cores,
-    else half of them, at most 8. ``nice`` is added to the process's niceness."""
+    else half of them, at most 8. ``nice`` is added to the process's niceness. ``trace``: a file for
+    :mod:`sidecar.trace` (null: none)."""
 
     run_id: str
     engine: str = "direct"
@@ -246,6 +249,7 @@ class Config:
     max_lanes: int = 256
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    trace: str | None = None
     batch: BatchConfig = field(default_factory=BatchConfig)
     values: ValuesConfig = field(default_factory=ValuesConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)

@@ -14,6 +14,7 @@ from evo_vlac import checkpoint
 from evo_vlac.errors import EvoVlacError
 from sidecar.config import Config, DirectConfig, MemoryConfig
 from sidecar.engines.backbone import NativeBackbone
+from sidecar.engines.converted import native
 from sidecar.engines.decoding import Decoder
 from sidecar.engines.direct import DirectEngine, Limits
 from sidecar.engines.pixels import Pixels
@@ -22,6 +23,9 @@ from sidecar.engines.residence import Residence
 from sidecar.errors import CheckpointError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)
+_CACHED_BYTES = 8 << 20  # of one layer's widest activation, on a CPU
+_PASS_BYTES = 256 << 20  # the same, on a GPU
+_KEPT_BYTES = 2 << 30  # of keys and values, on a GPU
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # InternVL's, where a checkpoint says nothing
 
 
@@ -31,15 +35,9 @@ def load_direct(config: Config) -> DirectEngine:
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
     try:
-        found = checkpoint.inspect(config.model)
-        checkpoint.require_runnable(found)
+        found = native(checkpoint.inspect(config.model), config.direct.converted_dir)
     except EvoVlacError as error:
         raise CheckpointError(f"model={config.model}: {error}") from None
-    if found.kind is not checkpoint.Kind.NATIVE:
-        raise CheckpointError(
-            f"model={config.model}: engine=direct runs transformers' own format; convert it with"
-            f" `python -m evo_vlac convert {config.model} DST`, or use engine=swift"
-        )
     from transformers import AutoTokenizer, InternVLForConditionalGeneration
     from transformers.utils import logging as transformers_logging
 
@@ -58,18 +56,43 @@ def build_direct(
     model: Any, tokenizer: Any, mean: Sequence[float] = _MEAN, std: Sequence[float] = _STD,
     direct: DirectConfig | None = None, memory: MemoryConfig | None = None,
 ) -> DirectEngine:  # fmt: skip
-    """The engine around ``model`` (an InternVLForConditionalGeneration where it is to run)."""
+    """The engine around ``model`` (an InternVLForConditionalGeneration where it is to run), which is made over for it:
+    it cannot be saved afterwards."""
     direct, memory = direct or DirectConfig(), memory or MemoryConfig()
     model = model.eval().requires_grad_(False)
     backbone = NativeBackbone(model, direct.compile)
     height, width = model.config.vision_config.image_size
     pixels = Pixels((height, width), mean, std, backbone.device, backbone.dtype)
-    limits = Limits(int(memory.feature_cache_mb * 2**20), int(memory.prefix_cache_mb * 2**20), direct.chunk_images)
+    images, positions, kept = at_once(model.config, backbone.device, backbone.dtype)
+    images = direct.chunk_images if images is None else min(images, direct.chunk_images)
+    limits = Limits(int(memory.feature_cache_mb * 2**20), int(memory.prefix_cache_mb * 2**20), images)
     budget = None if memory.budget_gb is None else int(memory.budget_gb * 1e9)
     residence = Residence(model, backbone.device, budget)
-    decoder = Decoder(backbone, tokenizer, end_ids(model, tokenizer), direct.force_number)
+    decoder = Decoder(backbone, tokenizer, end_ids(model, tokenizer), direct.force_number, positions, kept)
     tokens = PromptTokens(tokenizer, int(model.config.image_seq_length))
     return DirectEngine(backbone, tokens, pixels, decoder, residence, limits)
+
+
+def at_once(config: Any, device: torch.device, dtype: torch.dtype) -> tuple[int | None, int | None, int | None]:
+    """Images through the tower, prompt positions through the decoder in one pass, positions of KV that are held for
+    answers of several tokens; None: as many as there are.
+
+    On a CPU a pass is kept so small that a layer's widest activation stays in the processor's cache: larger ones wait
+    for memory. On a GPU it is kept so small that it fits the few GB that a critic may hold beside its weights, which
+    still is thousands of positions: more make nothing faster.
+    """
+    vision, text = config.vision_config, config.text_config
+    width = text.intermediate_size * dtype.itemsize
+    if device.type != "cpu":
+        heads = text.num_key_value_heads * getattr(text, "head_dim", text.hidden_size // text.num_attention_heads)
+        return (
+            None,
+            max(1, _PASS_BYTES // width),
+            max(1, _KEPT_BYTES // (2 * text.num_hidden_layers * heads * dtype.itemsize)),
+        )
+    (height, across), (tall, wide) = vision.image_size, vision.patch_size
+    image = ((height // tall) * (across // wide) + 1) * vision.intermediate_size * dtype.itemsize
+    return max(1, _CACHED_BYTES // image), max(1, _CACHED_BYTES // width), None
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,0 +1,103 @@
+"""A published checkpoint (InternVLChatModel with InternLM2) straight into the direct engine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from critic_frames import random_frames
+from safetensors.torch import save_file
+
+from evo_vlac.convert import convert
+from evo_vlac.queries import critic_query, done_query
+from sidecar.config import Config, DirectConfig
+from sidecar.engines.direct_loader import load_direct
+from sidecar.errors import CheckpointError
+from tests.evo_vlac.published_checkpoint import write_settings
+
+TASK = "lift the red cube"
+
+
+def published_shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of the weights as InternVL publishes them."""
+    vision, text = config["vision_config"], config["llm_config"]
+    v, wide, h, inner = (
+        vision["hidden_size"],
+        vision["intermediate_size"],
+        text["hidden_size"],
+        text["intermediate_size"],
+    )
+    patches = (vision["image_size"] // vision["patch_size"]) ** 2
+    kv = h // text["num_attention_heads"] * text["num_key_value_heads"]
+    tower, model = "vision_model.embeddings.", "language_model.model."
+    yield from ((tower + "class_embedding", (1, 1, v)), (tower + "position_embedding", (1, patches + 1, v)))
+    yield from ((tower + "patch_embedding.weight", (v, 3, 14, 14)), (tower + "patch_embedding.bias", (v,)))
+    for i in range(vision["num_hidden_layers"]):
+        layer = f"vision_model.encoder.layers.{i}."
+        for name, size in (
+            ("attn.qkv", (3 * v, v)),
+            ("attn.proj", (v, v)),
+            ("mlp.fc1", (wide, v)),
+            ("mlp.fc2", (v, wide)),
+        ):
+            yield from ((f"{layer}{name}.weight", size), (f"{layer}{name}.bias", size[:1]))
+        for name in ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "ls1", "ls2"):
+            yield layer + name, (v,)
+    yield from ((model + "tok_embeddings.weight", (text["vocab_size"], h)), (model + "norm.weight", (h,)))
+    yield "language_model.output.weight", (text["vocab_size"], h)
+    for i in range(text["num_hidden_layers"]):
+        layer = f"{model}layers.{i}."
+        yield from ((layer + "attention.wqkv.weight", (h + 2 * kv, h)), (layer + "attention.wo.weight", (h, h)))
+        for name, size in (("w1", (inner, h)), ("w3", (inner, h)), ("w2", (h, inner))):
+            yield f"{layer}feed_forward.{name}.weight", size
+        yield from ((layer + "attention_norm.weight", (h,)), (layer + "ffn_norm.weight", (h,)))
+    yield from (("mlp1.0.weight", (4 * v,)), ("mlp1.0.bias", (4 * v,)))
+    yield from (("mlp1.1.weight", (h, 4 * v)), ("mlp1.1.bias", (h,)), ("mlp1.3.weight", (h, h)), ("mlp1.3.bias", (h,)))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in the published layout, with random weights and without the published code."""
+    folder = write_settings(tmp_path_factory.mktemp("published") / "vlac")
+    config = json.loads((folder / "config.json").read_text())
+    torch.manual_seed(0)
+    weights = {name: torch.randn(shape) * 0.1 for name, shape in published_shapes(config)}
+    weights |= {name: weight + 1 for name, weight in weights.items() if name.endswith("norm.weight")}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def test_the_published_layout_is_converted_once(
+    published: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The engine answers as around a copy converted by hand; one line says where it is; the next start uses it."""
+    frames = random_frames(3)
+    queries = [done_query(frames[0], TASK), critic_query(frames[1], frames[2], TASK)]
+    convert(published, tmp_path / "by hand")
+    expected = load_direct(Config(run_id="x", model=str(tmp_path / "by hand"))).answer(queries)
+    config = Config(run_id="x", model=str(published), direct=DirectConfig(converted_dir=str(tmp_path / "copies")))
+    with caplog.at_level(logging.INFO, "sidecar"):
+        first = load_direct(config).answer(queries)
+        again = load_direct(config).answer(queries)
+    assert first == again == expected and all(one.error is None for one in first)
+    assert sum("published format" in record.message for record in caplog.records) == 1
+    assert len(list((tmp_path / "copies").iterdir())) == 1
+
+
+def test_a_changed_checkpoint_is_converted_anew(published: Path, tmp_path: Path) -> None:
+    """The copy belongs to the files as they were; one that cannot be written is named."""
+    config = Config(run_id="x", model=str(published), direct=DirectConfig(converted_dir=str(tmp_path / "copies")))
+    load_direct(config)
+    os.utime(published / "model.safetensors")
+    load_direct(config)
+    assert len(list((tmp_path / "copies").iterdir())) == 2
+    (tmp_path / "file").write_text("")
+    blocked = Config(run_id="x", model=str(published), direct=DirectConfig(converted_dir=str(tmp_path / "file")))
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        load_direct(blocked)
