@@ -108,9 +108,7 @@ class Numbers:
             if kind is Kind.DONE:
                 self._recent.append(total_ns / 1e6)
 
-    def state(
-        self, depth: int, memory: Mapping[str, int], phase: Phase, epoch: int, guard: GuardedEngine
-    ) -> None:
+    def state(self, depth: int, memory: Mapping[str, int], phase: Phase, epoch: int, guard: GuardedEngine) -> None:
         """What holds right now."""
         self._depth.set(depth)
         for where, size in memory.items():

@@ -28,6 +28,7 @@ from sidecar.errors import EngineWedgedError
 from sidecar.invalid import InvalidLog
 from sidecar.numbers import Numbers
 from sidecar.probe import probe_query
+from sidecar.trace import Trace
 
 logger = logging.getLogger(__name__)
 _TICK_S = 0.25  # how often the main thread looks around at least
@@ -62,7 +63,7 @@ class Service:
             int(config.values.ahead_lead_ms * 1e6),
         )
         self._beat, self._clock = beat, clock
-        self._invalid = InvalidLog(config.invalid)
+        self._invalid, self.trace = InvalidLog(config.invalid), Trace(config.trace)
         self._lock = threading.Lock()
         self._work_ready = threading.Condition(self._lock)
         self._phase_done = threading.Condition(self._lock)
@@ -98,6 +99,7 @@ class Service:
                 self._work_ready.notify_all()
         for thread in threads:
             thread.join(timeout=1.0)
+        self.trace.close()
 
     def stop(self) -> None:
         """Asks for the end; safe to call from a signal handler."""
@@ -181,6 +183,7 @@ class Service:
         self.numbers.state(depth, memory, self._phase, self.server.epoch, self.guard)
         snapshot = self.numbers.snapshot()
         self.server.publish_metrics(snapshot)
+        self.trace.numbers(snapshot)
         logger.info("numbers", extra={"numbers": snapshot})  # once a second into log.file: the run's trace
 
     # -- the engine threads ------------------------------------------------------------------------------------------
@@ -233,6 +236,7 @@ class Service:
             answers = self.guard.answer([work.item.query for work in batch])
         engine_ns = self._clock() - taken_ns
         self.numbers.batch(batch[0].item.query.kind, len(batch), engine_ns)
+        self.trace.batch(batch[0].item.query.kind, [work.asked_ns for work in batch], taken_ns, engine_ns)
         with self._lock:
             self.batcher.finished()
             self._last_answer_ns = self._clock()
@@ -256,6 +260,7 @@ class Service:
             self._phase = wanted
             self.server.acknowledge_phase(wanted)
             self._phase_done.notify_all()
+        self.trace.span("phases", f"to {wanted.name}", started, self._clock())
         logger.info("phase %s after %.3f s", wanted.name, (self._clock() - started) / 1e9)
 
     def _restore(self) -> None:
@@ -292,4 +297,3 @@ class Service:
 
 def _describe(batch: Sequence[Work[Ask]]) -> str:
     return f"a batch of {len(batch)} {batch[0].item.query.kind} queries"
-

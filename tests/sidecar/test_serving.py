@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,9 +19,8 @@ from shm_bridge import Controller, Kind, Phase, Status, VerdictTimeout
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     """One sidecar with the stand-in engine for the tests that only ask."""
     folder = tmp_path_factory.mktemp("serving")
-    with sidecar(
-        folder, "fixed.done_at_step=5", "fixed.delay_ms=20", "metrics_port=0", f"log.file={folder}/log.jsonl"
-    ) as one:
+    files = (f"log.file={folder}/log.jsonl", f"trace={folder}/trace.json")
+    with sidecar(folder, "fixed.done_at_step=5", "fixed.delay_ms=20", "metrics_port=0", *files) as one:
         yield one
 
 
@@ -100,6 +100,26 @@ def test_logs_are_json_lines(served: Sidecar) -> None:
     trace = [entry["numbers"] for entry in entries if "numbers" in entry]
     assert trace and {"engine_busy_share", "queue_s", "total_s"} <= set(trace[-1])
     assert "engine_busy_share" not in served.said
+
+
+def test_the_trace_shows_batches_waits_and_phases(served: Sidecar) -> None:
+    """While it is still being written: batches with their sizes, what waited for them, phases, the busy share."""
+    with Controller.connect(served.run_id, 10) as controller:
+        controller.request_phase(Phase.UPDATE, 10)
+        controller.request_phase(Phase.ROLLOUT, 10)
+    assert verdict(served.lane("traced"), 0).valid
+    file = served.log.parent / "trace.json"
+
+    def events(name: str) -> list[dict[str, Any]]:
+        whole = file.read_text().rpartition("\n")[0].removesuffix(",")
+        return [one for one in json.loads(whole + "]") if one["name"] == name]
+
+    until(lambda: "done x 1" in file.read_text() and "to UPDATE" in file.read_text())
+    (batch, *_), (wait, *_) = events("done x 1"), events("waiting: done")
+    assert batch["ph"] == "X" and batch["dur"] >= 20_000 and batch["args"]["size"] == 1
+    assert wait["ph"] == "b" and wait["ts"] <= batch["ts"]
+    assert events("to UPDATE") and events("to ROLLOUT")
+    until(lambda: any(one["args"]["value"] > 0 for one in events("engine busy share")))
 
 
 def test_sigterm_drains(tmp_path: Path) -> None:
