@@ -117,10 +117,8 @@ class Server:
             self._check_open()
         found = self._has_news()
         if not found:
-            now = time.monotonic_ns()
-            if now >= self._reap_at:
-                self._reap()
-            found = self._parking.until(self._has_news, now + int(timeout * 1e9), self._reap)
+            self._reap()
+            found = self._parking.until(self._has_news, time.monotonic_ns() + int(timeout * 1e9), self._reap)
         self._rung = False
         return found
 
@@ -145,8 +143,7 @@ class Server:
         for lane, ticket, status in closed:
             self._close_at_once(lane, ticket, status)
         self._words[QUESTIONS] = (self._words[QUESTIONS] + len(questions)) & MASK
-        if time.monotonic_ns() >= self._reap_at + (REAP_NS if questions else 0):  # rather when there is nothing to do
-            self._reap()
+        self._reap(REAP_NS if questions else 0)  # rather when there is nothing to do
         return questions
 
     def _close_at_once(self, lane: ServedLane, ticket: int, status: Status) -> None:
@@ -159,10 +156,12 @@ class Server:
         fence()
         lane.ring()
 
-    def _reap(self) -> None:
-        """Takes back the lanes of dead owners."""
-        now = self._words[ServerWord.ALIVE_NS] = time.monotonic_ns()
-        self._reap_at = now + REAP_NS
+    def _reap(self, grace_ns: int = 0) -> None:
+        """Takes back the lanes of dead owners, four times a second; ``grace_ns`` puts it off."""
+        now = time.monotonic_ns()
+        if now < self._reap_at + grace_ns:
+            return
+        self._reap_at, self._words[ServerWord.ALIVE_NS] = now + REAP_NS, now
         reclaimed = self._lanes.reap()
         if reclaimed:
             self._counters.add(ServerWord.RECLAIMED, reclaimed)
