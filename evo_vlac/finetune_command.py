@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--other-tasks", nargs="+", default=list(OTHER_TASKS), help="instructions for wrong-task pairs")
     data.add_argument("--done-before", type=float, default=0.8, help="share of a success up to which done is 0")
     data.add_argument("--done-after", type=float, default=0.95, help="share of a success from which done is 1")
+    data.add_argument("--near-positives", type=float, default=0.0, help="share of positives just after success")
     data.add_argument("--near", type=float, default=0.3, help="share of done's negatives from just before success")
     data.add_argument("--positives", type=float, default=0.4, help="share of done questions answered with 1")
     data.add_argument(
@@ -112,6 +113,7 @@ def to_config(options: argparse.Namespace) -> FinetuneConfig:
         done_after=options.done_after,
         positives=options.positives,
         near=options.near,
+        near_positives=options.near_positives,
         other_tasks=tuple(options.other_tasks),
         seed=options.seed,
     )

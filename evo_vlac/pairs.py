@@ -80,7 +80,8 @@ class PairConfig:
     """How many pairs, of which kinds, and the labels' thresholds.
 
     ``positives``: share of done questions whose answer is 1. ``near``: share of the done negatives drawn from the
-    frames just before success (``near_frames`` of them), where a critic errs first.
+    frames just before success (``near_frames`` of them), where a critic errs first; ``near_positives``: share of the
+    positives drawn from the first ``near_frames`` of success, where it hesitates.
     """
 
     count: int = 10_000
@@ -89,6 +90,7 @@ class PairConfig:
     done_after: float = 0.95
     positives: float = 0.4
     near: float = 0.3
+    near_positives: float = 0.0
     near_frames: int = 6
     other_tasks: tuple[str, ...] = OTHER_TASKS
     seed: int = 0
@@ -101,7 +103,7 @@ class PairConfig:
                 f"done_before is {self.done_before}, done_after {self.done_after}; "
                 "0 < done_before <= done_after <= 1 is needed"
             )
-        for name in ("positives", "near"):
+        for name in ("positives", "near", "near_positives"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; 0 to 1 is allowed")
         if self.near_frames < 1:
@@ -170,7 +172,10 @@ class PairSampler:
         positive = self.with_positive and self.rng.random() < self.config.positives
         if positive or not self.with_negative:
             demo = self._pick(self.with_positive)
-            return Pair("done", demo, (self._pick(self.positive[demo]),), self.demos[demo].task, "1")
+            frames = self.positive[demo]
+            if self.config.near_positives and self.rng.random() < self.config.near_positives:
+                frames = frames[: self.config.near_frames]
+            return Pair("done", demo, (self._pick(frames),), self.demos[demo].task, "1")
         near = self.with_success and self.rng.random() < self.config.near
         demo = self._pick(self.with_success if near else self.with_negative)
         frames = self.negative[demo]

@@ -64,6 +64,16 @@ def test_shares_and_seed() -> None:
     assert PairSampler(DEMOS, PairConfig(count=2000, shares=shares, seed=1)).draw() != pairs
 
 
+def test_near_positives_are_the_first_done_frames() -> None:
+    """With all positives near, only the first frames of success are shown as done."""
+    shares = Shares(done=1, **dict.fromkeys(set(KINDS) - {"done"}, 0))
+    config = PairConfig(count=400, shares=shares, positives=1.0, near_positives=1.0, near_frames=3)
+    end = DEMOS[0].end
+    assert end is not None
+    pairs = [p for p in PairSampler(DEMOS, config).draw() if p.answer == "1" and p.demo == 0]
+    assert pairs and {p.frames[0] for p in pairs} <= {end, end + 1, end + 2}
+
+
 def test_references_and_thoughts() -> None:
     """One-shot pairs show another success of the same task from start to end; a thought names both progresses."""
     twins = [outline(), outline(50, 40), outline(60, 20, task="stack it")]
