@@ -144,7 +144,8 @@ class PairSampler:
         self.with_success = list(self.ends)
         self.with_failed = [d for d, demo in enumerate(demos) if not self.positive[d] and demo.length > 3]
         self.with_state = [d for d, demo in enumerate(demos) if demo.proprio is not None]
-        tasks = [*config.other_tasks, *(demo.task for demo in demos)]
+        self.shown_tasks = list(dict.fromkeys(demo.task for demo in demos))
+        tasks = [*config.other_tasks, *self.shown_tasks]
         self.tasks = list(dict.fromkeys(tasks))
 
     def draw(self) -> list[Pair]:
@@ -195,6 +196,10 @@ class PairSampler:
         return Pair("done_wrong_task", demo, (frame,), self._other_task(demo), "0")
 
     def _other_task(self, demo: int) -> str:
+        """Half of the time one that other trajectories show (the hard ones: same scene, other words), if there is one."""
+        shown = [task for task in self.shown_tasks if task != self.demos[demo].task]
+        if shown and self.rng.random() < 0.5:
+            return shown[self._pick(range(len(shown)))]
         return self.tasks[self._pick([i for i, t in enumerate(self.tasks) if t != self.demos[demo].task])]
 
     def _span(self) -> tuple[int, int, int]:
