@@ -196,7 +196,7 @@ class PairSampler:
         return Pair("done_wrong_task", demo, (frame,), self._other_task(demo), "0")
 
     def _other_task(self, demo: int) -> str:
-        """Half of the time one that other trajectories show (the hard ones: same scene, other words), if there is one."""
+        """Half of the time one that other trajectories show, if there is one: same scene, other words."""
         shown = [task for task in self.shown_tasks if task != self.demos[demo].task]
         if shown and self.rng.random() < 0.5:
             return shown[self._pick(range(len(shown)))]
