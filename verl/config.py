@@ -64,6 +64,7 @@ class ModelConfig:
 @dataclass(frozen=True, slots=True)
 class OptimConfig:
     lr: float
+    value_lr: float
     weight_decay: float
     betas: tuple[float, float]
     warmup_steps: int

@@ -141,3 +141,23 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(kind, checkpoint, tmp_path):
     for name, tensor in second.weights().items():
         assert torch.equal(tensor, expected[name]), name
     second.close()
+
+
+def test_the_value_head_learns_the_returns(checkpoint):
+    """``gae``: its loss falls and its values order good and bad samples; imitated samples teach it nothing."""
+    given = options(checkpoint)
+    gae = dataclasses.replace(given.algorithm, adv_estimator="gae")
+    actor = dataclasses.replace(given.actor, optim=dataclasses.replace(given.actor.optim, value_lr=1e-2))
+    made = Learner(dataclasses.replace(given, algorithm=gae, actor=actor), 0, 1, f"127.0.0.1:{free_port()}")
+    batch = samples(checkpoint)
+    batch.returns = (np.arange(7) % 2).astype(np.float32)
+    losses = [made.update(batch, step)["value_loss"] for step in range(15)]
+    assert losses[-1] < 0.2 * losses[0], losses
+    with torch.no_grad():
+        values = made.policy.evaluate(
+            batch.images, batch.instructions, batch.proprio, torch.from_numpy(batch.tokens)
+        ).values.numpy()
+    assert values[1::2].min() > values[::2].max()
+    batch.imitation[:] = 1
+    assert made.update(batch, 20)["value_loss"] == 0
+    made.close()

@@ -18,10 +18,11 @@ from verl.models.openvla_oft import OpenVLAOFTPolicy
 
 pytestmark = pytest.mark.timeout(600)
 
-# All scores are 1: entropy and imitation give the updates their gradients, the latter from the replay buffer.
+# PPO with a value head, and imitation from the replay buffer: everything that a run can carry is in it.
 RUN = [
     *QUICK, *SCRIPTED, "env.name=tests.verl.envs.dot_env:DotEnv", "env.max_steps=24", "trainer.videos=0",
     "trainer.total_episodes=10", "trainer.save_freq=1", "trainer.logger=[console]", "critic.audit_min_precision=0",
+    "algorithm.adv_estimator=gae", "actor_rollout_ref.actor.optim.value_lr=0.01",
     "actor_rollout_ref.actor.entropy_coeff=0.01", "actor_rollout_ref.actor.imitation_coeff=0.1",
     "actor_rollout_ref.actor.replay_episodes=5",
 ]  # fmt: skip
@@ -64,6 +65,8 @@ def test_killed_and_resumed_it_goes_on_bit_for_bit(tmp_path):
     undisturbed = Launched(tmp_path, RUN)
     assert undisturbed.wait(START_S) == 0, undisturbed.text()
     expected = rows(undisturbed.run)
+    losses = [row["actor/value_loss"] for row in expected if "actor/value_loss" in row]
+    assert len(losses) == 5 and losses[-1] < 0.5 * losses[0], losses  # all returns are 1: easily learned
 
     killed = Launched(tmp_path, RUN)
     when, later = random.randrange(2, len(expected) - 2), random.uniform(0.0, 0.5)

@@ -79,10 +79,11 @@ class Learner:
         self.policy = self._sharded_policy()
         self.reference = self._sharded_policy().eval() if options.algorithm.kl_ctrl.kl_coef > 0 else None
         optim = options.actor.optim
-        trained = [p for p in self.policy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            trained, lr=optim.lr, weight_decay=optim.weight_decay, betas=optim.betas, eps=1e-5
-        )
+        named = [(n, p) for n, p in self.policy.named_parameters() if p.requires_grad]
+        trained = [[p for n, p in named if n.startswith("value_head.") == head] for head in (False, True)]
+        self.rates = [optim.lr, optim.value_lr]
+        groups = [{"params": p, "lr": rate} for p, rate in zip(trained, self.rates) if p]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=optim.weight_decay, betas=optim.betas, eps=1e-5)
         self.updates = 0
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
@@ -132,9 +133,9 @@ class Learner:
         actor = self.options.actor
         if actor.fsdp_config.optimizer_offload:
             self._move_optimizer(self.device)
-        for group in self.optimizer.param_groups:
-            warmup = actor.optim.warmup_steps
-            group["lr"] = actor.optim.lr * min(1.0, (self.updates + 1) / warmup if warmup else 1.0)
+        warmup = actor.optim.warmup_steps
+        for group, rate in zip(self.optimizer.param_groups, self.rates):
+            group["lr"] = rate * min(1.0, (self.updates + 1) / warmup if warmup else 1.0)
         gradient_mask = batch.mask * (1 - batch.imitation[:, None])
         counts = torch.tensor([gradient_mask.sum(), (batch.mask - gradient_mask).sum()], device=self.device)
         totals: dict[str, float] = {}

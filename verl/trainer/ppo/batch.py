@@ -24,8 +24,8 @@ def complete_groups(episodes: Iterable[Episode], size: int) -> list[list[Episode
 
 
 def group_filter(data: DataConfig) -> GroupFilter | None:
-    """The configured filter, or None when every group counts."""
-    if not data.filter_accuracy:
+    """The configured filter, or None when every group counts, as those of one rollout do (``gae`` needs no group)."""
+    if not data.filter_accuracy or data.n_samples == 1:
         return None
     spread = float("inf") if data.value_spread is None else data.value_spread
     return GroupFilter(data.accuracy_lower_bound, data.accuracy_upper_bound, data.min_spread, spread)
