@@ -1,0 +1,81 @@
+"""The fleet of rollout workers: every request is run to its end whoever dies. Actors are stand-ins, Ray passes through."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from ray.exceptions import ActorUnavailableError, ObjectLostError
+
+from verl.envs.pool import EpisodeLost, EpisodeRequest
+from verl.errors import RunFailedError
+from verl.trainer.ppo.fleet import MOST_FAILURES, Fleet
+from verl.workers.rollout import Advance
+
+DEAD = ActorUnavailableError("its node does not answer", None)
+LOST = ObjectLostError("1" * 56, "driver", "the node with the report is gone")
+
+
+class FakeActor:
+    """Answers each ``advance`` with the next of ``script``: an error, ``lost`` (all were lost), or ``well``."""
+
+    def __init__(self, script: list) -> None:
+        self.script = script
+        self.advance = SimpleNamespace(remote=self._advance)
+        self.load_weights = SimpleNamespace(remote=lambda weights: None)
+
+    def _advance(self, requests: list[EpisodeRequest], seconds: float):
+        turn = self.script.pop(0) if self.script else "well"
+        if isinstance(turn, Exception):
+            return turn
+        if turn == "lost":
+            return Advance(lost=[EpisodeLost(r, "the simulator died") for r in requests])
+        return Advance(episodes=[SimpleNamespace(episode=r.episode, group=r.group) for r in requests])
+
+
+def get(answer, timeout=None):
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch):
+    monkeypatch.setattr("ray.get", get)
+    monkeypatch.setattr("ray.wait", lambda calls, num_returns, timeout: (calls, []))
+    monkeypatch.setattr("ray.kill", lambda actor: None)
+
+
+def run(scripts: list[list], max_lost: int = 3, workers: int = 2) -> tuple[list[int], Fleet]:
+    """Eight episodes; the n-th actor made follows the n-th script."""
+    made = iter(scripts)
+    fleet = Fleet(lambda index: FakeActor(next(made, [])), workers, 2, 60.0, max_lost, lambda: None)
+    fleet.load_weights("weights")
+    requests = [EpisodeRequest(i, i // 2, 0, 0, True) for i in range(8)]
+    return sorted(e.episode for e in fleet.run(requests, [], lambda episode: [])), fleet
+
+
+@pytest.mark.parametrize("error", [DEAD, LOST])
+def test_what_a_dead_worker_had_is_run_again(error):
+    """Once each; what a worker takes with it does not count as failed episodes."""
+    done, fleet = run([["well", error], [error]], max_lost=0)
+    assert done == list(range(8))
+    assert fleet.statistics.workers_replaced == 2
+    assert fleet.statistics.lost == fleet.statistics.lost_with_workers > 0
+
+
+def test_a_worker_that_dies_again_and_again_is_given_up_and_the_others_go_on():
+    done, fleet = run([[DEAD], [], [DEAD], [DEAD]])
+    assert done == list(range(8)) and [w.index for w in fleet.workers] == [1]
+
+
+def test_without_workers_the_run_fails_and_says_why():
+    with pytest.raises(RunFailedError, match="its node does not answer"):
+        run([[DEAD] for _ in range(MOST_FAILURES)], workers=1)
+
+
+def test_episodes_that_fail_too_often_end_the_run():
+    done, _ = run([["lost"]], max_lost=3)
+    assert done == list(range(8))
+    with pytest.raises(RunFailedError, match="max_lost_episodes=3"):
+        run([["lost", "lost"]], max_lost=3, workers=1)
