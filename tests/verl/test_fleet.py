@@ -1,4 +1,4 @@
-"""The fleet of rollout workers: every request is run to its end whoever dies. Actors are stand-ins, Ray passes through."""
+"""The fleet of rollout workers: every request is run to its end whoever dies. Actors are stand-ins, Ray is not run."""
 
 from __future__ import annotations
 
