@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 def run(config: Config, lifeline: Lifeline) -> int:
     """Loads, probes, serves; 0 after SIGTERM and a drained queue."""
     started = time.monotonic()
-    _be_modest(config)
+    be_modest(config)
     registry.check(config)
     reference = load_reference(config.reference)
     with ExitStack() as stack:
@@ -110,7 +110,8 @@ class _Stopper:
         self.service.stop()
 
 
-def _be_modest(config: Config) -> None:
+def be_modest(config: Config) -> None:
+    """Threads and niceness as configured; before torch is imported."""
     threads = config.torch_threads
     cores = len(os.sched_getaffinity(0))
     if threads is None:

@@ -1,0 +1,1 @@
+"""Rollout throughput against the plain way: ``python -m verl.bench``."""
