@@ -5,7 +5,7 @@
 set -euo pipefail
 
 SFT_MODEL_PATH="${SFT_MODEL_PATH:?the folder of the OpenVLA-OFT checkpoint to start from}"
-VLAC_PATH="${VLAC_PATH:?the folder of the VLAC checkpoint, converted by python -m evo_vlac convert}"
+VLAC_PATH="${VLAC_PATH:?the folder of the VLAC checkpoint}"
 DATASET_NAME="${DATASET_NAME:-libero_10}"
 
 exec "$(dirname "${BASH_SOURCE[0]}")/../launch.sh" \
