@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ class Recorder:
             "seed": episode.seed, "training": episode.training, "steps": episode.steps,
             "complete": episode.complete, "score": episode.score, "env_success": episode.env_success,
             "env_success_step": episode.env_success_step, "invalid": episode.invalid_verdicts,
-            "timings": {k: round(v, 4) for k, v in episode.timings.items()},
+            "timings": {k: round(v, 4) for k, v in episode.timings.items()}, "ended": round(time.time(), 3),
         }  # fmt: skip
         if episode.training:
             for stage, seconds in episode.timings.items():
