@@ -47,7 +47,8 @@ def test_a_killed_sidecar_is_replaced_and_training_goes_on(tmp_path):
 def test_the_real_critic_killed_in_mid_training_answers_again(tmp_path, record_property, capsys):
     """kill -9 of the service with the shipped critic in it: the next one answers, the run ends well, nothing is left.
 
-    The time from the kill to the next one's first verdict is printed and recorded.
+    The time from the kill to the next one's first verdict is printed and recorded; on a busy machine the processor
+    seconds that the next one had used by then say more.
     """
     launched = Launched(tmp_path, [*QUICK, "trainer.total_episodes=8", "trainer.val_before_train=false"])
     launched.wait_for("ready after")
@@ -59,8 +60,10 @@ def test_the_real_critic_killed_in_mid_training_answers_again(tmp_path, record_p
     for stage, reached in (("ready", lambda s: s["ready"]), ("verdict", lambda s: s["verdicts"] > 0)):
         launched.until(lambda wanted=reached: (s := status(launched.mark))["epoch"] == 2 and wanted(s))
         seconds[f"kill_to_{stage}_s"] = round(time.monotonic() - killed, 1)
-    for name, spent in seconds.items():
-        record_property(name, spent)
+    spent = launched.service().cpu_times()
+    seconds["its_processor_s"] = round(spent.user + spent.system, 1)  # the time that it needs on a core of its own
+    for name, value in seconds.items():
+        record_property(name, value)
     with capsys.disabled():
         print(f"\n{seconds}")
     assert launched.wait(300) == 0, launched.text()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ OURS = "the rollout worker, its pool, the bridge and the sidecar"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 measured, 2 cannot work as asked."""
     given = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended then, too
     try:
         report = measure(given)
     except VerlError as error:
@@ -108,6 +110,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             seeds = range(FIRST_SEED + repeat * count, FIRST_SEED + (repeat + 1) * count)
             for way in ways[repeat % len(ways) :] + ways[: repeat % len(ways)]:
                 rows[way.name].measure(way, seeds)
+                rate = rows[way.name].rates[-1]
+                sys.stderr.write(f"repeat {repeat + 1} of {given.repeats}, {way.name}: {rate:.1f} episodes/min\n")
     return _report(given, list(rows.values()))
 
 

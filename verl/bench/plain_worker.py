@@ -7,6 +7,7 @@ driver --Queue: ("reset", seed) | ("step", actions) | None--> here --Queue: Seen
 from __future__ import annotations
 
 import multiprocessing as mp
+import queue
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from verl.bench.simulators import make_simulator
 
 P = ParamSpec("P")
 T = TypeVar("T")
+LOOK_S = 2.0  # between looks whether the driver lives
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def serve(
         worker = PlainWorker(index, env, own, HttpCritic(port, encoding), rules)
         try:
             answers.put(worker.reset(0))  # it stands
-            while (order := orders.get()) is not None:
+            while (order := _next_order(orders)) is not None:
                 kind, content = order
                 answers.put(worker.reset(content) if kind == "reset" else worker.step(content))
         finally:
@@ -116,3 +118,14 @@ def serve(
     except Exception as error:  # whatever it is, the driver must hear of it
         answers.put(f"{type(error).__name__}: {error}")
         raise
+
+
+def _next_order(orders: mp.Queue[Any]) -> Any:
+    """The driver's next word; None when it wants no more, or is dead."""
+    driver = mp.parent_process()
+    while driver is None or driver.is_alive():
+        try:
+            return orders.get(timeout=LOOK_S)
+        except queue.Empty:
+            continue
+    return None
