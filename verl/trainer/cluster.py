@@ -111,13 +111,15 @@ class Cluster:
         return self.nodes
 
     def start_sidecars(self, write_config: Callable[[str], Path]) -> None:
-        """Starts one a node (does not wait). ``write_config(run_id) -> path`` makes each one's file."""
+        """Starts one a node; does not wait until it is ready. ``write_config(run_id) -> path`` makes each one's file."""
         self._config_file = write_config
         for node in self.nodes:
-            self.start_sidecar(node)
+            self.make_host(node)
+        if self.config.critic.sidecar.start:
+            ray.get([node.sidecar.start.remote() for node in self.nodes], timeout=START_TIMEOUT_S)
 
-    def start_sidecar(self, node: Node) -> None:
-        """The sidecar's host on ``node``, also in the place of one that died."""
+    def make_host(self, node: Node) -> None:
+        """The host of the sidecar on ``node``, also in the place of one that died; it has not started it yet."""
         critic = self.config.critic
         assert self._config_file is not None
         host = ray.remote(SidecarHost).options(num_cpus=0, scheduling_strategy=node.here())
@@ -128,8 +130,6 @@ class Cluster:
             critic.sidecar.python,
             critic.sidecar.max_restarts,
         )
-        if critic.sidecar.start:
-            node.sidecar.start.remote()
 
     def rollout_worker(self, index: int, options: RolloutOptions) -> Any:
         """A rollout worker on the living node that its number falls to, bound to that node's sidecar."""

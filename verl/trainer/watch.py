@@ -66,7 +66,7 @@ class Sidecars:
 
     def _take(self, node: Node, state: _Watched, call: Any) -> None:
         try:
-            restarts = ray.get(call)
+            restarts = ray.get(call) or 0  # a start has no result
         except RayTaskError as error:
             raise SidecarLostError(str(error.cause)) from None
         except RayActorError as error:
@@ -88,7 +88,8 @@ class Sidecars:
             raise SidecarLostError(f"the actor that keeps the sidecar died again and again: {error}")
         self.note("the actor that keeps the sidecar died: another is started")
         state.silent_since = None
-        self.cluster.start_sidecar(node)
+        self.cluster.make_host(node)
+        state.pending = node.sidecar.start.remote()
 
     def phase(self, name: str) -> None:
         """Told to every node's sidecar, acknowledged by it."""
