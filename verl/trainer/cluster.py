@@ -111,7 +111,7 @@ class Cluster:
         return self.nodes
 
     def start_sidecars(self, write_config: Callable[[str], Path]) -> None:
-        """Starts one a node; does not wait until it is ready. ``write_config(run_id) -> path`` makes each one's file."""
+        """Starts one a node; does not wait until it is ready. ``write_config(run_id) -> path`` makes each file."""
         self._config_file = write_config
         for node in self.nodes:
             self.make_host(node)
