@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         controller = stack.enter_context(sidecar(run_id, given.delay_ms, given.trace))
         workers = {every: stack.enter_context(worker(run_id, every, given)) for every in (None, "chunk", "step")}
         report = measure(workers, given, controller)
-    sys.stdout.write((json.dumps(report, indent=1) if given.json else table(report)) + "\n")
+        sys.stdout.write((json.dumps(report, indent=1) if given.json else table(report)) + "\n")
+        sys.stdout.flush()  # before the processes are ended: on a busy machine that takes a while
     return 0
 
 
