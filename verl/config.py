@@ -142,7 +142,7 @@ class AlgorithmConfig:
     kl_ctrl: KlConfig
 
     def __post_init__(self) -> None:
-        one_of("algorithm.adv_estimator", self.adv_estimator, ["grpo", "rloo", "gae"])
+        one_of("algorithm.adv_estimator", self.adv_estimator, ["grpo", "rloo", "reinforce_plus_plus", "gae"])
         in_range("algorithm.gamma", self.gamma, 0, 1)
         in_range("algorithm.lam", self.lam, 0, 1)
 

@@ -29,6 +29,14 @@ def test_a_group_of_equal_scores_has_no_advantage():
     assert np.allclose(core_algos.grpo_advantages(np.full(8, 0.3, np.float32), np.zeros(8, int)), 0)
 
 
+def test_batch_advantages_know_no_groups():
+    """REINFORCE++: mean 0 and deviation 1 over the batch; an episode that failed with all its group still loses."""
+    scores = np.array([0.1, 0.1, 0.1, 1.0, 0.1, 1.0], np.float32)
+    advantages = core_algos.batch_advantages(scores)
+    assert abs(advantages.mean()) < 1e-6 and abs(advantages.std() - 1) < 1e-4
+    assert (advantages[:3] < 0).all() and np.allclose(core_algos.batch_advantages(np.full(4, 0.3)), 0)
+
+
 def test_filter_takes_the_binary_done_and_the_spread():
     """An all-failed group at 0.3 is out; seven successes and one at 0.5 are in by their spread."""
     rule = core_algos.GroupFilter(0.1, 0.9, min_spread=0.05, value_spread=0.1)

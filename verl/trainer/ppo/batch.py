@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from verl.config import AlgorithmConfig, DataConfig
-from verl.trainer.ppo.core_algos import GroupFilter, gae, grpo_advantages
+from verl.trainer.ppo.core_algos import GroupFilter, batch_advantages, gae, grpo_advantages
 from verl.trajectory import Episode, Samples, token_mask
 
 
@@ -41,7 +41,7 @@ def keeps(rule: GroupFilter | None, group: list[Episode]) -> bool:
 def build_samples(episodes: list[Episode], algorithm: AlgorithmConfig, chunk: int, action_dim: int) -> Samples:
     """Flattens ``episodes`` into chunk samples with advantages.
 
-    GRPO and RLOO: one advantage an episode, on all its counting tokens. GAE: one a chunk, from its steps' rewards.
+    GRPO, RLOO and REINFORCE++: one advantage an episode, on all its counting tokens. GAE: one a chunk, from its steps' rewards.
     Token ``finish_step * action_dim - 1`` is the last that counts; an episode of no step has none.
     """
     masks = [token_mask(e.steps, e.chunks, chunk, action_dim) for e in episodes]
@@ -54,8 +54,10 @@ def build_samples(episodes: list[Episode], algorithm: AlgorithmConfig, chunk: in
         groups = np.array([e.group for e in episodes])
         if algorithm.adv_estimator == "grpo":
             per_episode = grpo_advantages(scores, groups, algorithm.norm_adv_by_std_in_grpo)
-        else:
+        elif algorithm.adv_estimator == "rloo":
             per_episode = _leave_one_out(scores, groups)
+        else:
+            per_episode = batch_advantages(scores)
         per_chunk = [np.full(e.chunks, a, np.float32) for e, a in zip(episodes, per_episode)]
         returns = [np.zeros(e.chunks, np.float32) for e in episodes]
     advantages = [a[:, None] * m for a, m in zip(per_chunk, masks)]

@@ -57,6 +57,16 @@ def grpo_advantages(scores: np.ndarray, groups: np.ndarray, normalise: bool = Tr
     return advantages
 
 
+def batch_advantages(scores: np.ndarray) -> np.ndarray:
+    """(score - mean of the batch) / (standard deviation of the batch + 1e-6), one number an episode.
+
+    REINFORCE++ (Hu 2025, eq. 5) with one reward an episode. Groups play no part: one in which all fail says so, too.
+    """
+    centred = scores - scores.mean()
+    advantages: np.ndarray = (centred / (scores.std() + EPSILON)).astype(np.float32)
+    return advantages
+
+
 def gae(rewards: np.ndarray, values: np.ndarray, gamma: float, lam: float, bootstrap: float = 0.0):
     """Generalised advantage estimation over one episode.
 
