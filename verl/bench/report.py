@@ -12,14 +12,15 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     """Episodes per minute and ratio to ours; where the environments' time went; where the processors' went."""
     rows = report["rows"]
     table = Table(title=report["title"], title_justify="left")
-    for heading in ("way", "episodes/min", "by repeat", "ours is", "steps", "done"):
+    for heading in ("way", "episodes/min", "by repeat", "ours is", "steps/s", "steps", "done"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
         ratio = report["ratios"].get(row["way"])
         times = "" if ratio is None else f"{ratio:.2f} x"
         repeats = " ".join(f"{rate:.1f}" for rate in row["by_repeat"])
         done = f"{row['done']} of {row['episodes']}"
-        table.add_row(row["way"], f"{row['episodes_per_minute']:.1f}", repeats, times, f"{row['mean_steps']:.0f}", done)
+        steps = [f"{row['steps_per_second']:.0f}", f"{row['mean_steps']:.0f}"]
+        table.add_row(row["way"], f"{row['episodes_per_minute']:.1f}", repeats, times, *steps, done)
     console.print(table)
     console.print(_seconds("seconds of an episode, in its environment's process", rows, "stage_s"))
     console.print(_seconds("processor seconds of an episode", rows, "cpu_s", total=True))

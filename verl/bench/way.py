@@ -76,6 +76,7 @@ class Row:
             "text": self.text,
             "episodes_per_minute": round(self.rate, 2),
             "by_repeat": [round(rate, 2) for rate in self.rates],
+            "steps_per_second": round(sum(one.steps for one in self.episodes) / sum(self.minutes) / 60, 1),
             "episodes": count,
             "mean_steps": round(sum(one.steps for one in self.episodes) / count, 1),
             "done": sum(one.complete for one in self.episodes),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from tests.project.launching import ROOT
 from verl.bench.__main__ import PLAIN, main
+from verl.bench.report import print_report
 from verl.bench.way import Finished, Row
 
 
@@ -40,6 +43,7 @@ def test_a_row_is_all_episodes_over_all_the_time():
     row.cpu_s = {"simulators": 8.0, "critic": 4.0, "driver": 2.0}
     summary = row.summary()
     assert summary["episodes_per_minute"] == 1.0 and summary["mean_steps"] == 11.5 and summary["done"] == 1
+    assert summary["steps_per_second"] == round(46 / 240, 1)
     assert summary["stage_s"] == {"reset": 3.0} and summary["cpu_s"]["simulators"] == 2.0
 
 
@@ -57,6 +61,15 @@ def test_a_mistake_is_one_line(arguments, words, capsys):
     assert words in capsys.readouterr().err
 
 
-def test_every_variant_says_what_it_is():
-    """The texts are what a reader of the report has."""
-    assert all(variant.text for variant in PLAIN.values())
+def test_the_report_shows_every_way_with_its_text():
+    """Rows with different stages share the tables; each way's text is what a reader has to judge it by."""
+    rows = []
+    for name, variant in PLAIN.items():
+        row = Row(name, variant.text, [1.0], [4.0], [Finished(0, 9, True, 1.0, {name: 1.0})])
+        rows.append(row.summary())
+    shown = Console(record=True, width=200, file=io.StringIO())
+    print_report(shown, {"title": "four ways", "rows": rows, "ratios": {"plain": 3.21}})
+    text = shown.export_text()
+    assert "3.21 x" in text
+    for name, variant in PLAIN.items():
+        assert name in text and variant.text in text
