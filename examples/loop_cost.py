@@ -21,6 +21,7 @@ import dataclasses
 import json
 import os
 import secrets
+import signal
 import statistics
 import subprocess
 import sys
@@ -47,6 +48,7 @@ STAGES = ("reset", "physics", "render", "verdict_wait", "policy_wait")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and prints."""
     given = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the sidecar and the environments are ended
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with ExitStack() as stack:
