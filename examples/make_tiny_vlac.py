@@ -4,7 +4,7 @@
     python examples/make_tiny_vlac.py --work runs/vlac-tiny --only evaluate  # the figures of models/vlac-tiny alone
 
 Every step is skipped when its result is there, and a training that was interrupted goes on: run it again to resume. On
-one core of a laptop the whole takes about an hour, most of it the training.
+one core of a laptop the whole takes about two hours, most of it the training.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from evo_vlac.tiny import TinyConfig, build_tiny_vlac
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "vlac-tiny"
+HARD = "noisy:0.55,expert_then_random:0.3,near_miss:0.15"
 STEPS = ("collect", "base", "finetune", "publish", "evaluate")
 MIXED = "success:0.2,noisy:0.24,near_miss:0.15,drop:0.1,failure:0.11,expert_then_random:0.12,random:0.05,idle:0.03"
 
@@ -43,12 +44,19 @@ class Episodes:
     kinds: str
     count: int
     seed: int
+    task: str = "Lift"
 
 
 DEMOS = (
     Episodes("train-mixed", MIXED, 450, 200_000),
+    Episodes("train-hard", HARD, 240, 210_000),
+    Episodes("train-policy", "", 240, 400_000),
+    Episodes("train-red", MIXED, 150, 300_000, "LiftRed"),
+    Episodes("train-green", MIXED, 150, 310_000, "LiftGreen"),
     Episodes("heldout-scripted", MIXED, 80, 900_000),
     Episodes("heldout-policy", "", 40, 970_000),
+    Episodes("heldout-red", MIXED, 30, 920_000, "LiftRed"),
+    Episodes("heldout-green", MIXED, 30, 930_000, "LiftGreen"),
 )
 """Episode i of a file has its seed + i; the ranges do not meet."""
 
@@ -65,6 +73,7 @@ class Stage:
     near: float
     shares: Shares
     demos: tuple[str, ...]
+    near_positives: float = 0.0
 
 
 STAGES = (
@@ -76,6 +85,14 @@ STAGES = (
         done=0.5, done_wrong_task=0.06, critic=0.2, reversed=0.06, stagnant=0.05, critic_wrong_task=0.03, failed=0.08,
         describe=0.02,
     ), ("train-mixed",)),
+    Stage("harden", 6000, 16, 8e-4, 3, 0.25, Shares(
+        done=0.58, done_wrong_task=0.04, critic=0.2, reversed=0.07, stagnant=0.04, critic_wrong_task=0.02, failed=0.04,
+        describe=0.01,
+    ), ("train-mixed", "train-hard", "train-policy")),
+    Stage("two-cubes", 2600, 16, 6e-4, 4, 0.25, Shares(
+        done=0.6, done_wrong_task=0.06, critic=0.18, reversed=0.06, stagnant=0.03, critic_wrong_task=0.02, failed=0.04,
+        describe=0.01,
+    ), ("train-mixed", "train-hard", "train-policy", "train-red", "train-green"), 0.35),
 )  # fmt: skip
 SEED = 0
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -98,7 +115,7 @@ def collect(work: Path, prefix: str, workers: int) -> None:
                 "-m",
                 "verl.envs.collect",
                 "--task",
-                "Lift",
+                episodes.task,
                 "--kinds",
                 episodes.kinds,
                 "--workers",
@@ -121,7 +138,10 @@ def train(work: Path, threads: int) -> Path:
         if not (output / "final").is_dir():
             finetune(FinetuneConfig(
                 model=model, output=output, demos=demos, tuner="full", train_vision=True, steps=stage.steps,
-                pairs=PairConfig(count=count, shares=stage.shares, near=stage.near, seed=stage.seed),
+                pairs=PairConfig(
+                    count=count, shares=stage.shares, near=stage.near, near_positives=stage.near_positives,
+                    seed=stage.seed,
+                ),
                 batch_size=stage.batch, learning_rate=stage.learning_rate, threads=threads, workers=1, seed=stage.seed,
                 save_steps=100, resume=True,
             ))  # fmt: skip
@@ -133,7 +153,7 @@ def evaluate(work: Path, model: Path) -> dict[str, Any]:
     """The figures of ``model`` on the held-out episodes, scripted and the policy's."""
     figures: dict[str, Any] = {"model": "vlac-tiny", "packages": {p: version(p) for p in ("torch", "transformers")}}
     with Critic(SwiftEngine(model, device="cpu", max_batch_size=32), batch_size=64) as critic:
-        for name in ("heldout-scripted", "heldout-policy"):
+        for name in (episodes.name for episodes in DEMOS if episodes.name.startswith("heldout")):
             started = time.monotonic()
             report = judge(critic, _with_progress(demo_file(work, name)), HeldoutOptions())
             figures[name] = {**report.table(), "thresholds": _sweep(report)}

@@ -7,7 +7,7 @@ the episode's end repeats the last action and is masked out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,11 @@ class Demonstrations:
         if not parts:
             raise InputError(f"{path} has no episode of the kinds {list(kinds)}")
         return cls(*(np.concatenate(column) for column in zip(*parts)), tuple(texts), len(parts))
+
+    def where(self, kept: np.ndarray) -> Demonstrations:
+        """The samples that ``kept`` (N,) bool marks."""
+        arrays = {name: getattr(self, name)[kept] for name in ("images", "proprio", "actions", "mask", "goals")}
+        return replace(self, **arrays, instructions=tuple(np.array(self.instructions)[kept]))
 
     def norm_stats(self) -> dict[str, Any]:
         """Statistics in the published form; the quantiles are what actions and proprioception are normalised by.

@@ -41,7 +41,7 @@ def keeps(rule: GroupFilter | None, group: list[Episode]) -> bool:
 def build_samples(episodes: list[Episode], algorithm: AlgorithmConfig, chunk: int, action_dim: int) -> Samples:
     """Flattens ``episodes`` into chunk samples with advantages.
 
-    GRPO, RLOO and REINFORCE++: one advantage an episode, on all its counting tokens. GAE: one a chunk, from its steps' rewards.
+    GRPO, RLOO, REINFORCE++: one advantage an episode, on all its counting tokens. GAE: one a chunk, from its rewards.
     Token ``finish_step * action_dim - 1`` is the last that counts; an episode of no step has none.
     """
     masks = [token_mask(e.steps, e.chunks, chunk, action_dim) for e in episodes]
