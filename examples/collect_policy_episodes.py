@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--task", default="Lift")
     parser.add_argument("--episodes", type=int, default=160)
     parser.add_argument("--seed", type=int, default=400_000, help="seed of the first episode; episode i has seed + i")
-    parser.add_argument("--temperatures", type=float, nargs=2, default=(0.6, 1.2), metavar=("LOW", "HIGH"))
+    parser.add_argument("--temperatures", type=float, nargs=2, default=(0.2, 0.8), metavar=("LOW", "HIGH"))
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa: drawing in this thread is faster than waking others

@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEMO_SEED, EVALUATION_SEED = 50_000, 900_000
 LEARNING_RATE = 1.2e-3
 CAMERA, CHUNK, PROPRIO, KIND = "agentview", 8, 8, "sloppy"
-SLOPPIER_M = 0.841  # height of the hand at which the gripper closes, from which on a demonstration counts as sloppier
+SLOPPIER_M = 0.845  # height of the hand at which the gripper closes, from which on a demonstration counts as sloppier
 
 
 @dataclass(frozen=True)

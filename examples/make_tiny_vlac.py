@@ -54,7 +54,7 @@ DEMOS = (
     Episodes("train-red", MIXED, 150, 300_000, "LiftRed"),
     Episodes("train-green", MIXED, 150, 310_000, "LiftGreen"),
     Episodes("heldout-scripted", MIXED, 80, 900_000),
-    Episodes("heldout-policy", "", 40, 970_000),
+    Episodes("heldout-policy", "", 60, 970_000),
     Episodes("heldout-red", MIXED, 30, 920_000, "LiftRed"),
     Episodes("heldout-green", MIXED, 30, 930_000, "LiftGreen"),
 )
