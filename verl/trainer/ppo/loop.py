@@ -155,10 +155,10 @@ class Trainer:
         return [e for g in groups for e in g]
 
     def _records(self) -> bool:
-        """The first rollout is recorded, and each from the last budgeted update on."""
+        """The first rollout is recorded, and the last one or two: dropped groups make a rollout up to twice as long."""
         data, trainer = self.config.data, self.config.trainer
         left = trainer.total_episodes - self.episodes
-        return self.updates == 0 or left <= data.train_batch_size * data.n_samples
+        return self.updates == 0 or left <= 2 * data.train_batch_size * data.n_samples
 
     def _record_training(self, episode: Episode) -> None:
         self.audit.add(episode)
