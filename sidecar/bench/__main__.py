@@ -31,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and prints."""
     given = _parser().parse_args(arguments)
     torch.set_num_threads(given.threads)
-    torch.set_grad_enabled(False)
     try:
-        report = Bench(given).run()
+        with torch.no_grad():
+            report = Bench(given).run()
     except SidecarError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -99,9 +99,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             raise ConfigError(f"--{key} {getattr(given, key)}: must be 1 or more")
     if given.fixed_ms is not None and "plain-swift" in given.ways:
         raise ConfigError("--fixed-ms: there is no ms-swift engine then; leave plain-swift out")
-    torch.set_grad_enabled(False)
     rows = {name: Row(name, OURS if name == "ours" else PLAIN[name].text) for name in given.ways}
-    with ExitStack() as stack:
+    with ExitStack() as stack, torch.no_grad():
         ways = _start(given, stack)
         for way in ways:
             way.run(range(given.envs))  # everything has been used once

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from verl.config import Config
 from verl.errors import ConfigError, VerlError
+from verl.trainer import interrupt
 from verl.trainer.load_config import load_config
 from verl.trainer.preflight import preflight
 from verl.trainer.run_folder import RunFolder, new_run_id
@@ -60,7 +60,7 @@ def _log_to(path: Path) -> None:
 
 
 def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Console) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    interrupt.install()
     try:
         _train(config, tree, folder, console)
         return 0

@@ -14,6 +14,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from verl.envs.pool import EpisodeRequest
 from verl.errors import RunFailedError
+from verl.trainer import interrupt
 from verl.trajectory import Episode
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class Fleet:
                 elif worker.call is not None and time.monotonic() - worker.started > self.timeout_s:
                     self._replace(worker, queue, f"no report for {self.timeout_s:.0f} s")
             self.on_tick()
+            interrupt.look()
 
     def _dispatch(self, worker: _Worker, queue: deque[EpisodeRequest]) -> None:
         if worker.call is not None:
