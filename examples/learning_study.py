@@ -161,8 +161,9 @@ def draw(runs: list[Run], target: Path) -> None:
 
 def show(runs: list[Run]) -> None:
     table = Table(title="success by the simulator, greedy")
-    for column in ("critic", "seed", "before", "after", "95 %", "done: precision", "recall", "episodes", "minutes"):
-        table.add_column(column, justify="left" if column == "critic" else "right")
+    table.add_column("critic", no_wrap=True)
+    for column in ("seed", "before", "after", "95 %", "prec.", "recall", "eps", "min"):
+        table.add_column(column, justify="right")
     for run in sorted(runs, key=lambda r: (list(ARMS | NOISE_ARMS).index(r.arm), r.seed)):
         row, (low, high) = run.summary, run.interval
         table.add_row(
