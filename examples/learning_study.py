@@ -167,7 +167,7 @@ def show(runs: list[Run]) -> None:
     for run in sorted(runs, key=lambda r: (list(ARMS | NOISE_ARMS).index(r.arm), r.seed)):
         row, (low, high) = run.summary, run.interval
         table.add_row(
-            LABELS.get(run.arm, run.arm), str(run.seed), *(f"{100 * row[k]:.1f} %" for k in
+            LABELS.get(run.arm, run.arm), str(run.seed), *(f"{100 * row[k]:.0f}%" for k in
                                                           ("success_before", "success_after")),
             f"{100 * low:.0f}-{100 * high:.0f}", *(_percent(row.get(k)) for k in ("critic_precision", "critic_recall")),
             str(row["episodes"]), f"{row['wall_s'] / 60:.1f}",
@@ -176,7 +176,7 @@ def show(runs: list[Run]) -> None:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{100 * value:.0f} %"
+    return "-" if value is None or value != value else f"{100 * value:.0f}%"
 
 
 def main() -> int:
