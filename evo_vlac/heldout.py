@@ -132,12 +132,17 @@ class HeldoutReport:
         line = self.options.threshold
         for episode in self.episodes:
             row = table.setdefault(
-                episode.kind, {"episodes": 0, "success": 0, "ended": 0, "ended_rightly": 0, "false_frames": 0}
+                episode.kind,
+                dict.fromkeys(
+                    ("episodes", "success", "ended", "ended_rightly", "done_frames", "found_frames", "false_frames"), 0
+                ),
             )
             row["episodes"] += 1
             row["success"] += any(episode.truth)
             row["ended"] += episode.first_said(line) is not None
             row["ended_rightly"] += episode.right(line)
+            row["done_frames"] += sum(episode.truth)
+            row["found_frames"] += sum(p > line and t for p, t in zip(episode.probabilities, episode.truth))
             row["false_frames"] += sum(p > line and not t for p, t in zip(episode.probabilities, episode.truth))
         return table
 

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _NAN = float("nan")
 Pair = tuple[int, int]
 Group = tuple[int, int, int]
-_VALUE_MODES: dict[str, values.ValueMode] = {"relative": True, "mirror": "mirror", "mix_f": "mix_f"}
+VALUE_MODES: dict[str, values.ValueMode] = {"relative": True, "mirror": "mirror", "mix_f": "mix_f"}
 
 
 @dataclass(slots=True)
@@ -167,7 +167,7 @@ class Desk:
     def _value_verdict(self, job: Job) -> Verdict:
         critics = [job.critics[pair] for pair in job.pairs]
         numbers = [critic.value if critic.valid else _NAN for critic in critics]
-        listed = values.critic_to_values(numbers, _VALUE_MODES[self.config.values.mode])
+        listed = values.critic_to_values(numbers, VALUE_MODES[self.config.values.mode])
         valid = all(critic.valid for critic in critics)
         wrong = next((critic for critic in critics if not critic.valid), None)
         text = "" if wrong is None else wrong.error or wrong.text

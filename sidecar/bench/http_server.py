@@ -37,6 +37,7 @@ from evo_vlac.engine import Answer, Image, Query
 from evo_vlac.parsing import parse_critic, parse_done
 from sidecar.config import Config
 from sidecar.config_file import load
+from sidecar.desk import VALUE_MODES
 from sidecar.engines import registry
 from sidecar.engines.base import SidecarEngine
 from sidecar.errors import SidecarError
@@ -44,7 +45,6 @@ from sidecar.lifeline import die_with
 from sidecar.probe import probe_query, read_probe
 from sidecar.worker import be_modest
 
-_MODES: dict[str, values.ValueMode] = {"relative": True, "mirror": "mirror", "mix_f": "mix_f"}
 _HEADERS = [(b"content-type", b"application/json")]
 
 
@@ -116,7 +116,7 @@ class CriticServer:
             return {"done": result.done, "probability": result.probability, "valid": result.valid}
         critics = [parse_critic(answer, rich=self.config.values.rich) for answer in answers]
         numbers = [critic.value if critic.valid else float("nan") for critic in critics]
-        listed = values.critic_to_values(numbers, _MODES[self.config.values.mode])
+        listed = values.critic_to_values(numbers, VALUE_MODES[self.config.values.mode])
         return {"value": listed[-1], "valid": all(critic.valid for critic in critics)}
 
 

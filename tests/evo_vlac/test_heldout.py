@@ -65,7 +65,8 @@ def test_frames_and_episodes() -> None:
     assert table["voc_success_mean"] == 1.0
     assert table["wrong_task"]["said_done"] == 0 and table["wrong_task"]["asked"] > 0
     assert table["by_kind"]["early"] == {
-        "episodes": 1, "success": 1, "ended": 1, "ended_rightly": 0, "false_frames": 1,
+        "episodes": 1, "success": 1, "ended": 1, "ended_rightly": 0,
+        "done_frames": 3, "found_frames": 1, "false_frames": 1,
     }  # fmt: skip
 
 
