@@ -6,13 +6,14 @@
     dones             (T + 1,) bool: the simulator's success at each observation; may be missing in foreign files
     obs/<camera>_image(T + 1, H, W, 3) uint8, upright
     obs/proprio       (T + 1, 8) float32, optional
+    objects/<name>    (T + 1, 3) float32, optional: where the simulator had it, in metres
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,6 +42,7 @@ class Demo:
     seed: int = -1
     actions: npt.NDArray[np.float32] | None = None
     proprio: npt.NDArray[np.float32] | None = None
+    objects: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
@@ -152,6 +154,7 @@ def _read(group: Any, name: str, camera: str, task: str | None, defaults: dict[s
         seed=int(attrs.get("seed", -1)),
         actions=np.asarray(group["actions"], dtype=np.float32) if "actions" in group else None,
         proprio=np.asarray(group["obs/proprio"], dtype=np.float32) if "obs/proprio" in group else None,
+        objects={key: np.asarray(value, dtype=np.float32) for key, value in group.get("objects", {}).items()},
     )
 
 
@@ -195,6 +198,8 @@ class DemoWriter:
         for name, array in (("dones", demo.dones), ("actions", demo.actions), ("obs/proprio", demo.proprio)):
             if array is not None:
                 group.create_dataset(name, data=array)
+        for name, places in demo.objects.items():
+            group.create_dataset(f"objects/{name}", data=places)
         self.count += 1
 
 

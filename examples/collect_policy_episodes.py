@@ -30,7 +30,7 @@ def episode(env: RobosuiteEnv, policy: OpenVLAOFTPolicy, seed: int, temperature:
     env.reset(seed)
     generator = torch.Generator().manual_seed(seed)
     buffer = np.empty((env.config.image_size, env.config.image_size, 3), np.uint8)
-    frames, dones, proprio, actions = [], [False], [env.proprio()], []
+    frames, dones, proprio, objects, actions = [], [False], [env.proprio()], [env.objects()], []
 
     def see() -> None:
         env.render(CAMERA, buffer)
@@ -46,11 +46,13 @@ def episode(env: RobosuiteEnv, policy: OpenVLAOFTPolicy, seed: int, temperature:
             dones.append(env.step(action))
             actions.append(action)
             proprio.append(env.proprio())
+            objects.append(env.objects())
             see()
     flags = np.array(dones)
     return Demo(
         f"seed {seed}", env.instruction, np.stack(frames), flags, bool(flags.any()), "policy", seed,
         np.stack(actions), np.stack(proprio),
+        {name: np.stack([places[name] for places in objects]).astype(np.float32) for name in objects[0]},
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ the number of workers. The layout::
         dones                (T + 1,) bool, the simulator's success at each observation
         obs/<camera>_image   (T + 1, H, W, 3) uint8, upright
         obs/proprio          (T + 1, 8) float32
+        objects/<name>       (T + 1, 3) float32, metres: the simulator's position of the end effector and each object
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Demo:
     dones: np.ndarray
     images: dict[str, np.ndarray]
     proprio: np.ndarray
+    objects: dict[str, np.ndarray]
 
 
 def choose_kind(kinds: dict[str, float], seed: int) -> str:
@@ -81,15 +83,17 @@ def record(env: RobosuiteEnv, task: int, kind: str, seed: int) -> Demo:
     env.reset(seed, task)
     expert = ScriptedExpert(name, kind, seed, env.max_steps)
     frames = {c.name: np.empty((env.max_steps + 1, *c.shape), np.uint8) for c in env.cameras}
-    actions, dones, proprio = [], [False], [env.proprio()]
+    actions, dones, proprio, objects = [], [False], [env.proprio()], [env.objects()]
     _draw(env, frames, 0)
-    while (action := expert.act(env.objects())) is not None:
+    while (action := expert.act(objects[-1])) is not None:
         dones.append(env.step(action))
         actions.append(action)
         proprio.append(env.proprio())
+        objects.append(env.objects())
         _draw(env, frames, len(actions))
     kept = {c.name: np.ascontiguousarray(c.upright(frames[c.name][: len(dones)])) for c in env.cameras}
-    return Demo(seed, kind, env.instruction, np.stack(actions), np.array(dones), kept, np.stack(proprio))
+    places = {name: np.stack([seen[name] for seen in objects]).astype(np.float32) for name in objects[0]}
+    return Demo(seed, kind, env.instruction, np.stack(actions), np.array(dones), kept, np.stack(proprio), places)
 
 
 def _draw(env: RobosuiteEnv, frames: dict[str, np.ndarray], step: int) -> None:
@@ -112,6 +116,8 @@ def write(group: h5py.Group, index: int, demo: Demo) -> None:
             f"obs/{camera}_image", data=images, chunks=(1, *images.shape[1:]), compression="gzip", compression_opts=1
         )
     node.create_dataset("obs/proprio", data=demo.proprio)
+    for name, places in demo.objects.items():
+        node.create_dataset(f"objects/{name}", data=places)
 
 
 _worker_env: RobosuiteEnv | None = None
