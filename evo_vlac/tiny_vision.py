@@ -110,9 +110,9 @@ class _Reader(nn.Module):
 
     def __init__(self, critic: InternVLForConditionalGeneration, sights: Sights) -> None:
         super().__init__()
-        config = critic.config
+        width = critic.get_input_embeddings().weight.shape[1]
         self.critic = critic.model
-        self.head = nn.Linear(config.image_seq_length * config.text_config.hidden_size, sights.places.shape[1])
+        self.head = nn.Linear(critic.config.image_seq_length * width, sights.places.shape[1])
         self.register_buffer("mean", torch.tensor(np.nanmean(sights.places, axis=0)))
         self.register_buffer("deviation", torch.tensor(np.nanstd(sights.places, axis=0) + 1e-4))
 
@@ -128,7 +128,8 @@ class _Reader(nn.Module):
         """Huber's, over the coordinates that are known."""
         target = (torch.from_numpy(places) - self.mean) / self.deviation
         known = ~target.isnan()
-        return nn.functional.smooth_l1_loss(self(frames)[known], target[known], beta=0.1)
+        loss: torch.Tensor = nn.functional.smooth_l1_loss(self(frames)[known], target[known], beta=0.1)
+        return loss
 
     @torch.inference_mode()
     def distances(self, frames: npt.NDArray[np.uint8], places: npt.NDArray[np.float32]) -> torch.Tensor:
