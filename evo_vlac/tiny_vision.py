@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -110,9 +111,9 @@ class _Reader(nn.Module):
 
     def __init__(self, critic: InternVLForConditionalGeneration, sights: Sights) -> None:
         super().__init__()
-        width = critic.get_input_embeddings().weight.shape[1]
+        text: Any = critic.config.text_config
         self.critic = critic.model
-        self.head = nn.Linear(critic.config.image_seq_length * width, sights.places.shape[1])
+        self.head = nn.Linear(critic.config.image_seq_length * text.hidden_size, sights.places.shape[1])
         self.register_buffer("mean", torch.tensor(np.nanmean(sights.places, axis=0)))
         self.register_buffer("deviation", torch.tensor(np.nanstd(sights.places, axis=0) + 1e-4))
 
@@ -134,8 +135,9 @@ class _Reader(nn.Module):
     @torch.inference_mode()
     def distances(self, frames: npt.NDArray[np.uint8], places: npt.NDArray[np.float32]) -> torch.Tensor:
         """(B, K) metres between told and true; NaN where there is no such object."""
-        off = self(frames) * self.deviation + self.mean - torch.from_numpy(places)
-        return off.unflatten(1, (-1, 3)).norm(dim=2)
+        off: torch.Tensor = self(frames) * self.deviation + self.mean - torch.from_numpy(places)
+        distances: torch.Tensor = off.reshape(len(frames), -1, 3).norm(dim=2)
+        return distances
 
 
 def _train(reader: _Reader, sights: Sights, config: LookConfig) -> Iterator[tuple[int, float]]:
