@@ -1,4 +1,4 @@
-"""Makes the shipped tiny critic again: collect, draw pairs, fine-tune, judge on episodes never seen, publish.
+"""Makes the shipped tiny critic again: collect, learn to look, fine-tune, publish, judge on episodes never seen.
 
     python examples/make_tiny_vlac.py --work runs/vlac-tiny                  # everything
     python examples/make_tiny_vlac.py --work runs/vlac-tiny --only evaluate  # the figures of models/vlac-tiny alone
@@ -21,6 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evo_vlac.critic import Critic
 from evo_vlac.demos import Demo, read_demos
 from evo_vlac.finetune import FinetuneConfig, finetune, publish
@@ -28,11 +30,12 @@ from evo_vlac.heldout import HeldoutOptions, HeldoutReport, judge
 from evo_vlac.pairs import PairConfig, Shares
 from evo_vlac.swift_engine import SwiftEngine
 from evo_vlac.tiny import TinyConfig, build_tiny_vlac
+from evo_vlac.tiny_vision import LookConfig, learn_to_look
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "vlac-tiny"
 HARD = "noisy:0.55,expert_then_random:0.3,near_miss:0.15"
-STEPS = ("collect", "base", "finetune", "publish", "evaluate")
+STEPS = ("collect", "look", "finetune", "publish", "evaluate")
 MIXED = "success:0.2,noisy:0.24,near_miss:0.15,drop:0.1,failure:0.11,expert_then_random:0.12,random:0.05,idle:0.03"
 
 
@@ -49,10 +52,10 @@ class Episodes:
 
 DEMOS = (
     Episodes("train-mixed", MIXED, 450, 200_000),
-    Episodes("train-hard", HARD, 240, 210_000),
+    Episodes("train-hard", HARD, 360, 210_000),
+    Episodes("train-red", MIXED, 300, 300_000, "LiftRed"),
+    Episodes("train-green", MIXED, 300, 310_000, "LiftGreen"),
     Episodes("train-policy", "", 240, 400_000),
-    Episodes("train-red", MIXED, 150, 300_000, "LiftRed"),
-    Episodes("train-green", MIXED, 150, 310_000, "LiftGreen"),
     Episodes("heldout-scripted", MIXED, 80, 900_000),
     Episodes("heldout-policy", "", 60, 970_000),
     Episodes("heldout-red", MIXED, 30, 920_000, "LiftRed"),
@@ -63,7 +66,7 @@ DEMOS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One training by ``finetune``; the first starts from random weights, each next one from the one before."""
+    """One training by ``finetune``; each starts from the one before."""
 
     name: str
     steps: int
@@ -76,23 +79,13 @@ class Stage:
     near_positives: float = 0.0
 
 
+LOOK = LookConfig(steps=2800)
+SCRIPTED = ("train-mixed", "train-hard", "train-red", "train-green")
 STAGES = (
-    Stage("training", 1000, 32, 1e-3, 0, 0.3, Shares(
-        done=0.54, done_wrong_task=0.08, critic=0.2, reversed=0.07, stagnant=0.05, critic_wrong_task=0.04, failed=0.0,
-        describe=0.02,
-    ), ("train-mixed",)),
-    Stage("polish", 1400, 16, 6e-4, 1, 0.2, Shares(
-        done=0.5, done_wrong_task=0.06, critic=0.2, reversed=0.06, stagnant=0.05, critic_wrong_task=0.03, failed=0.08,
-        describe=0.02,
-    ), ("train-mixed",)),
-    Stage("harden", 6000, 16, 8e-4, 3, 0.25, Shares(
-        done=0.58, done_wrong_task=0.04, critic=0.2, reversed=0.07, stagnant=0.04, critic_wrong_task=0.02, failed=0.04,
-        describe=0.01,
-    ), ("train-mixed", "train-hard", "train-policy")),
-    Stage("two-cubes", 2600, 16, 6e-4, 4, 0.25, Shares(
+    Stage("training", 3000, 32, 1e-3, 0, 0.25, Shares(
         done=0.6, done_wrong_task=0.06, critic=0.18, reversed=0.06, stagnant=0.03, critic_wrong_task=0.02, failed=0.04,
         describe=0.01,
-    ), ("train-mixed", "train-hard", "train-policy", "train-red", "train-green"), 0.35),
+    ), (*SCRIPTED, "train-policy"), 0.35),
 )  # fmt: skip
 SEED = 0
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -127,11 +120,20 @@ def collect(work: Path, prefix: str, workers: int) -> None:
         subprocess.run([sys.executable, *command], check=True, cwd=ROOT, timeout=7200)
 
 
+def look(work: Path, threads: int) -> Path:
+    """Random weights by seed, whose vision tower then learns where things are."""
+    base, looking = work / "base", work / "look"
+    if not (base / "model.safetensors").is_file():
+        build_tiny_vlac(base, TinyConfig(seed=SEED))
+    if not looking.is_dir():
+        torch.set_num_threads(threads)
+        learn_to_look(base, [demo_file(work, name) for name in SCRIPTED], looking, LOOK)
+    return looking
+
+
 def train(work: Path, threads: int) -> Path:
-    """Untrained weights by seed, then ``finetune`` on all of them, stage by stage."""
-    model = work / "base"
-    if not (model / "model.safetensors").is_file():
-        build_tiny_vlac(model, TinyConfig(seed=SEED))
+    """``finetune``, stage by stage, from the model that has learnt to look."""
+    model = look(work, threads)
     for stage in STAGES:
         output, count = work / stage.name, stage.steps * stage.batch
         demos = tuple(demo_file(work, name) for name in stage.demos)
@@ -191,7 +193,9 @@ def main() -> int:
     wanted = (options.only,) if options.only else STEPS
     if "collect" in wanted:
         collect(options.work, "", options.workers)
-    if "base" in wanted or "finetune" in wanted:
+    if "look" in wanted:
+        look(options.work, options.threads)
+    if "finetune" in wanted:
         train(options.work, options.threads)
     if "publish" in wanted:
         card = options.model / "README.md"
