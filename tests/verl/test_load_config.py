@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from verl.degrade import VerdictNoise
 from verl.errors import ConfigError
+from verl.trainer.assemble import bridge_config
 from verl.trainer.load_config import load_config
 
 
@@ -13,6 +15,14 @@ def test_the_default_is_valid_and_libero_is_one_override_away():
     assert config.env["name"] == "robosuite" and config.critic.threshold == 0.9
     config, _ = load_config(["env=libero", "data.task_suite_name=libero_goal"])
     assert config.env["name"] == "libero" and config.rollout.unnorm_key == "libero_goal"
+
+
+def test_the_critics_keys_reach_the_environment_processes():
+    """What a study degrades, and what a user sets, is what decides about an episode."""
+    keys = ["critic.noise.missed_done=0.3", "critic.noise.false_done=0.1", "critic.hold=3", "data.seed=7"]
+    bridge = bridge_config(load_config(keys)[0], "run")
+    assert bridge.noise == VerdictNoise(0.3, 0.1, 7) and bridge.hold == 3 and bridge.decides_training
+    assert bridge_config(load_config(["critic.enable=false"])[0], "run") is None
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.test_termination import random_verdict, sequential_reference
+from verl.degrade import VerdictNoise
 from verl.envs.episode import EpisodeRunner
 from verl.envs.frames import PlainFrames, create_memory
 from verl.envs.messages import Act, BridgeConfig, Dropped, EpisodeEnd, EpisodeRequest, Look
@@ -173,6 +174,21 @@ def test_a_lying_simulator_reaches_no_reward() -> None:
             b.steps,
             b.step_rewards.tolist(),
         )
+
+
+def test_a_critic_made_worse_on_purpose_misses_dones_and_makes_them_up() -> None:
+    """A missed done is scored by the values up to its step; a made-up one pays the reward of a done at the end."""
+    values = np.array([0, 10, 30], np.float32)
+    verdicts = {s: FrameVerdict(True, s == 9, 0.99 if s == 9 else 0.1) for s in range(1, 21)}
+    critic = ScriptedCritic(random.Random(1), verdicts, values)
+    end, _, _ = run(BridgeConfig("run", noise=VerdictNoise(missed_done=1.0)), critic)
+    assert isinstance(end, EpisodeEnd)
+    assert (end.steps, end.complete, critic.value_questions) == (9, False, [(9, 8)])
+    assert end.score == pytest.approx(0.3)
+    critic = ScriptedCritic(random.Random(1), {s: FrameVerdict(True, False, 0.1) for s in range(1, 21)}, values)
+    end, _, _ = run(BridgeConfig("run", noise=VerdictNoise(false_done=1.0)), critic)
+    assert isinstance(end, EpisodeEnd)
+    assert (end.steps, end.complete, end.score, critic.value_questions) == (20, True, 1.0, [])
 
 
 def test_a_lying_critic_changes_no_evaluation() -> None:
