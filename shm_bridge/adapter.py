@@ -67,6 +67,7 @@ class CriticAdapter:
     def ask(self, frame: UInt8Array) -> int:
         """As :meth:`done`, without waiting: the simulator may step on. The answer comes by :meth:`answers`."""
         lane = self._begun()
+        lane.announce()
         self._step += 1
         self._show(lane, frame)
         return lane.ask(Kind.DONE, self._step, timeout=self.timeout)

@@ -162,6 +162,15 @@ class Lane:
         self._asking.harvest()
         return self._ring.next_is_free
 
+    def announce(self) -> None:
+        """A question follows in less than 0.1 ms (a frame is copied first, say): a parked sidecar wakes meanwhile.
+
+        Optional; before a rendering, which takes longer, it would wake the sidecar for nothing.
+        """
+        if self._closed is not None:
+            self._check_open()
+        self._attachment.ring_early()
+
     def publish(self, frame: FrameSlot, step: int) -> None:
         """The frame is complete: it can be asked about from now on, and written no more (its arrays turn read-only)."""
         if self._closed is not None:

@@ -36,6 +36,11 @@ class LaneTable:
         self._few: tuple[ServedLane, ...] = ()  # all of them, while they are few
         self._distrusted: dict[int, int] = {}  # lane -> generation that must not be believed
 
+    @property
+    def watch(self) -> tuple[memoryview, bytearray]:
+        """All bells, and what was seen of them last."""
+        return self._control.bells, self._seen_bytes
+
     def has_news(self) -> bool:
         return self._snapshot() != self._seen_bytes
 

@@ -15,6 +15,7 @@ import time
 
 import posix_ipc
 
+from shm_bridge import native
 from shm_bridge.errors import BridgeError, ForeignOwner, SegmentError
 from shm_bridge.names import SHM
 
@@ -55,6 +56,8 @@ class Semaphore:
         self._address = _libc.sem_open(name.encode(), 0) if _clockwait is not None else None
         self._until = _Timespec()
         self._reference = ctypes.byref(self._until)
+        helper = native.helper()
+        self._sleep = None if helper is None or self._address is None else helper.sleep
 
     def _check_owner(self) -> None:
         try:
@@ -87,6 +90,8 @@ class Semaphore:
                 return False
             return True
         until = time.monotonic_ns() + int(seconds * 1e9)
+        if self._sleep is not None:
+            return bool(self._sleep(self._address, until))
         self._until.seconds, self._until.nanoseconds = divmod(until, 1_000_000_000)
         return bool(_clockwait(self._address, CLOCK_MONOTONIC, self._reference) == 0)
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from shm_bridge import layout
+from shm_bridge import layout, native
 from shm_bridge.errors import CorruptSegment, SegmentError
 from shm_bridge.lane_memory import LaneMemory, Role, open_lane
 from shm_bridge.layout import QUESTION, VERDICT, VERDICT_WORDS, FrameState, SidecarWord, WorkerWord
@@ -40,7 +40,7 @@ class ServedLane(Bell):
     """
 
     __slots__ = (
-        "_frame_base", "_frames", "_question_base", "_slots", "_taken", "_task", "_task_episode", "_task_seq",
+        "_frame_base", "_frames", "_question_base", "_quick", "_slots", "_taken", "_task", "_task_episode", "_task_seq",
         "_values", "_verdict_base", "_verdicts", "_views", "closed", "generation", "index", "memory", "name",
         "semaphore", "spec",
     )  # fmt: skip
@@ -61,6 +61,8 @@ class ServedLane(Bell):
         self._question_base, self._frames = self.memory.question_base, self.spec.frames
         self._slots = self.spec.question_slots
         self._values = self.memory.values()
+        helper = native.helper()
+        self._quick = None if helper is None else helper.take
         self._taken: int | None = None  # set by the first take(), from the very number it reads
         self._task = ""
         self._task_episode: int | None = None
@@ -75,8 +77,17 @@ class ServedLane(Bell):
         Raises:
             CorruptSegment: what the lane says is impossible; nothing of it may be believed any more.
         """
-        asked, slots = self._words[ASKED], self._slots
         ticket = self._taken
+        if self._quick is not None and ticket is not None and self._task_episode is not None:
+            fields = self._quick(
+                self._words, self._verdicts, ticket, self._slots, self._frames, self._question_base, self._frame_base,
+                self._verdict_base, self._task_seq, self._task_episode, self, self._task, DONE,
+            )  # fmt: skip
+            if fields is not None:
+                questions.append(new_question(fields))
+                self._taken = fields[1]
+                return
+        asked, slots = self._words[ASKED], self._slots
         if ticket is None:
             ticket = (asked - slots) & MASK  # a predecessor's questions are found again
         if asked != ticket + 1 and (asked - ticket) & MASK > slots:

@@ -38,6 +38,7 @@ from shm_bridge.waiting import Bell, Parking
 logger = logging.getLogger(__name__)
 SLICE_S = 0.1
 REAP_NS = 250_000_000
+TIDY_AFTER = 256  # questions
 U32 = (1 << 32) - 1
 OK, CANCELLED, VALUE = Status.OK, Status.CANCELLED, Kind.VALUE
 QUESTIONS, ACK_SEQ = int(ServerWord.QUESTIONS), int(ServerWord.ACK_SEQ)
@@ -68,11 +69,11 @@ class Server:
         self._words = words
         self._counters = Counters(words)
         self._trainer = self._control.trainer
-        self._parking = Parking(words, int(ServerWord.PARKED), self._bell, spin_us, SLICE_S)
         self._own_bell = Bell(words, int(ServerWord.PARKED), self._bell)
         self._lanes = LaneTable(run_id, self._control, self._locks)
+        self._parking = Parking(words, int(ServerWord.PARKED), self._bell, spin_us, SLICE_S, self._lanes.watch)
         self._rings = self._lanes.has_news
-        self._reap_at = 0
+        self._reap_at = self._taken = 0
         self._rung = False
         self._scan_leftovers()
         forks.watch(self)
@@ -116,8 +117,8 @@ class Server:
         if self._closed is not None:
             self._check_open()
         found = self._has_news()
+        self._tidy(REAP_NS if found else 0)  # rather when there is nothing to do
         if not found:
-            self._reap()
             found = self._parking.until(self._has_news, time.monotonic_ns() + int(timeout * 1e9), self._reap)
         self._rung = False
         return found
@@ -142,9 +143,16 @@ class Server:
         self._lanes.take(questions, closed)
         for lane, ticket, status in closed:
             self._close_at_once(lane, ticket, status)
-        self._words[QUESTIONS] = (self._words[QUESTIONS] + len(questions)) & MASK
-        self._reap(REAP_NS if questions else 0)  # rather when there is nothing to do
+        self._taken += len(questions)
+        if not questions or self._taken > TIDY_AFTER:  # else they are answered first, and wait() tidies
+            self._tidy(REAP_NS if questions else 0)
         return questions
+
+    def _tidy(self, grace_ns: int = 0) -> None:
+        """What must be done now and then, and not while somebody waits for an answer."""
+        self._words[QUESTIONS] = (self._words[QUESTIONS] + self._taken) & MASK
+        self._taken = 0
+        self._reap(grace_ns)
 
     def _close_at_once(self, lane: ServedLane, ticket: int, status: Status) -> None:
         """A question nobody need be asked: cancelled before it was seen, or impossible."""

@@ -14,7 +14,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
+from shm_bridge import native
 from shm_bridge.ordering import MASK, fence
 from shm_bridge.semaphore import Semaphore
 
@@ -41,16 +43,25 @@ class Bell:
 
 
 class Parking:
-    """One waiter's parked word and semaphore."""
+    """One waiter's parked word and semaphore.
 
-    __slots__ = ("_flag", "_number", "_slice_s", "_spin_ns", "_words", "semaphore")
+    Args:
+        watch: words, and the bytes seen in them last: whenever the waiter is ready, they differ. For the helper.
+    """
 
-    def __init__(self, words: memoryview, flag: int, semaphore: Semaphore, spin_us: float, slice_s: float) -> None:
+    __slots__ = ("_differ", "_flag", "_number", "_slice_s", "_spin_ns", "_words", "semaphore")
+
+    def __init__(
+        self, words: memoryview, flag: int, semaphore: Semaphore, spin_us: float, slice_s: float,
+        watch: tuple[memoryview, bytearray] | None = None,
+    ) -> None:  # fmt: skip
         self._words, self._flag, self.semaphore = words, flag, semaphore
         self._spin_ns = int(spin_us * 1000)
         self._slice_s = slice_s
         self._number = time.monotonic_ns()  # no predecessor's sleep had a number as high
         words[flag] = 0
+        helper = native.helper()
+        self._differ = None if helper is None or watch is None else partial(helper.glance, *watch)
 
     def until(self, ready: Callable[[], bool], deadline_ns: int, idle: Callable[[], None]) -> bool:
         """Waits until ``ready()``; False when the deadline (monotonic ns) came first.
@@ -74,6 +85,9 @@ class Parking:
 
     def _glance(self, ready: Callable[[], bool], end_ns: int) -> bool:
         """After an early post: what it announced comes within microseconds, unless its sender waits for this core."""
+        if self._differ is not None:
+            self._differ(end_ns)
+            return ready()
         while time.monotonic_ns() < end_ns:
             os.sched_yield()
             if ready():

@@ -53,6 +53,7 @@ class Client:
 
     def round_trip(self, frame: np.ndarray[Any, Any]) -> None:
         lane = self.lane
+        lane.announce()
         slot = lane.reserve()
         np.copyto(slot["camera"], frame)
         lane.publish(slot, self.step)
