@@ -44,19 +44,25 @@ class LookConfig:
 
 @dataclass(frozen=True, slots=True)
 class Sights:
-    """Frames of all episodes with their targets.
+    """Frames of all episodes, N together, with their targets.
 
     Attributes:
-        frames: (N, H, W, 3) uint8.
+        episodes: the frames of each, (T, H, W, 3) uint8.
         places: (N, 3 K) float32 metres, NaN where the frame's scene has no such object.
         names: the K objects.
         held_out: (N,) bool, frames of the episodes kept for judging.
     """
 
-    frames: npt.NDArray[np.uint8]
+    episodes: tuple[npt.NDArray[np.uint8], ...]
     places: npt.NDArray[np.float32]
     names: tuple[str, ...]
     held_out: npt.NDArray[np.bool_]
+
+    def frames(self, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+        """(B, H, W, 3) uint8, the frames with these numbers."""
+        ends = np.cumsum([len(episode) for episode in self.episodes])
+        which = np.searchsorted(ends, chosen, side="right")
+        return np.stack([self.episodes[e][i - ends[e]] for e, i in zip(which, chosen)])  # counted from the end
 
 
 def read_sights(paths: Sequence[Path], held_out: int, camera: str = CAMERA) -> Sights:
@@ -64,21 +70,21 @@ def read_sights(paths: Sequence[Path], held_out: int, camera: str = CAMERA) -> S
 
     Raises DatasetError where an episode has no positions.
     """
-    frames, objects, held = [], [], []
+    episodes, objects, held = [], [], []
     for index, demo in enumerate(demo for path in paths for demo in read_demos(path, camera)):
         if not demo.objects:
             raise DatasetError(f"{demo.name}: no positions (objects/<name>); python -m verl.envs.collect writes them")
-        frames.append(demo.frames)
+        episodes.append(demo.frames)
         objects.append(demo.objects)
         held.append(np.full(len(demo), index % held_out == held_out - 1))
-    if not frames:
+    if not episodes:
         raise DatasetError("no episodes to learn from")
     names = tuple(sorted({name for places in objects for name in places}))
     rows = [
         np.concatenate([places.get(name, np.full((len(f), 3), np.nan, np.float32)) for name in names], axis=1)
-        for places, f in zip(objects, frames)
+        for places, f in zip(objects, episodes)
     ]
-    return Sights(np.concatenate(frames), np.concatenate(rows), names, np.concatenate(held))
+    return Sights(tuple(episodes), np.concatenate(rows), names, np.concatenate(held))
 
 
 def learn_to_look(model: Path, paths: Sequence[Path], output: Path, config: LookConfig) -> dict[str, float]:
@@ -156,7 +162,7 @@ def _train(reader: _Reader, sights: Sights, config: LookConfig) -> Iterator[tupl
     reader.train()
     for step in range(1, config.steps + 1):
         chosen = rng.choice(learnt, config.batch_size)
-        loss = reader.loss(sights.frames[chosen], sights.places[chosen])
+        loss = reader.loss(sights.frames(chosen), sights.places[chosen])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(weights, 1.0)
@@ -171,7 +177,7 @@ def _errors(reader: _Reader, sights: Sights) -> dict[str, float]:
     if not len(judged):
         return {}
     rows = [
-        reader.distances(sights.frames[part], sights.places[part])
+        reader.distances(sights.frames(part), sights.places[part])
         for part in np.array_split(judged, -(-len(judged) // 256))
     ]
     mean = torch.cat(rows).nanmean(dim=0) * 1000

@@ -54,8 +54,8 @@ class Asking:
     """Tickets are consecutive 64-bit numbers; a ticket's place is its low bits. One VALUE may be open at a time."""
 
     __slots__ = (
-        "_attachment", "_busy", "_cancelled", "_next", "_open", "_quick", "_received", "_ring", "_slots", "_value", "_values",
-        "_verdict_base", "_verdicts", "_words",
+        "_attachment", "_busy", "_cancelled", "_next", "_open", "_quick", "_received", "_ring", "_slots", "_value",
+        "_values", "_verdict_base", "_verdicts", "_words",
     )  # fmt: skip
 
     def __init__(self, memory: LaneMemory, ring: FrameRing, attachment: Attachment, first_ticket: int) -> None:
