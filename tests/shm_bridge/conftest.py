@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shm_bridge import CameraSpec, LaneSpec, Orientation
+from shm_bridge import CameraSpec, LaneSpec, Orientation, native
 from shm_bridge.cleaning import clean_run
 from shm_bridge.names import entries
 
@@ -64,6 +64,14 @@ class Child:
         for stream in (self.process.stdin, self.process.stdout):
             if stream:
                 stream.close()
+
+
+@pytest.fixture(params=["python", "helper"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that asks for it runs twice, children included: all in Python, and with the compiled helper."""
+    monkeypatch.setenv("SHM_BRIDGE_NATIVE", "0" if request.param == "python" else "1")
+    if request.param == "helper" and native.helper() is None:
+        pytest.skip("the helper is not built: python -m shm_bridge.build_native")
 
 
 @pytest.fixture

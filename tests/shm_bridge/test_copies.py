@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from shm_bridge import CameraSpec, Kind, Lane, LaneReader, LaneSpec, Orientation, Server
+
+pytestmark = pytest.mark.usefixtures("way")
 
 SPEC = LaneSpec((CameraSpec("c", 64, 48, orientation=Orientation.ROTATE_180),), frames=4)
 

@@ -15,6 +15,8 @@ from shm_bridge.names import entries
 from tests.shm_bridge import echo
 from tests.shm_bridge.conftest import SPEC
 
+pytestmark = pytest.mark.usefixtures("way")
+
 WORKER = "import sys; from tests.shm_bridge import workers; getattr(workers, sys.argv[1])(*sys.argv[2:])"
 LIMIT_S = 20
 

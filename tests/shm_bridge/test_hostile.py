@@ -18,6 +18,8 @@ from shm_bridge.layout import FrameWord, QuestionWord, ServerWord, WorkerWord
 from tests.shm_bridge import echo, hostile
 from tests.shm_bridge.conftest import ROOT, SPEC
 
+pytestmark = pytest.mark.usefixtures("way")
+
 WORD = st.one_of(
     st.integers(0, (1 << 64) - 1),
     st.sampled_from([0, 1, 2, 3, 8, 9, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1]),

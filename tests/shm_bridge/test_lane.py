@@ -31,6 +31,8 @@ from shm_bridge import (
 from tests.shm_bridge import echo
 from tests.shm_bridge.conftest import CAMERA, SPEC
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 def test_every_kind_of_question_is_answered_from_its_own_frames(sidecar, run_id):
     """DONE, CRITIC and VALUE see exactly the frames that were meant, the last one always."""

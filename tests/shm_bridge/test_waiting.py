@@ -18,6 +18,8 @@ from shm_bridge.semaphore import Semaphore
 from tests.shm_bridge import echo
 from tests.shm_bridge.conftest import CAMERA, ROOT, SPEC
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 @pytest.mark.parametrize("first", [1, 2**32 - 2, 2**64 - 2, 2**63 - 2])
 @pytest.mark.parametrize("questions", [1, 8])
