@@ -79,3 +79,17 @@ def test_episodes_that_fail_too_often_end_the_run():
     assert done == list(range(8))
     with pytest.raises(RunFailedError, match="max_lost_episodes=3"):
         run([["lost", "lost"]], max_lost=3, workers=1)
+
+
+def test_a_guest_goes_back_to_its_own_place_before_the_next_weights():
+    """Made anew once, with the weights that follow; those at home are left alone."""
+    made, away = [], {1}
+
+    def make(index: int) -> FakeActor:
+        made.append(index)
+        return FakeActor([])
+
+    fleet = Fleet(make, 2, 2, 60.0, 0, lambda: None, away=lambda index: index in away and made.count(index) < 2)
+    fleet.load_weights("weights")
+    fleet.load_weights("weights")
+    assert made == [0, 1, 1]

@@ -122,6 +122,7 @@ class Run:
             timeout_s=max(60.0, config.rollout.episode_timeout_s * 2),
             max_lost=config.trainer.max_lost_episodes,
             on_tick=sidecars.tick,
+            away=self.cluster.away,
         )
         ray.get([learner.pid.remote() for learner in self.learners], timeout=START_TIMEOUT_S)
         if ready:
@@ -145,6 +146,5 @@ class Run:
             self.fleet.close()
         for learner in self.learners:
             ray.kill(learner)
-        stops = [node.sidecar.stop.remote() for node in self.cluster.nodes if node.sidecar is not None]
-        if stops:
-            ray.wait(stops, num_returns=len(stops), timeout=20)
+        self.cluster.stop_sidecars(timeout=20)
+        self.cluster.placement.release()

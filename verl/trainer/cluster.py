@@ -1,7 +1,7 @@
 """Ray: starts or joins it, and makes this project's actors on it.
 
 One machine is the same code with one node: a sidecar host a node, rollout workers spread over the nodes (each talks to
-its own node's sidecar), learners one a GPU, or one on a machine without.
+its own node's sidecar), learners one a GPU, or one on a machine without. Where: :mod:`verl.trainer.placement`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import dataclasses
 import logging
 import os
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+import torch
+from ray.exceptions import RayActorError, RayTaskError
 
 from verl.config import Config
 from verl.errors import ConfigError, RunFailedError
+from verl.trainer.placement import Placement, make_plan
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
 from verl.workers.sidecar_host import SidecarHost
@@ -49,10 +51,11 @@ def start_ray(config: Config, log_folder: Path) -> None:
             raise ConfigError(f"trainer.ray_address={address}: no Ray cluster answers there ({error})") from None
     else:
         del common["runtime_env"]
+        learners = config.actor.fsdp_config.world_size or max(1, torch.cuda.device_count())
         # Logical CPUs only count actors here; what they really use is the threads that the configuration gives them.
         ray.init(
             address="local",
-            num_cpus=max(os.cpu_count() or 1, config.rollout.workers + 4),
+            num_cpus=max(os.cpu_count() or 1, 1 + config.rollout.workers + learners),
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
             configure_logging=True,
@@ -62,53 +65,94 @@ def start_ray(config: Config, log_folder: Path) -> None:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A Ray node that takes part, and its sidecar."""
+    """A Ray node that takes part: it holds bundle ``place`` of the placement group, and a sidecar."""
 
+    place: int
+    run_id: str
     node_id: str
     address: str
-    gpus: float
-    run_id: str
     sidecar: Any = None
-
-    def here(self) -> NodeAffinitySchedulingStrategy:
-        return NodeAffinitySchedulingStrategy(self.node_id, soft=False)
+    ready: Any = None  # of one that comes later: when its sidecar is ready
+    workers: list[Any] = field(default_factory=list)
 
 
 class Cluster:
-    """The nodes that take part, and the actors on them. A node that dies is left out from then on."""
+    """The nodes that take part, and the actors on them.
+
+    A node that dies is left out; another takes its place, with a sidecar of its own, when the cluster has one to spare.
+    """
 
     def __init__(self, config: Config, run_id: str, logs: Path, note: Callable[[str], None]) -> None:
+        """Takes the room that the run needs. Raises ConfigError when the cluster has not got it."""
         self.config, self.logs, self.note = config, logs, note
-        own = ray.get_runtime_context().get_node_id()
-        alive = [n for n in ray.nodes() if n["Alive"]]
-        wanted = config.trainer.nnodes
-        if len(alive) < wanted:
-            raise ConfigError(f"trainer.nnodes={wanted}: the Ray cluster has {len(alive)} node(s)")
-        # Those with GPUs first; among them the driver's own, whose loss ends the run anyway.
-        alive.sort(key=lambda n: (-n["Resources"].get("GPU", 0), n["NodeID"] != own, n["NodeID"]))
+        alive = _living()
+        plan = make_plan(config, [node["Resources"].get("GPU", 0) for node in alive.values()])
+        self.placement = Placement(plan, ray.get_runtime_context().get_node_id())
         # The same run id on every node would do on different machines; several Ray nodes on one machine need their own.
-        names = [f"{run_id}-n{i}" if wanted > 1 else run_id for i in range(wanted)]
-        self.nodes = [
-            Node(n["NodeID"], n["NodeManagerAddress"], n["Resources"].get("GPU", 0), name)
-            for n, name in zip(alive, names)
-        ]
-        self.gpus = sum(node.gpus for node in self.nodes)
+        count = config.trainer.nnodes
+        self._names = [f"{run_id}-n{i}" if count > 1 else run_id for i in range(count)]
+        self.nodes = [self._node(place, alive[node_id]) for place, node_id in self.placement.where().items()]
+        self._coming: list[Node] = []
+        self._unfit: set[str] = set()  # nodes on which no sidecar would start
+        self._seats: dict[int, int] = {}  # rollout worker -> place
         self._config_file: Callable[[str], Path] | None = None
 
-    def drop_dead_nodes(self) -> list[Node]:
-        """Asks Ray which nodes live; the others take no further part. Returns those that are left.
+    def _node(self, place: int, node: Mapping[str, Any]) -> Node:
+        return Node(place, self._names[place], node["NodeID"], node["NodeManagerAddress"])
+
+    def look(self) -> list[Node]:
+        """Asks Ray which nodes live: the dead are left out, those that come in their place are made ready.
+
+        Returns:
+            Those that take part.
 
         Raises:
             RunFailedError: none is left.
         """
-        alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}
-        for node in [n for n in self.nodes if n.node_id not in alive]:
+        alive = _living()
+        for node in [node for node in self.nodes if node.node_id not in alive]:
             self.nodes.remove(node)
             logger.warning("node %s (%s, sidecar %s) is gone", node.node_id, node.address, node.run_id)
             self.note(f"a node died ({node.address}): the run goes on with {len(self.nodes)} node(s)")
+            for worker in node.workers:  # also one that was to start there and would wait for ever
+                ray.kill(worker)
         if not self.nodes:
             raise RunFailedError("all nodes that took part have died")
+        if len(self.nodes) < len(self._names):
+            self._take_in(alive)
         return self.nodes
+
+    def _take_in(self, alive: Mapping[str, Mapping[str, Any]]) -> None:
+        """Starts sidecars on nodes to which Ray has moved a bundle; they take part when theirs is ready."""
+        self._coming = [node for node in self._coming if node.node_id in alive]
+        known = {node.place for node in (*self.nodes, *self._coming)}
+        for place, node_id in self.placement.where().items():
+            if place not in known and node_id in alive and node_id not in self._unfit:
+                self._coming.append(node := self._node(place, alive[node_id]))
+                logger.warning("node %s (%s) takes the place of the lost one", node.node_id, node.address)
+                if self._config_file is not None:
+                    self.make_host(node)
+                    if self.config.critic.sidecar.start:
+                        node.sidecar.start.remote()
+                    node.ready = node.sidecar.wait_ready.remote(self.config.critic.ready_timeout_s)
+        for node in list(self._coming):
+            if node.ready is None or ray.wait([node.ready], timeout=0)[0]:
+                self._join(node)
+
+    def _join(self, node: Node) -> None:
+        try:
+            if node.ready is not None:
+                ray.get(node.ready)
+        except RayActorError:  # it died, too: the next look leaves it out
+            return
+        except RayTaskError as error:
+            self._coming.remove(node)
+            self._unfit.add(node.node_id)
+            logger.warning("no sidecar on node %s (%s): it is left out: %s", node.node_id, node.address, error.cause)
+            return
+        self._coming.remove(node)
+        self.nodes = sorted([*self.nodes, node], key=lambda one: one.place)
+        self.note(f"another node took its place ({node.address})")
 
     def start_sidecars(self, write_config: Callable[[str], Path]) -> None:
         """Starts one a node; does not wait until it is ready. ``write_config(run_id) -> path`` makes each file."""
@@ -122,7 +166,7 @@ class Cluster:
         """The host of the sidecar on ``node``, also in the place of one that died; it has not started it yet."""
         critic = self.config.critic
         assert self._config_file is not None
-        host = ray.remote(SidecarHost).options(num_cpus=0, scheduling_strategy=node.here())
+        host = ray.remote(SidecarHost).options(num_cpus=1, scheduling_strategy=self.placement.at(node.place))
         node.sidecar = host.remote(
             node.run_id,
             str(self._config_file(node.run_id)),
@@ -131,41 +175,52 @@ class Cluster:
             critic.sidecar.max_restarts,
         )
 
+    def stop_sidecars(self, timeout: float) -> None:
+        """Asks all of them to end, waits for that."""
+        hosts = [node.sidecar for node in (*self.nodes, *self._coming) if node.sidecar is not None]
+        if stops := [host.stop.remote() for host in hosts]:
+            ray.wait(stops, num_returns=len(stops), timeout=timeout)
+
     def rollout_worker(self, index: int, options: RolloutOptions) -> Any:
-        """A rollout worker on the living node that its number falls to, bound to that node's sidecar."""
-        nodes = self.drop_dead_nodes()
-        node = nodes[index % len(nodes)]
+        """A rollout worker on the node that its number falls to, or on another living one; bound to its sidecar."""
+        nodes = self.look()
+        home = index % len(self._names)
+        node = next((node for node in nodes if node.place == home), nodes[index % len(nodes)])
+        self._seats[index] = node.place
         pool = {**options.pool, "name": f"w{index}"}
         if pool.get("bridge") is not None:
             pool["bridge"] = dataclasses.replace(pool["bridge"], run_id=node.run_id)
         bound = dataclasses.replace(options, pool=pool)
-        return ray.remote(RolloutWorker).options(
-            num_cpus=1, num_gpus=self.config.rollout.gpus_per_worker, scheduling_strategy=node.here(),
+        worker = ray.remote(RolloutWorker).options(
+            num_cpus=1 if node.place == home else 0,  # a guest: its host's CPUs are all given away
+            num_gpus=self.config.rollout.gpus_per_worker, scheduling_strategy=self.placement.at(node.place),
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(options.threads)}},
         ).remote(bound)  # fmt: skip
+        node.workers.append(worker)
+        return worker
+
+    def away(self, index: int) -> bool:
+        """Whether a rollout worker is a guest on another node although its own place has a node again."""
+        home = index % len(self._names)
+        return self._seats[index] != home and any(node.place == home for node in self.nodes)
 
     def learners(self, options: LearnerOptions) -> list[Any]:
-        """All ranks, made together (they meet in torch.distributed): spread evenly; without GPUs on the first node."""
-        world = self.config.actor.fsdp_config.world_size or max(1, int(self.gpus))
-        per_rank = 0.0 if self.gpus == 0 else min(1.0, self.gpus / world) - self._rollout_share(world)
-        if self.gpus and per_rank <= 0:
-            raise RunFailedError(
-                f"{self.gpus:.0f} GPU(s) are not enough for {world} learner(s) beside the rollout workers"
-            )
-        nodes = self.nodes if self.gpus else self.nodes[:1]
-        places = [nodes[rank * len(nodes) // world] for rank in range(world)]
-        find_port = ray.remote(_free_port).options(num_cpus=0, scheduling_strategy=places[0].here())
-        address = f"{places[0].address}:{ray.get(find_port.remote(), timeout=START_TIMEOUT_S)}"
-        make = ray.remote(Learner)
+        """All ranks, made together: they meet in torch.distributed."""
+        plan, at = self.placement.plan, self.placement.at
+        find_port = ray.remote(_free_port).options(num_cpus=0, scheduling_strategy=at(plan.learners[0]))
+        address = f"{self.nodes[plan.learners[0]].address}:{ray.get(find_port.remote(), timeout=START_TIMEOUT_S)}"
+        make, world = ray.remote(Learner), len(plan.learners)
         return [
-            make.options(num_cpus=1, num_gpus=per_rank, scheduling_strategy=place.here()).remote(
+            make.options(num_cpus=1, num_gpus=plan.learner_gpus, scheduling_strategy=at(place)).remote(
                 options, rank, world, address
             )
-            for rank, place in enumerate(places)
+            for rank, place in enumerate(plan.learners)
         ]
 
-    def _rollout_share(self, world: int) -> float:
-        return self.config.rollout.gpus_per_worker * self.config.rollout.workers * len(self.nodes) / world
+
+def _living() -> dict[str, Mapping[str, Any]]:
+    """Ray's description of each living node, by its id."""
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
 
 
 def _free_port() -> int:

@@ -46,14 +46,17 @@ class Sidecars:
         return [node for node in self.cluster.nodes if node.sidecar is not None]
 
     def tick(self) -> None:
-        """Takes in what the hosts answered, asks again once a second.
+        """Takes in what the hosts answered; once a second asks again, and Ray which nodes live.
 
         Raises:
             SidecarLostError: a sidecar is gone for good.
         """
+        ask = time.monotonic() - self._last >= INTERVAL_S
+        if ask:
+            self._last = time.monotonic()
+            self.cluster.look()
         if not self.watched:
             return
-        ask = time.monotonic() - self._last >= INTERVAL_S
         for node in self._nodes():
             state = self._by_node.setdefault(node.node_id, _Watched())
             if state.pending is not None and ray.wait([state.pending], timeout=0)[0]:
@@ -61,8 +64,6 @@ class Sidecars:
                 self._take(node, state, call)
             if ask and state.pending is None:
                 state.pending = node.sidecar.check.remote()
-        if ask:
-            self._last = time.monotonic()
 
     def _take(self, node: Node, state: _Watched, call: Any) -> None:
         try:
@@ -78,7 +79,7 @@ class Sidecars:
             self.note(f"the sidecar died and was started again (restart {restarts})")
 
     def _host_is_gone(self, node: Node, state: _Watched, error: RayActorError) -> None:
-        if node not in self.cluster.drop_dead_nodes():
+        if node not in self.cluster.look():
             return
         state.silent_since = state.silent_since or time.monotonic()
         if isinstance(error, ActorUnavailableError) and time.monotonic() - state.silent_since < NODE_LOSS_S:
@@ -103,7 +104,7 @@ class Sidecars:
 
     def _wait_for_loss(self, node: Node, error: RayActorError) -> None:
         deadline = time.monotonic() + NODE_LOSS_S
-        while node in self.cluster.drop_dead_nodes():
+        while node in self.cluster.look():
             if time.monotonic() > deadline:
                 raise SidecarLostError(f"the actor that keeps the sidecar died: {error}") from None
             time.sleep(INTERVAL_S)

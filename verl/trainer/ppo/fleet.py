@@ -58,6 +58,7 @@ class Fleet:
         timeout_s: float,
         max_lost: int,
         on_tick: Callable[[], None],
+        away: Callable[[int], bool] = lambda index: False,
     ) -> None:
         """
         Args:
@@ -65,17 +66,22 @@ class Fleet:
             timeout_s: a worker that does not report for so long is replaced.
             max_lost: lost episodes after which the run fails; those that a worker takes with it do not count.
             on_tick: called about once a second while episodes run.
+            away: whether a worker should be made anew where it belongs: a lost node was replaced.
         """
         self.make, self.capacity, self.timeout_s = make, capacity, timeout_s
-        self.max_lost, self.on_tick = max_lost, on_tick
+        self.max_lost, self.on_tick, self.away = max_lost, on_tick, away
         self.statistics = FleetStatistics()
         self.weights: Any = None
         self.workers = [_Worker(make(i), i) for i in range(workers)]
 
     def load_weights(self, reference: Any) -> None:
-        """Gives every worker the policy behind this object reference, and later ones too."""
+        """Gives every worker the policy behind this object reference, and later ones too. No episode may run."""
         self.weights = reference
         for worker in self.workers:
+            if self.away(worker.index):
+                logger.info("rollout worker %d goes back to where it belongs", worker.index)
+                ray.kill(worker.actor)
+                worker.actor = self.make(worker.index)
             worker.loading = worker.actor.load_weights.remote(reference)
         for worker in list(self.workers):
             try:
