@@ -27,6 +27,7 @@ assert [int(status) for status in STATUSES] == list(range(len(STATUSES)))
 ASKED = layout.WORKER_OFFSET // 8 + int(WorkerWord.ASKED)
 CANCELLED = layout.WORKER_OFFSET // 8 + int(WorkerWord.CANCELLED)
 VERDICT_WORDS, QUESTIONS_OFFSET = layout.VERDICT_WORDS, layout.QUESTIONS_OFFSET
+QUESTION_WORDS = QUESTIONS_OFFSET // 8
 Ticket = int
 NAN = math.nan
 unpack_verdict, pack_question = VERDICT.unpack_from, QUESTION.pack_into
@@ -54,8 +55,8 @@ class Asking:
     """Tickets are consecutive 64-bit numbers; a ticket's place is its low bits. One VALUE may be open at a time."""
 
     __slots__ = (
-        "_attachment", "_busy", "_cancelled", "_next", "_open", "_quick", "_received", "_ring", "_slots", "_value",
-        "_values", "_verdict_base", "_verdicts", "_words",
+        "_attachment", "_busy", "_cancelled", "_next", "_open", "_quick_ask", "_quick_collect", "_received",
+        "_ring", "_slots", "_value", "_values", "_verdict_base", "_verdicts", "_words",
     )  # fmt: skip
 
     def __init__(self, memory: LaneMemory, ring: FrameRing, attachment: Attachment, first_ticket: int) -> None:
@@ -66,7 +67,8 @@ class Asking:
         self._values = memory.values()
         self._next = first_ticket
         helper = native.helper()
-        self._quick = None if helper is None else helper.collect
+        self._quick_ask = None if helper is None else helper.ask
+        self._quick_collect = None if helper is None else helper.collect
         self._open: dict[int, Open] = {}  # in order of tickets
         self._received: dict[int, Verdict] = {}
         self._value: int | None = None  # the open VALUE question
@@ -102,20 +104,17 @@ class Asking:
             places, count = self._span(kind, first, last, stride)
         ticket = self._next
         place = ticket & (self._slots - 1)
-        now = time.monotonic_ns()
-        until = 0 if deadline is None else now + int(deadline * 1e9)
-        offset = QUESTIONS_OFFSET + place * 128
-        words = self._words
-        pack_question(
-            words, offset, words[offset >> 3], kind, first.episode, first.index, last.index, stride, count,
-            first.seq, last.seq, now, until,
-        )  # fmt: skip
-        publish_fence()
-        words[offset >> 3] = ticket
-        publish_fence()
-        words[ASKED] = ticket
-        publish_fence()
-        self._attachment.ring()
+        lasts_ns = -1 if deadline is None else max(int(deadline * 1e9), 0)
+        if self._quick_ask is not None:
+            attachment = self._attachment
+            attachment.rings = rings = (attachment.rings + 1) & MASK
+            now = self._quick_ask(
+                self._words, attachment.bells, QUESTION_WORDS + place * 16, ticket, attachment.index, rings, lasts_ns,
+                kind, first.episode, first.index, last.index, stride, count, first.seq, last.seq,
+            )  # fmt: skip
+            attachment.ring_early()
+        else:
+            now = self._write(ticket, QUESTIONS_OFFSET + place * 128, kind, first, last, stride, count, lasts_ns)
         position = self._verdict_base + place * VERDICT_WORDS
         self._open[ticket] = new_open((ticket, kind, first.episode, last.step, places, count, position, now))
         self._next = (ticket + 1) & MASK
@@ -124,6 +123,24 @@ class Asking:
         if kind == VALUE:
             self._value = ticket
         return ticket
+
+    def _write(
+        self, ticket: Ticket, offset: int, kind: Kind, first: FrameSlot, last: FrameSlot, stride: int, count: int,
+        lasts_ns: int,
+    ) -> int:  # fmt: skip
+        now = time.monotonic_ns()
+        words = self._words
+        pack_question(
+            words, offset, words[offset >> 3], kind, first.episode, first.index, last.index, stride, count,
+            first.seq, last.seq, now, 0 if lasts_ns < 0 else now + lasts_ns,
+        )  # fmt: skip
+        publish_fence()
+        words[offset >> 3] = ticket
+        publish_fence()
+        words[ASKED] = ticket
+        publish_fence()
+        self._attachment.ring()
+        return now
 
     def _span(self, kind: Kind, first: FrameSlot, last: FrameSlot, stride: int) -> tuple[tuple[int, ...], int]:
         """Places that the question keeps, and how many frames it is about."""
@@ -178,7 +195,7 @@ class Asking:
 
         Every number is checked: the sidecar may be of bad faith, or out of its mind.
         """
-        fields = None if self._quick is None else self._quick(self._verdicts, question, OK)
+        fields = None if self._quick_collect is None else self._quick_collect(self._verdicts, question, OK)
         if fields is None:
             fields = self._read(question)
         ticket = question.ticket

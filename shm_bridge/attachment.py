@@ -62,12 +62,14 @@ class Attachment:
     """The lane's row in the control segment. Its owner holds the lane's lock as long as it lives.
 
     Attributes:
+        bells, rings: all lanes' bells, and how often this lane's was rung; who rings it otherwise than by ``ring``
+            counts on, fences, and calls ``ring_early``.
         ring_early: wakes a parked sidecar, which then looks again for a moment: for what is about to be published.
     """
 
     __slots__ = (
-        "_bells", "_last", "_rings", "_semaphore", "control", "generation", "index", "locks", "reattached",
-        "ring_early", "run_id",
+        "_last", "_semaphore", "bells", "control", "generation", "index", "locks", "reattached", "ring_early", "rings",
+        "run_id",
     )  # fmt: skip
 
     def __init__(self, run_id: str, timeout: float) -> None:
@@ -83,12 +85,12 @@ class Attachment:
         except BaseException:
             self._close_handles()
             raise
-        self._rings = self.control.bells[self.index]
+        self.rings = self.control.bells[self.index]
 
     def _hear(self, semaphore: Semaphore) -> None:
         self._semaphore = semaphore
         self.ring_early = Bell(self.control.server, int(ServerWord.PARKED), semaphore).ring
-        self._bells = self.control.bells
+        self.bells = self.control.bells
 
     def _claim(self) -> int:
         for index in range(self.control.lanes):
@@ -107,12 +109,12 @@ class Attachment:
         control, index = self.control, self.index
         control.last_generations[index] = self.generation
         control.generations[index] = self.generation
-        self._rings = control.bells[index]
+        self.rings = control.bells[index]
         self.ring()
 
     def ring(self) -> None:
         """Tells the sidecar that there is something; wakes it only when it is parked."""
-        self._rings = self._bells[self.index] = (self._rings + 1) & MASK
+        self.rings = self.bells[self.index] = (self.rings + 1) & MASK
         fence()
         self.ring_early()
 

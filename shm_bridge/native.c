@@ -1,4 +1,4 @@
-/* The optional helper: the ordinary question's way through the bridge in four small steps, for shm_bridge.native.
+/* The optional helper: the ordinary question's way through the bridge in five small steps, for shm_bridge.native.
  *
  * It takes only what is in order. Whatever is not (another kind, several questions, a word out of its bounds) it leaves
  * untouched and returns None, and the Python code beside the caller goes through all of it. So every check is made
@@ -23,6 +23,8 @@ enum { PUBLISHED = 2 };
 
 static uint64_t load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 
+static void store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+
 static uint64_t number(PyObject *object) { return PyLong_AsUnsignedLongLongMask(object); }
 
 static int within(uint64_t at, uint64_t count, uint64_t size) { return count <= size && at <= size - count; }
@@ -34,16 +36,23 @@ static int64_t now_ns(void) {
 }
 
 static int expect(Py_ssize_t given, Py_ssize_t wanted) {
-    if (given == wanted) return 1;
-    PyErr_Format(PyExc_TypeError, "%zd arguments; must be %zd", given, wanted);
+    if (given != wanted) PyErr_Format(PyExc_TypeError, "%zd arguments; must be %zd", given, wanted);
+    return given == wanted;
+}
+
+/* The memory of two objects; both or none. */
+static int views(PyObject *const *objects, Py_buffer *first, Py_buffer *second, int flags) {
+    if (PyObject_GetBuffer(objects[0], first, flags)) return 0;
+    if (PyObject_GetBuffer(objects[1], second, flags) == 0) return 1;
+    PyBuffer_Release(first);
     return 0;
 }
 
 /* sleep(address of a sem_t, until: monotonic ns) -> whether a post was taken; False also when a signal came */
-static PyObject *sleep_until(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+static PyObject *sleep_until(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     if (!expect(count, 2)) return NULL;
-    sem_t *semaphore = PyLong_AsVoidPtr(arguments[0]);
-    int64_t until = PyLong_AsLongLong(arguments[1]);
+    sem_t *semaphore = PyLong_AsVoidPtr(a[0]);
+    int64_t until = PyLong_AsLongLong(a[1]);
     if (PyErr_Occurred()) return NULL;
     struct timespec t = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
     int result;
@@ -54,16 +63,11 @@ static PyObject *sleep_until(PyObject *module, PyObject *const *arguments, Py_ss
 }
 
 /* glance(words, seen, until: monotonic ns) -> whether the words differ from those seen; gives its core away in between */
-static PyObject *glance(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+static PyObject *glance(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     if (!expect(count, 3)) return NULL;
-    int64_t until = PyLong_AsLongLong(arguments[2]);
-    if (PyErr_Occurred()) return NULL;
+    int64_t until = PyLong_AsLongLong(a[2]);
     Py_buffer words, seen;
-    if (PyObject_GetBuffer(arguments[0], &words, PyBUF_SIMPLE)) return NULL;
-    if (PyObject_GetBuffer(arguments[1], &seen, PyBUF_SIMPLE)) {
-        PyBuffer_Release(&words);
-        return NULL;
-    }
+    if (PyErr_Occurred() || !views(a, &words, &seen, PyBUF_SIMPLE)) return NULL;
     const uint64_t *now = words.buf, *then = seen.buf;
     Py_ssize_t total = (words.len < seen.len ? words.len : seen.len) / 8;
     int differ = 0;
@@ -73,8 +77,7 @@ static PyObject *glance(PyObject *module, PyObject *const *arguments, Py_ssize_t
         for (Py_ssize_t at = 0; at < total && !differ; at++) differ = load(now + at) != then[at];
     } while (!differ && now_ns() < until);
     Py_END_ALLOW_THREADS
-    PyBuffer_Release(&words);
-    PyBuffer_Release(&seen);
+    PyBuffer_Release(&words), PyBuffer_Release(&seen);
     return PyBool_FromLong(differ);
 }
 
@@ -113,24 +116,17 @@ static int sound(
  * DONE) -> the fields of a Question or None */
 static PyObject *take(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     if (!expect(count, 13)) return NULL;
-    uint64_t ticket = number(a[2]) + 1, slots = number(a[3]), frames = number(a[4]);
-    uint64_t place = (ticket & (slots - 1)) * RECORD;
+    uint64_t ticket = number(a[2]) + 1, place = (ticket & (number(a[3]) - 1)) * RECORD, frames = number(a[4]);
     uint64_t question_at = number(a[5]) + place, frame_at = number(a[6]), verdict_at = number(a[7]) + place;
     uint64_t task_seq = number(a[8]), episode = number(a[9]), done = number(a[12]);
-    if (PyErr_Occurred()) return NULL;
     Py_buffer words, verdicts;
-    if (PyObject_GetBuffer(a[0], &words, PyBUF_SIMPLE)) return NULL;
-    if (PyObject_GetBuffer(a[1], &verdicts, PyBUF_SIMPLE)) {
-        PyBuffer_Release(&words);
-        return NULL;
-    }
+    if (PyErr_Occurred() || !views(a, &words, &verdicts, PyBUF_SIMPLE)) return NULL;
     uint64_t record[DEADLINE_NS + 1], step, size = (uint64_t)words.len / 8;
     int fits = within(question_at, RECORD, size) && within(frame_at, frames * FRAME_WORDS, size) &&
                within(WORKER, RECORD, size) && within(verdict_at, RECORD, (uint64_t)verdicts.len / 8);
     int found = fits && sound(words.buf, (uint64_t *)verdicts.buf + verdict_at, ticket, question_at, frame_at, frames,
                               task_seq, episode, done, record, &step);
-    PyBuffer_Release(&words);
-    PyBuffer_Release(&verdicts);
+    PyBuffer_Release(&words), PyBuffer_Release(&verdicts);
     if (!found) Py_RETURN_NONE;
     PyObject *first = word(record[FIRST]), *at_step = word(step);
     PyObject *fields[] = {
@@ -138,6 +134,31 @@ static PyObject *take(PyObject *module, PyObject *const *a, Py_ssize_t count) {
         tuple_of(&at_step, 1), word(record[FIRST_SEQ]), word(record[ASKED_NS]), word(record[DEADLINE_NS]),
     };
     return tuple_of(fields, 10);
+}
+
+/* ask(words, bells, question word, ticket, lane, its ring, deadline in ns from now or -1, kind, episode, first, last,
+ * stride, count, first number, last number) -> asked, monotonic ns. The record, its sequence,
+ * ASKED, the bell: each seen by nobody before the one before it; then a fence, since PARKED is read next. */
+static PyObject *ask(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    if (!expect(count, 15)) return NULL;
+    uint64_t at = number(a[2]), ticket = number(a[3]), lane = number(a[4]), ring = number(a[5]), record[DEADLINE_NS + 1];
+    int64_t within_ns = PyLong_AsLongLong(a[6]), asked_ns = now_ns();
+    for (int field = KIND; field <= LAST_SEQ; field++) record[field] = number(a[6 + field]);
+    record[ASKED_NS] = (uint64_t)asked_ns;
+    record[DEADLINE_NS] = within_ns < 0 ? 0 : (uint64_t)(asked_ns + within_ns);
+    Py_buffer words, bells;
+    if (PyErr_Occurred() || !views(a, &words, &bells, PyBUF_WRITABLE)) return NULL;
+    uint64_t *memory = words.buf, size = (uint64_t)words.len / 8;
+    int fits = within(at, RECORD, size) && within(WORKER, RECORD, size) && lane < (uint64_t)bells.len / 8;
+    if (fits) {
+        for (int field = KIND; field <= DEADLINE_NS; field++) store(memory + at + field, record[field]);
+        store(memory + at, ticket);
+        store(memory + WORKER + ASKED, ticket);
+        store((uint64_t *)bells.buf + lane, ring);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    }
+    PyBuffer_Release(&words), PyBuffer_Release(&bells);
+    return fits ? PyLong_FromLongLong(asked_ns) : PyErr_Format(PyExc_IndexError, "outside the lane");
 }
 
 /* collect(verdicts, the fields of an Open, Status.OK) -> the fields of a Verdict without values, or None */
@@ -167,12 +188,10 @@ static PyObject *collect(PyObject *module, PyObject *const *a, Py_ssize_t count)
     return tuple_of(fields, 15);
 }
 
+#define METHOD(name, function) {name, (PyCFunction)(void (*)(void))function, METH_FASTCALL, NULL}
 static PyMethodDef methods[] = {
-    {"sleep", (PyCFunction)(void (*)(void))sleep_until, METH_FASTCALL, NULL},
-    {"glance", (PyCFunction)(void (*)(void))glance, METH_FASTCALL, NULL},
-    {"take", (PyCFunction)(void (*)(void))take, METH_FASTCALL, NULL},
-    {"collect", (PyCFunction)(void (*)(void))collect, METH_FASTCALL, NULL},
-    {NULL, NULL, 0, NULL},
+    METHOD("sleep", sleep_until), METHOD("glance", glance), METHOD("ask", ask),
+    METHOD("take", take), METHOD("collect", collect), {NULL, NULL, 0, NULL},
 };
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", NULL, -1, methods, NULL, NULL, NULL, NULL};
 

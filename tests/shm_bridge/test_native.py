@@ -100,6 +100,35 @@ def test_verdicts_are_read_alike(run_id, status, done, valid, value, probability
         assert 0 <= fields[10] <= expected[10]
 
 
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("deadline", [None, 0.0, 3.5])
+@pytest.mark.parametrize("first", [1, 2**64 - 2])
+def test_questions_are_written_alike(run_id, kind, deadline, first):
+    """Record, ASKED and bell: the same words, but for the time."""
+    with Server.create(run_id), Lane.attach(run_id, SPEC, first_ticket=first, first_frame=first) as lane:
+        lane.begin_episode(7, "t")
+        for step in range(4):
+            echo.frame(lane, 7, step)
+        frames = {Kind.DONE: (2, 2), Kind.VALUE: (0, 3), Kind.CRITIC: (1, 3)}[kind]
+        slots = [lane._ring.by_step[step] for step in frames]
+        seen = []
+        for helped in (True, False):
+            if not helped:
+                lane._asking._quick_ask = None
+            rings = lane._attachment.rings
+            ticket = lane._asking.ask(kind, *slots, 3 if kind is Kind.VALUE else 1, deadline)
+            lane._asking._value = None
+            at = lane._memory.question_base + (ticket % SPEC.question_slots) * QuestionWord.COUNT
+            record = lane._memory.words[at : at + QuestionWord.COUNT].tolist()
+            until = record.pop(QuestionWord.DEADLINE_NS)
+            asked_ns = record.pop(QuestionWord.ASKED_NS)
+            assert until == (0 if deadline is None else asked_ns + int(deadline * 1e9))
+            assert record.pop(0) == ticket == lane._memory.words[hostile.WORDS + WorkerWord.ASKED]
+            assert lane._attachment.rings == rings + 1 == lane._attachment.bells[lane.index]
+            seen.append(record)
+        assert seen[0] == seen[1]
+
+
 def test_wrong_arguments_are_refused():
     """Never a crash: a number for a buffer, too few arguments, places outside the memory."""
     words = memoryview(bytearray(8 * 256)).cast("Q")
@@ -110,6 +139,9 @@ def test_wrong_arguments_are_refused():
     ]:  # fmt: skip
         with pytest.raises((TypeError, ValueError)):
             call(*arguments)
+    for at, lane in [(241, 0), (2**64 - 1, 0), (0, 256), (0, 2**64 - 1)]:
+        with pytest.raises(IndexError):
+            HELPER.ask(words, words, at, 1, lane, 1, -1, *range(8))
     for at in (0, 240, 2**40, 2**64 - 1):
         assert HELPER.take(words, words, 2**64 - 1, 8, 9, at, at, at, 0, 0, None, "", Kind.DONE) is None
     assert HELPER.collect(words, (1, Kind.DONE, 1, 1, (0,), 1, 250, 0), OK) is None
