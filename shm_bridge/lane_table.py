@@ -17,7 +17,7 @@ from shm_bridge.spec import Status
 logger = logging.getLogger(__name__)
 Closed = tuple[ServedLane, int, Status]
 FEW_LANES = 4
-FULL_SCAN_EVERY = 8
+COMPARE_EVERY = 8
 
 
 class LaneTable:
@@ -47,7 +47,7 @@ class LaneTable:
     def take(self, questions: list[Question], closed: list[Closed]) -> None:
         """Of each lane that rang, what it asks; the lane that comes first moves on with every call."""
         self._polls += 1
-        if self._few and self._polls % FULL_SCAN_EVERY:  # a shorter way; what it passes over the next full scan finds
+        if self._few:  # a shorter way; what it passes over is found by a comparison of all bells, now and then
             bells, seen, generations = self._control.bells, self._seen, self._control.generations
             found = False
             for served in self._few:
@@ -57,7 +57,7 @@ class LaneTable:
                     seen[index] = bell
                     self._take(served, questions, closed)
                     found = True
-            if found:
+            if found and (self._polls % COMPARE_EVERY or not self.has_news()):
                 return
         for index in self._rung():
             generation = self._control.generations[index]

@@ -119,7 +119,7 @@ class Server:
         found = self._has_news()
         self._tidy(REAP_NS if found else 0)  # rather when there is nothing to do
         if not found:
-            found = self._parking.until(self._has_news, time.monotonic_ns() + int(timeout * 1e9), self._reap)
+            found = self._parking.longer(self._has_news, time.monotonic_ns() + int(timeout * 1e9), self._reap)
         self._rung = False
         return found
 

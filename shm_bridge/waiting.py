@@ -68,8 +68,10 @@ class Parking:
 
         ``idle`` is called after every slept slice; it may raise.
         """
-        if ready():
-            return True
+        return ready() or self.longer(ready, deadline_ns, idle)
+
+    def longer(self, ready: Callable[[], bool], deadline_ns: int, idle: Callable[[], None]) -> bool:
+        """As :meth:`until`, for one who has looked just now."""
         if self._spin_ns and self._look(ready, min(time.monotonic_ns() + self._spin_ns, deadline_ns)):
             return True
         return self._park(ready, deadline_ns, idle)
