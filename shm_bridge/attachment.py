@@ -12,7 +12,7 @@ from shm_bridge.control import Control, ControlRole, open_control
 from shm_bridge.errors import BadMagic, SegmentError, SidecarDied, SidecarUnreachable, TooManyLanes
 from shm_bridge.layout import ServerWord
 from shm_bridge.locks import LANES, SERVER, RunLocks, open_locks
-from shm_bridge.names import bell_name, checked_run_id, control_name
+from shm_bridge.names import SHM, bell_name, checked_run_id, control_name
 from shm_bridge.ordering import MASK, fence
 from shm_bridge.semaphore import Semaphore
 from shm_bridge.waiting import Bell
@@ -52,7 +52,11 @@ def _connect_once(run_id: str, role: ControlRole) -> tuple[RunLocks, Control]:
     try:
         if locks.holder(SERVER) is None:
             raise SidecarUnreachable("its sidecar is dead")
-        return locks, open_control(run_id, role)
+        control = open_control(run_id, role)
+        if not (SHM / f"sem.{bell_name(run_id, control.server[ServerWord.BELL])[1:]}").exists():
+            control.close()
+            raise SidecarUnreachable("its sidecar has no doorbell yet")
+        return locks, control
     except BaseException:
         locks.close()
         raise
@@ -82,6 +86,9 @@ class Attachment:
             self._hear(Semaphore(bell_name(run_id, self.control.server[ServerWord.BELL]), create=False))
             self.index = self._claim()
             self._last = self.control.last_generations[self.index]
+        except FileNotFoundError:
+            self._close_handles()
+            raise SidecarUnreachable(f"run_id={run_id!r}: its sidecar left just now") from None
         except BaseException:
             self._close_handles()
             raise

@@ -52,7 +52,8 @@ class Soak:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.run_id = f"soak-{os.getpid()}"
-        self.context = multiprocessing.get_context("spawn")
+        self.context = multiprocessing.get_context("forkserver")  # a successor starts without importing anything
+        self.context.set_forkserver_preload(["shm_bridge.soak.sidecar", "shm_bridge.soak.worker"])
         self.counts: Any = self.context.RawArray("q", options.workers * worker.COUNTERS)
         self.stopping: Any = self.context.RawValue("i", 0)
         self.dice = random.Random(options.seed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import signal
 import time
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 
@@ -26,15 +28,20 @@ def answer(server: Server, question: Question, batch: int) -> None:
         server.answer(question, value=marks[-1], probability=(question.episode % 1000) / 1000, batch_size=batch)
 
 
+def alive(parent: BaseProcess | None) -> bool:
+    return parent is None or parent.is_alive()
+
+
 def main(run_id: str, seed: int) -> None:
-    """Until SIGTERM, or until it is killed."""
+    """Until SIGTERM, until it is killed, or until the soak itself was."""
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
     dice = random.Random(seed)
+    parent = parent_process()
     with Server.create(run_id) as server:
         server.set_ready(True)
         held: list[Question] = []
-        while not stopping:
+        while not stopping and alive(parent):
             server.wait(0.02 if held else 0.2)
             held += server.poll()
             dice.shuffle(held)

@@ -42,6 +42,8 @@ def worker(fence: bool, early: bool, payload_last: bool) -> Program:
     for r in range(1, ROUNDS + 1):
         if payload_last:
             p.add("store", ASKED, r)
+        if early:
+            ring(p, SIDECAR_PARKED, BELL, f"announce{r}")
         p.add("store", FRAME_A, r)
         p.add("store", FRAME_B, r)
         if early:

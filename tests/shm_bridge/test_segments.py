@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from shm_bridge import (
 )
 from shm_bridge.control import ControlRole, open_control
 from shm_bridge.lane_memory import LaneMemory, Role, open_lane
+from shm_bridge.layout import ServerWord
 from shm_bridge.locks import open_locks
 from shm_bridge.names import SHM, control_name, lane_name, lock_path
 from tests.shm_bridge import echo
@@ -284,3 +286,16 @@ def test_hundreds_of_lanes_come_and_go(run_id):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, cwd=ROOT,
                             check=False)  # fmt: skip
     assert result.stdout.split() == ["320", "True", "TooManyLanes", "320"], result.stderr
+
+
+def test_a_sidecar_that_has_no_doorbell_yet(run_id):
+    """Between taking the run over and making its bell the sidecar is found: a worker waits for it, up to its timeout."""
+    with Server.create(run_id) as server:
+        words = server._control.server
+        bell, words[ServerWord.BELL] = words[ServerWord.BELL], 0
+        with pytest.raises(SidecarUnreachable):
+            Lane.attach(run_id, SPEC, timeout=0.1)
+        timer = threading.Timer(0.2, words.__setitem__, (ServerWord.BELL, bell))
+        timer.start()
+        Lane.attach(run_id, SPEC, timeout=10).close()
+        timer.join()
