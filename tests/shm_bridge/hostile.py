@@ -99,7 +99,7 @@ def fuzz() -> None:
     atheris = importlib.import_module("atheris")
     for unpack in ("unpack_lane", "unpack_control", "_unpack", "_unpack_camera"):
         setattr(header, unpack, atheris.instrument_func(getattr(header, unpack)))
-    for parse in ("take", "_take_one", "_parse", "_published"):
+    for parse in ("take", "_parse", "_read_task"):
         setattr(ServedLane, parse, atheris.instrument_func(getattr(ServedLane, parse)))
     run_id = f"fuzz-{os.getpid()}"
     hostile = HostileLane(run_id)

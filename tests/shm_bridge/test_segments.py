@@ -289,7 +289,7 @@ def test_hundreds_of_lanes_come_and_go(run_id):
 
 
 def test_a_sidecar_that_has_no_doorbell_yet(run_id):
-    """Between taking the run over and making its bell the sidecar is found: a worker waits for it, up to its timeout."""
+    """Between taking the run over and making its bell the sidecar is found: a worker waits for it."""
     with Server.create(run_id) as server:
         words = server._control.server
         bell, words[ServerWord.BELL] = words[ServerWord.BELL], 0
