@@ -38,7 +38,7 @@ class NativeBackbone:
         inner = model.model
         install(inner.language_model)
         self._last_only = last_layer.install(inner.language_model)
-        if self.device.type == "cpu" and self.dtype == torch.float32 and not compiled:
+        if self.device.type == "cpu" and not compiled:
             packed.pack(inner)
         self._embed = inner.get_input_embeddings()
         self._decoder = torch.compile(inner.language_model, dynamic=True) if compiled else inner.language_model

@@ -162,9 +162,13 @@ class DirectEngine:
 
     # -- phases and numbers ------------------------------------------------------------------------------------------
 
-    def offload(self) -> None:
+    def forget(self) -> None:
+        """Drops what is known of frames and prompts."""
         self.features.clear()
         self.prefixes.clear()
+
+    def offload(self) -> None:
+        self.forget()
         self.residence.leave()
 
     def restore(self) -> None:
@@ -175,8 +179,7 @@ class DirectEngine:
         return {**self.residence.bytes(), **caches}
 
     def close(self) -> None:
-        self.features.clear()
-        self.prefixes.clear()
+        self.forget()
         self.residence.free()
 
 

@@ -147,6 +147,12 @@ class VllmEngine:
         text = found.decoded_token
         return text if text is not None else str(self._tokens.tokenizer.decode([token]))
 
+    def forget(self) -> None:
+        """Drops what is known of frames and prompts."""
+        self._llm.reset_prefix_cache()
+        self._llm.llm_engine.reset_mm_cache()
+        self._llm.llm_engine.reset_encoder_cache()
+
     def offload(self) -> None:
         if self._cuda:
             self._llm.sleep(level=_SLEEP_LEVEL)
