@@ -2,7 +2,8 @@
 
 Every row times the same: the frame is written from an array of the worker's (one copy; HTTP and JPEG encode it), the
 other side looks at its first and last byte, and the answer is back in the worker's hands. Ours counts ``reserve`` and
-``publish`` in, all checks, and a verdict read field by field. In mode "park" nobody polls: both sides sleep in between.
+``publish`` in, all checks, and a verdict read field by field. In mode "park" each side sleeps when there is nothing for
+it. Short round trips, back to back, hardly let anybody fall asleep; with --gap everybody sleeps before each.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", choices=["parked", "spin"], default=["parked", "spin"])
     parser.add_argument("--rounds", type=int, default=3000, help="round trips a row, over all workers")
     parser.add_argument("--repeats", type=int, default=3, help="whole passes; figures are medians over them")
+    parser.add_argument("--gap", type=int, default=0, metavar="US",
+                        help="a worker sleeps so long between two round trips, as one with a simulator")  # fmt: skip
     parser.add_argument("--no-pin", dest="pin", action="store_false",
                         help="one worker: leave it to the scheduler whether both sides share a core")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="a list of rows instead of the table")
@@ -78,7 +81,7 @@ def plan(options: argparse.Namespace) -> list[Row]:
                 rows += [
                     {"transport": transport, "height": side, "width": side, "workers": workers,
                      "mode": "spin" if mode == "spin" else "park", "warmup": max(rounds // 10, 20), "rounds": rounds,
-                     "pin": options.pin}
+                     "gap_us": options.gap, "pin": options.pin}
                     for mode in modes
                 ]  # fmt: skip
     return rows

@@ -2,7 +2,7 @@
  * The client copies a frame into shared memory and posts; the server wakes, looks at both ends of the frame, posts back.
  * Timed as every other row: from before the copy until the answer is seen. Less than ours does: one place for the frame
  * (ours: two, in turn), sleeps without an end (ours: bounded, on the monotonic clock), no record, no checks, no verdict.
- * usage: floor FRAME_BYTES WARMUP ROUNDS SERVER_CORE CLIENT_CORE (-1: any); prints ROUNDS latencies in ns, then the CPU ns of both. */
+ * usage: floor FRAME_BYTES WARMUP ROUNDS SERVER_CORE CLIENT_CORE (-1: any) GAP_US (between round trips); prints ROUNDS latencies in ns, then the CPU ns of both. */
 #define _GNU_SOURCE
 #include <sched.h>
 #include <semaphore.h>
@@ -33,9 +33,10 @@ static void settle(int core) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) return 2;
+    if (argc != 7) return 2;
     size_t bytes = strtoul(argv[1], 0, 10);
     long warmup = atol(argv[2]), rounds = atol(argv[3]);
+    useconds_t gap = (useconds_t)atol(argv[6]);
     size_t total = 4096 + bytes;
     char *shared = mmap(0, total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     char *source = malloc(bytes);
@@ -60,6 +61,7 @@ int main(int argc, char **argv) {
     uint64_t cpu = 0;
     for (long i = -warmup; i < rounds; i++) {
         if (i == 0) cpu = now(CLOCK_PROCESS_CPUTIME_ID);
+        if (gap) usleep(gap);
         uint64_t start = now(CLOCK_MONOTONIC);
         memcpy(frame, source, bytes);
         sem_post(&w->ask);

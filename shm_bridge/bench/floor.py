@@ -19,7 +19,9 @@ def compiler() -> str | None:
     return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 
-def measure_floor(frame_bytes: int, warmup: int, rounds: int, pin: bool) -> tuple[np.ndarray[Any, Any], int]:
+def measure_floor(
+    frame_bytes: int, warmup: int, rounds: int, pin: bool, gap_us: int = 0
+) -> tuple[np.ndarray[Any, Any], int]:
     """(latencies in ns, CPU ns of both processes). Raises ``RuntimeError`` without a compiler."""
     found = compiler()
     if found is None:
@@ -29,7 +31,7 @@ def measure_floor(frame_bytes: int, warmup: int, rounds: int, pin: bool) -> tupl
         subprocess.run([found, "-O2", "-o", program, str(SOURCE), "-lpthread"], check=True, timeout=TIMEOUT_S)
         cores = sorted(os.sched_getaffinity(0))[:2] if pin else []
         chosen = cores if len(cores) == 2 else [-1, -1]
-        command = [program, *map(str, (frame_bytes, warmup, rounds, *chosen))]
+        command = [program, *map(str, (frame_bytes, warmup, rounds, *chosen, gap_us))]
         output = subprocess.run(command, check=True, timeout=TIMEOUT_S, capture_output=True, text=True).stdout
     numbers = np.array(output.split(), np.int64)
     return numbers[:-1], int(numbers[-1]) * rounds // (warmup + rounds)

@@ -35,6 +35,7 @@ class Request:
     mode: str
     warmup: int
     rounds: int
+    gap_us: int = 0  # a worker sleeps so long between two round trips, untimed
     pin: bool = False  # one worker: sidecar and worker on a core each, as two busy processes are
 
     @property
@@ -66,6 +67,8 @@ def work(request: dict[str, Any], kit: Any, pipe: Connection, cores: set[int]) -
     now = time.perf_counter_ns
     cpu = time.process_time_ns()
     for number in range(asked.rounds):
+        if asked.gap_us:
+            time.sleep(asked.gap_us / 1e6)
         start = now()
         client.round_trip(frame)
         latencies[number] = now() - start
@@ -149,8 +152,9 @@ def measure(request: Request) -> dict[str, Any]:
     """One row."""
     if request.transport == "c_floor":
         latencies, cpu_ns = measure_floor(
-            request.height * request.width * 3, request.warmup, request.rounds, request.pin and request.workers == 1
-        )
+            request.height * request.width * 3, request.warmup, request.rounds,
+            request.pin and request.workers == 1, request.gap_us,
+        )  # fmt: skip
         return summary(request, latencies, cpu_ns, float(latencies.sum()), 0.0)
     module = importlib.import_module(f"shm_bridge.bench.transports.{request.transport}")
     cores = os.sched_getaffinity(0)
