@@ -23,8 +23,8 @@ T = TypeVar("T")
 class Priority(IntEnum):
     """Smaller is more urgent."""
 
-    WAITED_FOR = 0  # a worker cannot go on without it: a done
-    ANSWER = 1  # somebody will want it: a value list, a pair
+    WAITED_FOR = 0  # an episode cannot go on or end without it: a done, a value list
+    ANSWER = 1  # somebody will want it: a pair
     AHEAD = 2  # nobody asked yet: only while the engine is idle
 
 

@@ -160,7 +160,7 @@ class Desk:
                 job.critics[pair] = known[steps]
                 continue
             query = self._critic(question.task, frames, keys, pair, frames[0], keys[0])
-            works.append(self._work(query, job, group, Priority.ANSWER, pair))
+            works.append(self._work(query, job, group, Priority.WAITED_FOR, pair))
         job.missing = len(works)
         return works, None if works else self._value_verdict(job)
 

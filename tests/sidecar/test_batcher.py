@@ -67,14 +67,14 @@ def test_turns_go_on_across_batches() -> None:
     assert [names(batcher.take())[0] for _ in range(6)] == ["1.0", "2.0", "3.0", "1.1", "2.1", "3.1"]
 
 
-def test_a_done_goes_before_a_value() -> None:
+def test_a_done_goes_before_a_pair() -> None:
     """Priority decides, not age."""
     batcher, clock = make()
-    batcher.add(work("value", bucket="v", priority=Priority.ANSWER, asked_ns=0))
+    batcher.add(work("pair", bucket="v", priority=Priority.ANSWER, asked_ns=0))
     clock.now = 5
     batcher.add(work("done", bucket="d", asked_ns=5))
     assert names(batcher.take()) == ["done"]
-    assert names(batcher.take()) == ["value"]
+    assert names(batcher.take()) == ["pair"]
 
 
 def test_a_batch_holds_one_bucket_and_the_oldest_is_first() -> None:
