@@ -10,8 +10,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+import torch.distributed.checkpoint as dcp
 
-from verl.errors import ConfigError
+from verl.errors import ConfigError, RunFailedError
 from verl.trainer.checkpoint import Checkpoints, find_checkpoint, rewind
 from verl.trainer.load_config import load_config
 from verl.trainer.run_folder import RunFolder
@@ -27,7 +29,7 @@ class FakeLearner:
         self.save, self.written = SimpleNamespace(remote=self._save), SimpleNamespace(remote=self._written)
 
     def _save(self, folder: str) -> None:
-        (Path(folder) / "learner.pt").write_text("weights")
+        dcp.save({"weights": torch.arange(3)}, checkpoint_id=Path(folder) / "learner", no_dist=True)
 
     def _written(self) -> bool:
         if isinstance(self.result, Exception):
@@ -101,6 +103,22 @@ def test_what_goes_wrong_in_the_background_is_raised(folder):
     checkpoints = Checkpoints(folder)
     checkpoints.save(1, [FakeLearner(OSError("disk full"))], {}, ARRAYS)
     with pytest.raises(OSError, match="disk full"):
+        checkpoints.wait()
+    assert steps(folder) == []
+
+
+def test_shards_that_another_node_kept_are_missed_at_once(folder):
+    """A folder that the nodes do not share: the checkpoint is not made, and the key to change is named."""
+    learner = FakeLearner()
+    checkpoints = Checkpoints(folder)
+
+    def elsewhere(path: str) -> None:
+        learner._save(path)
+        next((Path(path) / "learner").glob("*.distcp")).unlink()
+
+    learner.save = SimpleNamespace(remote=elsewhere)
+    checkpoints.save(1, [learner], {}, ARRAYS)
+    with pytest.raises(RunFailedError, match=r"distcp is not here.*trainer\.default_local_dir"):
         checkpoints.wait()
     assert steps(folder) == []
 

@@ -66,11 +66,21 @@ def _rank(rank: int, world: int, port: int, path: str, target: str, steps: int) 
     weights = learner.weights()
     if rank == 0:
         torch.save((weights, metrics), target)
+    learner.save(f"{target}-saved")
+    until_written(learner)
     learner.close()
 
 
+def until_written(learner: Learner) -> None:
+    deadline = time.monotonic() + 60
+    while not learner.written():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_two_ranks_make_the_update_of_one(checkpoint, tmp_path, learner):
-    """Odd sample counts, a short rank, a masked tail: the weights after two updates are equal."""
+    """Odd sample counts, a short rank, a masked tail: the weights after two updates are equal, and one goes on from
+    what two have saved, each its shards."""
     arguments = (2, free_port(), checkpoint, str(tmp_path / "two"), 2)
     mp.start_processes(_rank, args=arguments, nprocs=2, start_method="spawn")
     two, second = torch.load(tmp_path / "two", weights_only=True)
@@ -81,6 +91,14 @@ def test_two_ranks_make_the_update_of_one(checkpoint, tmp_path, learner):
     assert largest < 2e-5, largest
     assert abs(first["grad_norm"] - second["grad_norm"]) < 1e-4
     assert abs(first["entropy"] - second["entropy"]) < 1e-4
+
+    third = learner.update(samples(checkpoint), 2)
+    moved = learner.weights()
+    learner.load(str(tmp_path / "two-saved"))
+    assert all(torch.equal(tensor, two[name]) for name, tensor in learner.weights().items())
+    again = learner.update(samples(checkpoint), 2)
+    assert abs(third["grad_norm"] - again["grad_norm"]) < 1e-4
+    assert max(float((moved[name] - tensor).abs().max()) for name, tensor in learner.weights().items()) < 2e-5
 
 
 @pytest.fixture
@@ -121,10 +139,7 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(kind, checkpoint, tmp_path):
     first.update(batch, 0)
     first.save(saved)
     expected_metrics, expected = first.update(batch, 1), first.weights()
-    deadline = time.monotonic() + 30
-    while not first.written():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until_written(first)
     first.close()
 
     second = Learner(given, 0, 1, f"127.0.0.1:{free_port()}")

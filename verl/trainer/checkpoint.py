@@ -1,6 +1,6 @@
 """Checkpoints of a run: written in the background, visible whole or not at all, found again.
 
-    checkpoints/step-N/   policy/ (published layout)  learner.pt  trainer.json  trainer.npz
+    checkpoints/step-N/   policy/ (published layout)  learner/ (shards)  trainer.json  trainer.npz
     checkpoints/last      link to the newest
     checkpoints/best      link to the one that evaluated best
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from verl.errors import ConfigError
+from verl.errors import ConfigError, RunFailedError
 from verl.trainer.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -97,6 +97,11 @@ class Checkpoints:
             (part / "trainer.json").write_text(json.dumps(state))
             np.savez(part / "trainer.npz", allow_pickle=False, **arrays)
             _wait_for(learners)
+            if missing := missing_files(part):
+                raise RunFailedError(
+                    f"checkpoint {step}: {missing} is not here, a learner wrote it on another node: "
+                    "trainer.default_local_dir must be on a file system that all nodes share"
+                )
             _sync(part)
             with self._lock:
                 final = self.root / f"step-{step}"
@@ -135,9 +140,9 @@ def find_checkpoint(trainer: TrainerConfig, folder: RunFolder) -> Path | None:
     if trainer.resume_mode == "disable" or trainer.resume_from_path is None:
         return None
     path = Path(trainer.resume_from_path).expanduser()
-    if not (path / "trainer.json").is_file() or not (path / "learner.pt").is_file():
+    if not (path / "trainer.json").is_file() or not (path / "learner").is_dir():
         raise ConfigError(
-            f"trainer.resume_from_path={path}: not a checkpoint folder (trainer.json and learner.pt expected)"
+            f"trainer.resume_from_path={path}: not a checkpoint folder (trainer.json and learner/ expected)"
         )
     return path.resolve()
 
@@ -179,6 +184,18 @@ def _wait_for(learners: list[Any]) -> None:
 
     while not all(ray.get([learner.written.remote() for learner in learners], timeout=TIMEOUT_S)):
         time.sleep(POLL_S)
+
+
+def missing_files(checkpoint: Path) -> str | None:
+    """The first of the files with the learners' shards that is not there."""
+    from torch.distributed.checkpoint import FileSystemReader
+
+    folder = checkpoint / "learner"
+    if not (folder / ".metadata").is_file():
+        return "learner/.metadata"
+    stored = FileSystemReader(folder).read_metadata().storage_data or {}
+    names = sorted({place.relative_path for place in stored.values()})
+    return next((f"learner/{name}" for name in names if not (folder / name).is_file()), None)
 
 
 def _by_age(root: Path) -> list[Path]:

@@ -12,13 +12,14 @@ import datetime
 import logging
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -86,7 +87,8 @@ class Learner:
         self.optimizer = torch.optim.AdamW(groups, weight_decay=optim.weight_decay, betas=optim.betas, eps=1e-5)
         self.updates = 0
         self._writer = ThreadPoolExecutor(1, "checkpoint")
-        self._writing: Future[None] | None = None
+        self._writing: list[Future[Any]] = []
+        self._files = dist.new_group(backend="gloo")  # checkpoints are written beside updates, and from main memory
 
     def _sharded_policy(self) -> OpenVLAOFTPolicy:
         model, actor = self.options.model, self.options.actor
@@ -230,42 +232,49 @@ class Learner:
         return state if self.rank == 0 else None
 
     def save(self, folder: str) -> None:
-        """Copies the state, then writes it below ``folder`` in a thread of its own; :meth:`written` tells its end.
+        """Copies the state, then writes it below ``folder`` in the background; :meth:`written` tells its end.
 
-        ``policy/`` is the published layout with adapters merged. ``learner.pt`` has the optimizer and, with adapters,
-        the tensors that are trained: the published layout has lost them, the others are in ``model.path``.
+        ``policy/`` is the published layout with adapters merged, written by rank 0. ``learner/`` is a distributed
+        checkpoint, each rank writes its own shard: the optimizer and, with adapters, the tensors that are trained (the
+        published layout has lost them, the others are in ``model.path``). Any number of ranks can load it.
         """
         model = get_model_state_dict(self.policy, options=FULL)
-        optimizer = get_optimizer_state_dict(self.policy, self.optimizer, options=FULL)
-        if self.rank != 0:
-            return
-        trained = {name for name, p in self.policy.named_parameters() if p.requires_grad}
-        content = {
-            "optimizer": optimizer,
-            "trained": {n: t for n, t in model.items() if n in trained} if self.options.model.lora_rank > 0 else None,
-            "updates": self.updates,
-            "options": asdict(self.options),
-        }
-        if self.world == 1 or self.device.type == "cpu":  # gathered from other ranks they are copies already
-            content, model = _copied((content, model))
-        self._writing = self._writer.submit(_write, self.options.model.path, Path(folder), model, content)
+        shards = dcp.async_save(self._shards(), checkpoint_id=Path(folder, "learner"), process_group=self._files)
+        assert isinstance(shards, Future)
+        self._writing = [shards]
+        if self.rank == 0:
+            if self.world == 1 or self.device.type == "cpu":  # gathered from other ranks they are copies already
+                model = {name: tensor.detach().clone() for name, tensor in model.items()}
+            source, target = self.options.model.path, Path(folder, "policy")
+            self._writing.append(self._writer.submit(OpenVLAOFTPolicy.save_state, source, model, target))
+
+    def _shards(self) -> dict[str, Any]:
+        """This rank's part of what :meth:`save` writes and :meth:`load` reads."""
+        state = {"optimizer": get_optimizer_state_dict(self.policy, self.optimizer), "updates": self.updates}
+        if self.options.model.lora_rank > 0:
+            trained = {name for name, p in self.policy.named_parameters() if p.requires_grad}
+            model = get_model_state_dict(self.policy)
+            state["trained"] = {name: tensor for name, tensor in model.items() if name in trained}
+        return state
 
     def written(self) -> bool:
-        """Whether what :meth:`save` began is complete. Raises what went wrong with it."""
-        if self._writing is None or not self._writing.done():
-            return self._writing is None
-        self._writing.result()
+        """Whether what :meth:`save` began is complete on this rank. Raises what went wrong with it."""
+        if not all(writing.done() for writing in self._writing):
+            return False
+        for writing in self._writing:
+            writing.result()
         return True
 
     def load(self, folder: str) -> None:
-        """Back to what :meth:`save` wrote."""
-        saved: dict[str, Any] = torch.load(Path(folder) / "learner.pt", map_location="cpu", weights_only=False)
-        model = read_checkpoint(Path(folder) / "policy") if saved["trained"] is None else saved["trained"]
-        options = StateDictOptions(full_state_dict=True, strict=saved["trained"] is None)
-        set_model_state_dict(self.policy, model, options=options)
-        set_optimizer_state_dict(
-            self.policy, self.optimizer, saved["optimizer"], options=StateDictOptions(full_state_dict=True)
-        )
+        """Back to what :meth:`save` wrote, also with another number of ranks."""
+        saved = self._shards()
+        dcp.load(saved, checkpoint_id=Path(folder, "learner"), process_group=self._files)
+        if "trained" in saved:
+            set_model_state_dict(self.policy, saved["trained"], options=StateDictOptions(strict=False))
+        else:
+            whole = read_checkpoint(Path(folder) / "policy")
+            set_model_state_dict(self.policy, whole, options=StateDictOptions(full_state_dict=True))
+        set_optimizer_state_dict(self.policy, self.optimizer, saved["optimizer"])
         self.updates = saved["updates"]
 
     def close(self) -> None:
@@ -274,18 +283,3 @@ class Learner:
 
     def pid(self) -> int:
         return os.getpid()
-
-
-def _copied(tree: Any) -> Any:
-    """The same tree with tensors of its own."""
-    if isinstance(tree, torch.Tensor):
-        return tree.detach().clone()
-    if isinstance(tree, dict):
-        return {key: _copied(value) for key, value in tree.items()}
-    return type(tree)(_copied(value) for value in tree) if isinstance(tree, (list, tuple)) else tree
-
-
-def _write(source: str, target: Path, model: dict[str, torch.Tensor], content: dict[str, Any]) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    OpenVLAOFTPolicy.save_state(source, model, target / "policy")
-    torch.save(content, target / "learner.pt")
