@@ -35,6 +35,7 @@ class DataConfig:
     accuracy_upper_bound: float
     min_spread: float
     value_spread: float | None
+    revisit: bool
     seed: int
     val_seed: int
 
