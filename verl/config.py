@@ -35,7 +35,6 @@ class DataConfig:
     accuracy_upper_bound: float
     min_spread: float
     value_spread: float | None
-    revisit: bool
     seed: int
     val_seed: int
 

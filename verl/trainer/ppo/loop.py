@@ -139,7 +139,7 @@ class Trainer:
             if kept + (started - ended) >= wanted or started >= most:
                 return []
             started += 1
-            return self.schedule.group(instead=True)
+            return self.schedule.group()
 
         with self._timed("rollout"):
             self.progress.stage("rollout", len(requests))
@@ -151,7 +151,6 @@ class Trainer:
         self.episodes += len(finished)
         self.replay.add(finished)
         groups = [g for g in complete_groups(finished, size) if keeps(self.rule, g)][:wanted]
-        self.schedule.learnt_from(groups)
         self._log_rollout(finished, len(groups))
         return [e for g in groups for e in g]
 
