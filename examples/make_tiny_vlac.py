@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from evo_vlac.critic import Critic
 from evo_vlac.demos import Demo, read_demos
@@ -66,7 +68,10 @@ DEMOS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One training by ``finetune``; each starts from the one before."""
+    """One training by ``finetune``; each starts from the one before.
+
+    ``mix``: or from the average of the two before it, this much of the latter (model soups, arXiv:2203.05482).
+    """
 
     name: str
     steps: int
@@ -77,6 +82,8 @@ class Stage:
     shares: Shares
     demos: tuple[str, ...]
     near_positives: float = 0.0
+    positives: float = 0.4
+    mix: float | None = None
 
 
 LOOK = LookConfig(steps=2800)
@@ -86,6 +93,14 @@ STAGES = (
         done=0.6, done_wrong_task=0.06, critic=0.18, reversed=0.06, stagnant=0.03, critic_wrong_task=0.02, failed=0.04,
         describe=0.01,
     ), (*SCRIPTED, "train-policy"), 0.35),
+    Stage("settle", 1000, 32, 5e-4, 1, 0.25, Shares(
+        done=0.64, done_wrong_task=0.06, critic=0.16, reversed=0.05, stagnant=0.03, critic_wrong_task=0.01, failed=0.04,
+        describe=0.01,
+    ), (*SCRIPTED, "train-policy"), 0.35, 0.62),
+    Stage("lean", 300, 32, 2e-4, 2, 0.25, Shares(
+        done=0.64, done_wrong_task=0.06, critic=0.16, reversed=0.05, stagnant=0.03, critic_wrong_task=0.01, failed=0.04,
+        describe=0.01,
+    ), (*SCRIPTED, "train-policy"), 0.35, 0.68, 0.6),
 )  # fmt: skip
 CUBES = ("lift the red cube", "lift the green cube")
 SEED = 0
@@ -134,22 +149,36 @@ def look(work: Path, threads: int) -> Path:
 
 def train(work: Path, threads: int) -> Path:
     """``finetune``, stage by stage, from the model that has learnt to look."""
-    model = look(work, threads)
+    before = model = look(work, threads)
     for stage in STAGES:
         output, count = work / stage.name, stage.steps * stage.batch
+        if stage.mix is not None:
+            model = average(before, model, stage.mix, work / f"before-{stage.name}")
         demos = tuple(demo_file(work, name) for name in stage.demos)
         if not (output / "final").is_dir():
             finetune(FinetuneConfig(
                 model=model, output=output, demos=demos, tuner="full", train_vision=True, steps=stage.steps,
                 pairs=PairConfig(
                     count=count, shares=stage.shares, near=stage.near, near_positives=stage.near_positives,
-                    seed=stage.seed,
+                    positives=stage.positives, seed=stage.seed,
                 ),
                 batch_size=stage.batch, learning_rate=stage.learning_rate, threads=threads, workers=1, seed=stage.seed,
                 save_steps=100, resume=True,
             ))  # fmt: skip
-        model = output / "final"
+        before, model = model, output / "final"
     return model
+
+
+def average(one: Path, other: Path, share: float, output: Path) -> Path:
+    """A copy of ``other`` whose weights are ``share`` its own and for the rest those of ``one``."""
+    if not output.is_dir():
+        partial = output.with_name(output.name + ".part")
+        shutil.copytree(other, partial, dirs_exist_ok=True)
+        first, second = (load_file(model / "model.safetensors") for model in (one, other))
+        mixed = {name: (1 - share) * first[name] + share * second[name] for name in second}
+        save_file(mixed, partial / "model.safetensors", metadata={"format": "pt"})
+        partial.rename(output)
+    return output
 
 
 def evaluate(work: Path, model: Path) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def test_all_ways_roll_the_same_episodes_out():
     rows = {row["way"]: row for row in report["rows"]}
     assert set(rows) == {"ours", "plain-our-simulator"} and report["ratios"]["plain-our-simulator"] > 0
     for row in rows.values():
-        # the default asks for two dones in a row: steps 10 and 11
-        assert (row["episodes"], row["done"], row["mean_steps"], row["mean_score"]) == (2, 2, 11, 1.0)
+        # the default asks for three dones in a row: steps 10 to 12
+        assert (row["episodes"], row["done"], row["mean_steps"], row["mean_score"]) == (2, 2, 12, 1.0)
         assert {"reset", "physics", "render"} <= set(row["stage_s"])
         assert all(row["cpu_s"][part] > 0 for part in ("simulators", "critic", "driver"))
 
