@@ -139,9 +139,11 @@ class AlgorithmConfig:
     gamma: float
     lam: float
     norm_adv_by_std_in_grpo: bool
+    loss_agg_mode: str
     kl_ctrl: KlConfig
 
     def __post_init__(self) -> None:
+        one_of("algorithm.loss_agg_mode", self.loss_agg_mode, ["token-mean", "seq-mean-token-mean"])
         one_of("algorithm.adv_estimator", self.adv_estimator, ["grpo", "rloo", "reinforce_plus_plus", "gae"])
         in_range("algorithm.gamma", self.gamma, 0, 1)
         in_range("algorithm.lam", self.lam, 0, 1)

@@ -15,8 +15,8 @@ from verl.trainer.ppo.batch import build_samples, complete_groups
 from verl.trajectory import Samples, token_mask
 
 
-def algorithm(estimator: str = "grpo") -> AlgorithmConfig:
-    return AlgorithmConfig(estimator, 1.0, 0.95, True, KlConfig(0.0))
+def algorithm(estimator: str = "grpo", mode: str = "token-mean") -> AlgorithmConfig:
+    return AlgorithmConfig(estimator, 1.0, 0.95, True, mode, KlConfig(0.0))
 
 
 @given(st.integers(0, 64))
@@ -52,12 +52,21 @@ def test_nothing_behind_the_end_has_an_advantage(make_episode, estimator):
     assert len(samples) == 1 + 1 + 2 + 3 == len(samples.instructions)
 
 
+def test_every_episode_weighs_the_same_whatever_its_length(make_episode):
+    """A success of 8 steps and a failure of 64: the advantages' sums cancel by episode, by token they do not."""
+    episodes = [make_episode(0, steps=8, score=1.0), make_episode(1, steps=64, score=0.0)]
+    equal = build_samples(episodes, algorithm(mode="seq-mean-token-mean"), CHUNK, ACTION_DIM).advantages
+    by_token = build_samples(episodes, algorithm(), CHUNK, ACTION_DIM).advantages
+    assert equal[:1].sum() == pytest.approx(-equal[1:].sum()) and equal[0, 0] > 0
+    assert by_token.sum() < 0 and by_token[0, 0] == pytest.approx(-by_token[1, 0])
+
+
 def test_gae_credits_each_chunk_with_its_own_steps(make_episode):
     """With gamma = lambda = 1 and no values, a chunk's return is the sum of rewards from its first step on."""
     rewards = np.arange(20, dtype=np.float32)
     samples = build_samples(
         [make_episode(0, steps=20, step_rewards=rewards)],
-        AlgorithmConfig("gae", 1.0, 1.0, True, KlConfig(0.0)), CHUNK, ACTION_DIM,
+        AlgorithmConfig("gae", 1.0, 1.0, True, "token-mean", KlConfig(0.0)), CHUNK, ACTION_DIM,
     )  # fmt: skip
     assert np.allclose(samples.returns, [rewards.sum(), rewards[8:].sum(), rewards[16:].sum()])
 

@@ -60,7 +60,8 @@ def build_samples(episodes: list[Episode], algorithm: AlgorithmConfig, chunk: in
             per_episode = batch_advantages(scores)
         per_chunk = [np.full(e.chunks, a, np.float32) for e, a in zip(episodes, per_episode)]
         returns = [np.zeros(e.chunks, np.float32) for e in episodes]
-    advantages = [a[:, None] * m for a, m in zip(per_chunk, masks)]
+    weights = _episode_weights(episodes, algorithm.loss_agg_mode)
+    advantages = [w * a[:, None] * m for w, a, m in zip(weights, per_chunk, masks)]
     return Samples(
         images=np.concatenate([e.images for e in episodes]),
         proprio=np.concatenate([e.proprio for e in episodes]),
@@ -72,6 +73,17 @@ def build_samples(episodes: list[Episode], algorithm: AlgorithmConfig, chunk: in
         returns=np.concatenate(returns),
         imitation=np.zeros(sum(e.chunks for e in episodes), np.float32),
     )
+
+
+def _episode_weights(episodes: list[Episode], mode: str) -> np.ndarray:
+    """(E,) factors on the advantages, under the learner's mean over tokens.
+
+    An episode that succeeds is short, one that fails is long: by tokens alone what failures did is unlearnt with twice
+    the weight of what successes did. ``seq-mean-token-mean`` gives each episode the same, as GRPO does
+    (arXiv:2402.03300, eq. 3); a factor on an advantage is one on the clipped surrogate.
+    """
+    steps = np.array([max(e.steps, 1) for e in episodes], np.float32)
+    return np.ones_like(steps) if mode == "token-mean" else steps.mean() / steps
 
 
 def _chunk_gae(episode: Episode, algorithm: AlgorithmConfig, chunk: int) -> tuple[np.ndarray, np.ndarray]:
