@@ -89,8 +89,6 @@ ensure_environment() {
         say "  the packages of $list, as pinned in setup/constraints.txt ..."
         pip_install "$list" -e "$ROOT[$list]"
         heal_torchvision
-        "$VENV/bin/python" -m shm_bridge.build_native >>"$VENV/install.log" 2>&1 ||
-            say "  no C compiler: the bridge does without its helper, a few microseconds slower"
         for extra in "${missing[@]}"; do echo "$hash" >"$VENV/.ready-$extra"; done
         exec 9>&-
         say "  ready"
