@@ -50,9 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the sidecar and the environments are ended
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from verl.trainer.load_config import load_config
+
+    config, _ = load_config(given.overrides)
+    given.episodes = given.episodes or config.data.n_samples * config.data.train_batch_size
     with ExitStack() as stack:
         run_id = f"loop-cost-{secrets.token_hex(4)}"
-        controller = stack.enter_context(sidecar(run_id, given.delay_ms, given.trace))
+        controller = stack.enter_context(sidecar(run_id, given.delay_ms, given.trace, config.critic.sidecar.config))
         workers = {every: stack.enter_context(worker(run_id, every, given)) for every in (None, "chunk", "step")}
         report = measure(workers, given, controller)
         sys.stdout.write((json.dumps(report, indent=1) if given.json else table(report)) + "\n")
@@ -64,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the training's configuration")
     parser.add_argument("--delay-ms", type=float, default=30.0, help="that the engine takes for a batch")
-    parser.add_argument("--episodes", type=int, default=4, help="of each mode in each round")
+    parser.add_argument("--episodes", type=int, help="of each mode in each round (default: a rollout of the training)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trace", metavar="FILE", help="write what the sidecar does, for ui.perfetto.dev")
     parser.add_argument("--json", action="store_true")
@@ -72,11 +76,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @contextmanager
-def sidecar(run_id: str, delay_ms: float, trace: str | None) -> Iterator[Any]:
-    """A sidecar with the stand-in engine; gives a Controller."""
+def sidecar(run_id: str, delay_ms: float, trace: str | None, keys: dict[str, Any]) -> Iterator[Any]:
+    """A sidecar with the stand-in engine, its value lists made as ``keys`` (its own ones) say; gives a Controller."""
     from shm_bridge import Controller
 
     options = ["engine=fixed", f"fixed.delay_ms={delay_ms}", "batch.max_size=64", "log.level=warning"]
+    options += [f"values.{name}={value}" for name, value in keys.get("values", {}).items()]
     options += [f"trace={Path(trace).absolute()}"] if trace else []
     process = subprocess.Popen([sys.executable, "-m", "sidecar", f"run_id={run_id}", *options], cwd=ROOT)
     try:

@@ -2,6 +2,7 @@
 
     python examples/make_tiny_policy.py            writes models/openvla-oft-tiny, works in runs/make-tiny-policy
     python examples/make_tiny_policy.py --out DIR --steps 400 --episodes 300
+    python examples/make_tiny_policy.py --tasks LiftRed LiftGreen --steps 6000      models/openvla-oft-tiny-cubes
 
 Every stage leaves its result in the work folder and is skipped when it is there: an interrupted run goes on where it
 was. The demonstrations are sloppy: the gripper often closes too high, and most of them fail. The policy learns all of
@@ -36,7 +37,8 @@ from verl.models.warm_start.card import write_card
 from verl.models.warm_start.evaluate import make_env
 
 ROOT = Path(__file__).resolve().parents[1]
-DEMO_SEED, EVALUATION_SEED = 50_000, 900_000
+DEMO_SEED, EVALUATION_SEED = 50_000, 900_000  # episode i of the k-th task's demonstrations: 50000 + 10000 k + i
+SHIPPED = {("Lift",): "openvla-oft-tiny", ("LiftRed", "LiftGreen"): "openvla-oft-tiny-cubes"}
 LEARNING_RATE = 1.2e-3
 CAMERA, CHUNK, PROPRIO, KIND = "agentview", 8, 8, "sloppy"
 SLOPPIER_M = 0.845  # height of the hand at which the gripper closes, from which on a demonstration counts as sloppier
@@ -48,9 +50,8 @@ class Work:
 
     folder: Path
 
-    @property
-    def demonstrations(self) -> Path:
-        return self.folder / "demonstrations.h5"
+    def demonstrations(self, task: str) -> Path:
+        return self.folder / f"demonstrations-{task}.h5"
 
     @property
     def start(self) -> Path:
@@ -70,24 +71,27 @@ class Work:
 
 
 def collect(options: argparse.Namespace, work: Work) -> None:
-    """Scripted episodes, by the collector that the critic's data comes from too."""
-    if work.demonstrations.exists():
-        print(f"demonstrations: {work.demonstrations} is there")
-        return
-    partial = work.demonstrations.with_suffix(".partial.h5")
-    command = [sys.executable, "-m", "verl.envs.collect", "--env", "robosuite", "--task", options.task]
-    command += ["--out", partial, "--episodes", options.episodes, "--kinds", KIND, "--seed", DEMO_SEED]
-    command += ["--workers", options.workers]
-    partial.unlink(missing_ok=True)
-    subprocess.run([str(c) for c in command], check=True, cwd=ROOT)
-    partial.rename(work.demonstrations)
+    """Scripted episodes of each task, by the collector that the critic's data comes from too."""
+    for number, task in enumerate(options.tasks):
+        target = work.demonstrations(task)
+        if target.exists():
+            print(f"demonstrations: {target} is there")
+            continue
+        partial = target.with_suffix(".partial.h5")
+        command = [sys.executable, "-m", "verl.envs.collect", "--env", "robosuite", "--task", task]
+        command += ["--out", partial, "--episodes", options.episodes, "--kinds", KIND]
+        command += ["--seed", DEMO_SEED + 10_000 * number, "--workers", options.workers]
+        partial.unlink(missing_ok=True)
+        subprocess.run([str(c) for c in command], check=True, cwd=ROOT)
+        partial.rename(target)
 
 
 def warm_start(options: argparse.Namespace, work: Work) -> tuple[OpenVLAOFTPolicy, dict[str, Any]]:
     """Supervised training from random weights; resumes from the work folder."""
-    data = Demonstrations.read(work.demonstrations, [CAMERA], CHUNK, kinds=(KIND,))
+    read = [Demonstrations.read(work.demonstrations(task), [CAMERA], CHUNK, kinds=(KIND,)) for task in options.tasks]
+    data = Demonstrations.join(read)
     if not (work.start / "config.json").exists():
-        stats = {f"robosuite_{options.task.lower()}": data.norm_stats()}
+        stats = {"_".join(["robosuite", *(task.lower() for task in options.tasks)]): data.norm_stats()}
         make_policy(work.start, TinySize(), stats, PROPRIO, seed=options.seed)
     policy = OpenVLAOFTPolicy.from_pretrained(work.start)
     first = TrainConfig(
@@ -117,18 +121,21 @@ def _train(name: str, policy: OpenVLAOFTPolicy, data: Demonstrations, config: Tr
 
 
 def evaluate(options: argparse.Namespace, policy: OpenVLAOFTPolicy) -> dict[str, Any]:
-    """Success by the simulator on seeds that no demonstration has."""
-    env = make_env(options.task, [CAMERA], policy.processor.size, max_steps=64)
-    figures: dict[str, Any] = {"evaluation_episodes": options.evaluation_episodes, "evaluation_seed": EVALUATION_SEED}
-    figures["temperature"] = options.temperature
-    seeds = range(EVALUATION_SEED, EVALUATION_SEED + options.evaluation_episodes)
+    """Success by the simulator on seeds that no demonstration has; the episodes are spread evenly over the tasks."""
+    env = make_env(options.tasks, [CAMERA], policy.processor.size, max_steps=options.max_steps)
+    each = options.evaluation_episodes // len(options.tasks)
+    figures: dict[str, Any] = {"evaluation_episodes": each * len(options.tasks), "evaluation_seed": EVALUATION_SEED}
+    figures |= {"temperature": options.temperature, "max_steps": options.max_steps, "tasks": options.tasks}
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + each)
     with Progress(disable=not sys.stderr.isatty()) as bar:
         for name, temperature in (("sampled", options.temperature), ("greedy", 0.0)):
-            row = bar.add_task(f"evaluation, {name}", total=len(seeds))
-            rate, steps = success_rate(policy, env, seeds, temperature, progress=lambda _, row=row: bar.advance(row))
-            figures[f"success_{name}"] = rate
-            figures[f"success_steps_{name}"] = steps
-            print(f"success by the simulator, {name}: {rate:.3f} of {len(seeds)}", flush=True)
+            row = bar.add_task(f"evaluation, {name}", total=figures["evaluation_episodes"])
+            rates = [
+                success_rate(policy, env, seeds, temperature, task, progress=lambda _, row=row: bar.advance(row))[0]
+                for task in range(len(options.tasks))
+            ]
+            figures[f"success_{name}"], figures[f"success_{name}_by_task"] = sum(rates) / len(rates), rates
+            print(f"success by the simulator, {name}: {rates} of {each} each", flush=True)
     env.close()
     return figures
 
@@ -146,18 +153,23 @@ def forward_ms(policy: OpenVLAOFTPolicy) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "models" / "openvla-oft-tiny")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "make-tiny-policy")
-    parser.add_argument("--task", default="Lift")
-    parser.add_argument("--episodes", type=int, default=1500, help="demonstrations")
+    parser.add_argument("--out", type=Path, help="default: where the shipped policy of these tasks lies")
+    parser.add_argument("--work", type=Path, help="default: runs/make-tiny-policy, with the tasks' names")
+    parser.add_argument("--tasks", nargs="+", default=["Lift"])
+    parser.add_argument("--episodes", type=int, default=1500, help="demonstrations of each task")
     parser.add_argument("--steps", type=int, default=3000, help="gradient steps of 32 samples")
     parser.add_argument("--vision-steps", type=int, default=300, help="of these, the first train the vision side alone")
     parser.add_argument("--sloppier-steps", type=int, default=300, help="on the sloppier demonstrations, afterwards")
     parser.add_argument("--evaluation-episodes", type=int, default=100)
+    parser.add_argument("--max-steps", type=int, default=28, help="of an evaluation episode, as in training")
     parser.add_argument("--temperature", type=float, default=0.6, help="of the sampled evaluation, as in training")
     parser.add_argument("--workers", type=int, default=2, help="processes that collect")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.out is None and tuple(options.tasks) not in SHIPPED:
+        parser.error("no policy of these tasks is shipped: name a folder with --out")
+    options.out = options.out or ROOT / "models" / SHIPPED[tuple(options.tasks)]
+    options.work = options.work or ROOT / "runs" / "-".join(["make-tiny-policy", *options.tasks])
     torch.set_num_threads(1)
     work = Work(options.work)
     work.folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import time
 from typing import Any
@@ -189,6 +190,7 @@ def faults(result: dict[str, Any], options: argparse.Namespace) -> list[str]:
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes are ended and nothing is left
     soak = Soak(options)
     try:
         soak.run()

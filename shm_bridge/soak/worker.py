@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 import time
+from multiprocessing import parent_process
 from typing import Any
 
 from shm_bridge import BridgeError, CameraSpec, Kind, Lane, LaneSpec, Status, Verdict
@@ -65,8 +68,16 @@ def _episode(lane: Lane, worker: int, life: int, episode: int, counts: Any, base
     counts[base + EPISODES] += 1
 
 
+def _end_with_the_soak() -> None:
+    """Also in the midst of a wait: a soak that was killed has nobody to stop its workers."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
 def main(run_id: str, worker: int, life: int, counts: Any, stopping: Any) -> None:
     """Until ``stopping``; a typed error ends the lane and begins another, anything else ends the process."""
+    threading.Thread(target=_end_with_the_soak, daemon=True).start()
     dice = random.Random(worker * 7919 + life)
     base = worker * COUNTERS
     episode = 0

@@ -100,7 +100,7 @@ def test_success_is_the_simulators(tmp_path: Path, data: Demonstrations) -> None
     """A policy without training runs whole episodes in the real simulator, fails, and the same seeds repeat."""
     torch.set_num_threads(1)
     policy = fresh(tmp_path / "p", data)
-    env = make_env("Lift", ["agentview"], 56, max_steps=10)
+    env = make_env(["Lift"], ["agentview"], 56, max_steps=10)
     first, second = (success_rate(policy, env, [1, 2], temperature=1.0) for _ in range(2))
     env.close()
     assert first == second == (0.0, [-1, -1])

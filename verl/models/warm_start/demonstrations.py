@@ -18,6 +18,7 @@ from verl.models.openvla_oft import norm_stats
 from verl.models.openvla_oft.errors import InputError
 
 _ROTATION = slice(3, 6)
+_ARRAYS = ("images", "proprio", "actions", "mask", "goals")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,16 @@ class Demonstrations:
             raise InputError(f"{path} has no episode of the kinds {list(kinds)}")
         return cls(*(np.concatenate(column) for column in zip(*parts)), tuple(texts), len(parts))
 
+    @classmethod
+    def join(cls, parts: Sequence[Demonstrations]) -> Demonstrations:
+        """Those of several files, one after the other."""
+        arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS]
+        texts = tuple(text for part in parts for text in part.instructions)
+        return cls(*arrays, texts, sum(part.episodes for part in parts))
+
     def where(self, kept: np.ndarray) -> Demonstrations:
         """The samples that ``kept`` (N,) bool marks."""
-        arrays = {name: getattr(self, name)[kept] for name in ("images", "proprio", "actions", "mask", "goals")}
+        arrays = {name: getattr(self, name)[kept] for name in _ARRAYS}
         return replace(self, **arrays, instructions=tuple(np.array(self.instructions)[kept]))
 
     def norm_stats(self) -> dict[str, Any]:

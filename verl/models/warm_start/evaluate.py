@@ -16,17 +16,19 @@ def success_rate(
     env: RobosuiteEnv,
     seeds: Sequence[int],
     temperature: float,
+    task: int = 0,
     sampling_seed: int = 0,
     progress: Callable[[bool], None] = lambda success: None,
 ) -> tuple[float, list[int]]:
-    """Runs one episode a seed; returns the share of successes and the step of each one's success (-1 without).
+    """Runs one episode of the environment's ``task`` a seed; returns the share of successes and each one's step.
 
-    Actions are sampled at ``temperature`` (0: greedy) from a generator of ``sampling_seed``.
+    Actions are sampled at ``temperature`` (0: greedy) from a generator of ``sampling_seed``. Without success the step
+    is -1.
     """
     generator = torch.Generator().manual_seed(sampling_seed)
     steps = []
     for seed in seeds:
-        env.reset(seed)
+        env.reset(seed, task)
         steps.append(_episode(policy, env, temperature, generator))
         progress(steps[-1] >= 0)
     return float(np.mean([step >= 0 for step in steps])), steps
@@ -47,8 +49,6 @@ def _episode(policy: OpenVLAOFTPolicy, env: RobosuiteEnv, temperature: float, ge
     return -1
 
 
-def make_env(task: str, cameras: Sequence[str], image_size: int, max_steps: int) -> RobosuiteEnv:
+def make_env(tasks: Sequence[str], cameras: Sequence[str], image_size: int, max_steps: int) -> RobosuiteEnv:
     """The environment that demonstrations and evaluation share."""
-    return RobosuiteEnv(
-        RobosuiteConfig(tasks=(task,), cameras=tuple(cameras), image_size=image_size, max_steps=max_steps)
-    )
+    return RobosuiteEnv(RobosuiteConfig(tuple(tasks), max_steps, tuple(cameras), image_size))
