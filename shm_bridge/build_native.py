@@ -12,8 +12,8 @@ SOURCE = Path(__file__).with_name("native.c")
 TIMEOUT_S = 120
 
 
-def build(folder: Path) -> Path:
-    """Compiles the helper into ``folder``.
+def build(folder: Path, flags: tuple[str, ...] = ("-O2",)) -> Path:
+    """Compiles the helper into ``folder`` with the compiler's ``flags``.
 
     Raises:
         OSError: there is no compiler ``cc``.
@@ -21,7 +21,7 @@ def build(folder: Path) -> Path:
     """
     target = folder / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     unfinished = target.with_suffix(f".{os.getpid()}")
-    command = ["cc", "-O2", "-shared", "-fPIC", f"-I{sysconfig.get_paths()['include']}", str(SOURCE), "-o",
+    command = ["cc", *flags, "-shared", "-fPIC", f"-I{sysconfig.get_paths()['include']}", str(SOURCE), "-o",
                str(unfinished), "-lpthread"]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if result.returncode:
