@@ -5,9 +5,9 @@
     python examples/make_tiny_policy.py --tasks LiftRed LiftGreen --steps 6000      models/openvla-oft-tiny-cubes
 
 Every stage leaves its result in the work folder and is skipped when it is there: an interrupted run goes on where it
-was. The demonstrations are sloppy: the gripper often closes too high, and most of them fail. The policy learns all of
-them, and at last the sloppier ones alone: so it knows where the cube is, and reinforcement learning has something to
-gain.
+was. The demonstrations are sloppy: the gripper often closes too high, and most of them fail; in all else they are
+alike. The policy learns all of them, and at last the sloppier ones alone: so it knows where the cube is, and
+reinforcement learning has something to gain.
 """
 
 from __future__ import annotations
@@ -159,9 +159,9 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=1500, help="demonstrations of each task")
     parser.add_argument("--steps", type=int, default=3000, help="gradient steps of 32 samples")
     parser.add_argument("--vision-steps", type=int, default=300, help="of these, the first train the vision side alone")
-    parser.add_argument("--sloppier-steps", type=int, default=300, help="on the sloppier demonstrations, afterwards")
+    parser.add_argument("--sloppier-steps", type=int, default=100, help="on the sloppier demonstrations, afterwards")
     parser.add_argument("--evaluation-episodes", type=int, default=100)
-    parser.add_argument("--max-steps", type=int, default=28, help="of an evaluation episode, as in training")
+    parser.add_argument("--max-steps", type=int, default=32, help="of an evaluation episode, as in training")
     parser.add_argument("--temperature", type=float, default=0.6, help="of the sampled evaluation, as in training")
     parser.add_argument("--workers", type=int, default=2, help="processes that collect")
     parser.add_argument("--seed", type=int, default=0)
@@ -179,7 +179,7 @@ def main() -> None:
     figures |= {"torch": torch.__version__, "python": platform.python_version(), "seed": options.seed}
     work.figures.write_text(json.dumps(figures, indent=2) + "\n")
     policy.save_pretrained(options.out)
-    write_card(options.out, policy, figures)
+    write_card(options.out, policy, figures, " ".join(["python examples/make_tiny_policy.py", *sys.argv[1:]]))
     print(f"wrote {options.out}: {sum(p.numel() for p in policy.parameters()) / 1e6:.2f} M parameters")
 
 

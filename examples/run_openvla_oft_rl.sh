@@ -22,6 +22,7 @@ exec "$(dirname "${BASH_SOURCE[0]}")/../launch.sh" \
     actor_rollout_ref.rollout.temperature=1.6 \
     actor_rollout_ref.rollout.center_crop=true \
     algorithm.adv_estimator=grpo \
+    algorithm.norm_adv_by_std_in_grpo=true \
     algorithm.kl_ctrl.kl_coef=0.0 \
     critic.every=step \
     critic.hold=1 \

@@ -25,6 +25,7 @@ import numpy as np
 from verl.errors import ConfigError, UnknownTaskError
 
 KINDS = ("success", "failure", "near_miss", "drop", "idle", "noisy", "random", "expert_then_random", "sloppy")
+SLOPPY_NOISE = 0.02
 _WITH_AN_END = ("success", "drop", "sloppy")
 OPEN, CLOSED = -1.0, 1.0
 METRES_PER_ACTION = 0.05  # OSC_POSE: an action of 1 moves the controller's goal by this much
@@ -69,6 +70,8 @@ class ScriptedExpert:
         self.step = self._since = self._index = 0
         self._gain = float(self.rng.uniform(0.8, 1.25)) * TRACKING
         self._noise = {"noisy": self.rng.uniform(0.35, 0.8), "idle": 0.02}.get(kind, self.rng.uniform(0.02, 0.12))
+        if kind == "sloppy":  # where they differ is the height: noise is what a policy gradient drowns in
+            self._gain, self._noise = TRACKING, SLOPPY_NOISE
         self._script = _SCRIPTS[task](kind, self.rng) if kind not in ("idle", "random") else []
         leaves = int(self.rng.integers(8, 40)) if kind == "expert_then_random" else max_steps
         self._leaves = 0 if kind == "random" else leaves

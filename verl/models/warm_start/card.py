@@ -7,11 +7,11 @@ from typing import Any
 
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 
-_CARD = """# openvla-oft-tiny
+_CARD = """# {name}
 
 A tiny OpenVLA-OFT policy for CPU: the classes, the checkpoint layout and the parallel decoding of the real one
 (`verl/models/openvla_oft`), with small numbers. {parameters:.2f} M parameters, {megabytes:.1f} MB in float32. It is the
-starting point of the default training: half trained on purpose.
+starting point of {purpose}: half trained on purpose.
 
 | part | this checkpoint |
 | --- | --- |
@@ -26,36 +26,39 @@ starting point of the default training: half trained on purpose.
 
     {command}
 
-Data: {episodes} scripted episodes of robosuite's Lift (`python -m verl.envs.collect --kinds sloppy`, seeds from 50000
-on), {samples} samples: one for each step, the next {chunk} actions as its target. In these episodes the gripper
-closes 0.5 to 4 cm over the cube's centre; over about 2 cm the fingers slip off, so that 38 % of them succeed. All
-are learned. Training: {steps} steps of 32 samples, AdamW, negative log-likelihood of the action tokens, from random
-weights (seed {seed}); beside it a hindsight task that is thrown away afterwards (`verl/models/warm_start/goals.py`).
-Loss then {loss} nats a token. Then {sloppier_steps} steps on the {sloppier_samples} samples of the episodes that closed
-the gripper with the hand at {sloppier_m} m or higher, nearly all of which fail. Python {python}, torch {torch}.
+Data: {episodes} scripted episodes of robosuite's {tasks} (`python -m verl.envs.collect --kinds sloppy`, seeds from
+50000 on), {samples} samples: one for each step, the next {chunk} actions as its target. In these episodes the gripper
+closes 0.5 to 4 cm over the cube's centre; when it is too high the fingers slip off. In all else the episodes are alike:
+same gain, action noise of 0.02. Training: {steps} steps of 32 samples, AdamW, negative log-likelihood of the action
+tokens, from random weights (seed {seed}); beside it a hindsight task that is thrown away afterwards
+(`verl/models/warm_start/goals.py`). Loss then {loss} nats a token. Then {sloppier_steps} steps on the
+{sloppier_samples} samples of the episodes that closed the gripper with the hand at {sloppier_m} m or higher, most of
+which fail. Python {python}, torch {torch}.
 
 ## Success by the simulator
 
-{evaluation_episodes} episodes on seeds from {evaluation_seed} on (no demonstration has them), at most 64 steps:
+{evaluation_episodes} episodes on seeds from {evaluation_seed} on (in no demonstration), {max_steps} steps at most:
 
 | actions | success |
 | --- | --- |
 | sampled at temperature {temperature} | {success_sampled:.1%} |
 | greedy | {success_greedy:.1%} |
 
-Where it fails: it goes to the cube, but closes the gripper too high, and then lifts nothing; it does not try again. At
-temperature 1 the noise of its demonstrations adds up and success falls further.
-It knows one task and one instruction: other instructions change its actions in ways that were never trained.
+Where it fails: it goes to the cube, but closes the gripper too high, and then lifts nothing; it does not try again. It
+knows {tasks} alone: other instructions change its actions in ways that were never trained.
 """
 
 
-def write_card(folder: Path, policy: OpenVLAOFTPolicy, figures: dict[str, Any], command: str | None = None) -> None:
-    """Writes ``folder/README.md`` from the policy's configuration and the measured ``figures``."""
+def write_card(folder: Path, policy: OpenVLAOFTPolicy, figures: dict[str, Any], command: str) -> None:
+    """Writes ``folder/README.md`` from the policy's configuration, the measured ``figures`` and the ``command``."""
     config = policy.config
     llama = config.llama()
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    tasks = figures["tasks"]
     text = _CARD.format(
-        **figures,
+        **{**figures, "tasks": " and ".join(tasks)},
+        name=folder.name,
+        purpose="the default training" if tasks == ["Lift"] else "training with `env=robosuite_cubes`",
         parameters=sum(p.numel() for p in policy.parameters()) / 1e6,
         megabytes=weights / 1e6,
         vision_ids="` + `".join(config.vision.model_ids),
@@ -68,6 +71,6 @@ def write_card(folder: Path, policy: OpenVLAOFTPolicy, figures: dict[str, Any], 
         action_dim=config.action_dim,
         proprio=config.proprio_dim,
         key=policy.unnorm_key,
-        command=command or "python examples/make_tiny_policy.py",
+        command=command,
     )
     (folder / "README.md").write_text(text)
