@@ -52,6 +52,8 @@ class Renderer:
         width, height = max(c.width for c in cameras), max(c.height for c in cameras)
         model.vis.quality.offsamples = samples
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+        if not effects:
+            model.vis.quality.shadowsize = 0  # 64 MB that nothing would be drawn into
         self._gl = _open_context(width, height)
         self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)

@@ -27,7 +27,7 @@ def test_the_shipped_robosuite_section_is_accepted() -> None:
     check(section)
     cameras, steps = describe(section)
     assert [(c.name, c.shape) for c in cameras] == [("agentview", (112, 112, 3))]
-    assert (steps, count_tasks(section)) == (64, 1)
+    assert (steps, count_tasks(section)) == (32, 1)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libero") is None, reason="hf-libero is not installed")
