@@ -15,6 +15,9 @@ def test_the_default_is_valid_and_libero_is_one_override_away():
     assert config.env["name"] == "robosuite" and config.critic.threshold == 0.9
     config, _ = load_config(["env=libero", "data.task_suite_name=libero_goal"])
     assert config.env["name"] == "libero" and config.rollout.unnorm_key == "libero_goal"
+    config, _ = load_config(["env=robosuite_cubes"])
+    assert config.env["name"] == "robosuite" and config.env["tasks"] == ["LiftRed", "LiftGreen"]
+    assert config.rollout.unnorm_key == "robosuite_liftred_liftgreen"
 
 
 def test_the_critics_keys_reach_the_environment_processes():

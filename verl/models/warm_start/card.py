@@ -10,8 +10,8 @@ from verl.models.openvla_oft import OpenVLAOFTPolicy
 _CARD = """# {name}
 
 A tiny OpenVLA-OFT policy for CPU: the classes, the checkpoint layout and the parallel decoding of the real one
-(`verl/models/openvla_oft`), with small numbers. {parameters:.2f} M parameters, {megabytes:.1f} MB in float32. It is the
-starting point of {purpose}: half trained on purpose.
+(`verl/models/openvla_oft`), with small numbers. {parameters:.2f} M parameters, {megabytes:.1f} MB in float32. It is a
+starting point for reinforcement learning: half trained on purpose.
 
 | part | this checkpoint |
 | --- | --- |
@@ -54,11 +54,9 @@ def write_card(folder: Path, policy: OpenVLAOFTPolicy, figures: dict[str, Any], 
     config = policy.config
     llama = config.llama()
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    tasks = figures["tasks"]
     text = _CARD.format(
-        **{**figures, "tasks": " and ".join(tasks)},
+        **{**figures, "tasks": " and ".join(figures["tasks"])},
         name=folder.name,
-        purpose="the default training" if tasks == ["Lift"] else "training with `env=robosuite_cubes`",
         parameters=sum(p.numel() for p in policy.parameters()) / 1e6,
         megabytes=weights / 1e6,
         vision_ids="` + `".join(config.vision.model_ids),
