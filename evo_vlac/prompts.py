@@ -35,6 +35,7 @@ def kinds() -> tuple[str, ...]:
     return tuple(table()["prompts"])
 
 
+@lru_cache(maxsize=256)
 def fill(kind: str, *slots: str) -> str:
     """The prompt ``kind`` with its slots filled in order.
 

@@ -100,6 +100,8 @@ class Parking:
         words, flag, spurious = self._words, self._flag, 0
         try:
             while True:
+                if self.semaphore.value:  # several lanes posted for one sleep: what is left would wake for nothing
+                    self.semaphore.drain()
                 self._number = words[flag] = (self._number + 1) & MASK or 1
                 fence()
                 if ready():

@@ -3,10 +3,10 @@
     add --> waiting works, by priority, bucket and lane --> take --> one batch: one bucket, lanes in turn
 
 The rules. An idle engine takes what is ready; a busy one does not call :meth:`take`, so everything that arrives
-meanwhile joins the next batch. A batch holds works of one bucket (same shapes). The most urgent priority decides which
-bucket is served, within it the bucket whose oldest work has waited longest. Lanes are served in turn, one work each per
-round, so that a lane with many questions never starves one with few. Works whose deadline has passed are handed back
-apart, never run.
+meanwhile joins the next batch. A batch holds works of one bucket (same shapes; an engine that schedules requests one by
+one has all of them in one). The most urgent priority decides which bucket is served, within it the bucket whose oldest
+work has waited longest. Lanes are served in turn, one work each per round, so that a lane with many questions never
+starves one with few. Works whose deadline has passed are handed back apart, never run.
 """
 
 from __future__ import annotations

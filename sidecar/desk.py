@@ -77,10 +77,17 @@ class Verdict:
 
 
 class Desk:
-    """Opens and settles questions by the configuration. ``reference``: the reference frames shown with every pair."""
+    """Opens and settles questions by the configuration.
 
-    def __init__(self, config: Config, reference: Sequence[Image], clock: Callable[[], int]) -> None:
-        self.config, self.reference, self._clock = config, tuple(reference), clock
+    Args:
+        reference: the reference frames shown with every pair.
+        mixed: the engine takes all kinds of queries in one batch.
+    """
+
+    def __init__(
+        self, config: Config, reference: Sequence[Image], clock: Callable[[], int], mixed: bool = False
+    ) -> None:
+        self.config, self.reference, self.mixed, self._clock = config, tuple(reference), mixed, clock
         self._ahead: dict[int, _Ahead] = {}
 
     def open(self, question: Question) -> tuple[list[Work[Ask]], Verdict | None]:
@@ -228,8 +235,7 @@ class Desk:
         self, query: Query, job: Job | None, group: Group, priority: Priority, pair: Pair | None = None
     ) -> Work[Ask]:
         asked, deadline = (job.question.asked_ns, job.question.deadline_ns) if job else (self._clock(), 0)
-        shape = np.asarray(query.images[-1]).shape
-        bucket = (query.kind, len(query.images), shape)
+        bucket = None if self.mixed else (query.kind, len(query.images), np.asarray(query.images[-1]).shape)
         return Work(Ask(query, job, group, pair), group[0], bucket, priority, asked, deadline, group)
 
     # -- verdicts ----------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class Service:
     ) -> None:  # fmt: skip
         self.config, self.server, self.engine, self.numbers = config, server, engine, numbers
         self.guard = GuardedEngine(engine, config.batch.max_size)
-        self.desk = Desk(config, reference, clock)
+        self.desk = Desk(config, reference, clock, engine.mixes)
         self.batcher: Batcher[Ask] = Batcher(
             config.batch.max_size,
             int(config.batch.max_wait_ms * 1e6),
@@ -235,8 +235,8 @@ class Service:
         with self.numbers.engine_busy():
             answers = self.guard.answer([work.item.query for work in batch])
         engine_ns = self._clock() - taken_ns
-        self.numbers.batch(batch[0].item.query.kind, len(batch), engine_ns)
-        self.trace.batch(batch[0].item.query.kind, [work.asked_ns for work in batch], taken_ns, engine_ns)
+        self.numbers.batch(_kind(batch), len(batch), engine_ns)
+        self.trace.batch(_kind(batch), [work.asked_ns for work in batch], taken_ns, engine_ns)
         with self._lock:
             self.batcher.finished()
             self._last_answer_ns = self._clock()
@@ -296,4 +296,9 @@ class Service:
 
 
 def _describe(batch: Sequence[Work[Ask]]) -> str:
-    return f"a batch of {len(batch)} {batch[0].item.query.kind} queries"
+    return f"a batch of {len(batch)} {_kind(batch)} queries"
+
+
+def _kind(batch: Sequence[Work[Ask]]) -> str:
+    kinds = {work.item.query.kind for work in batch}
+    return kinds.pop() if len(kinds) == 1 else "mixed"

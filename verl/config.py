@@ -181,6 +181,7 @@ class CriticConfig:
     value_stride: int
     invalid: str
     verdict_timeout_s: float
+    overlap: bool
     audit_val: bool
     audit_min_precision: float
     audit_stop: bool

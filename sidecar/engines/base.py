@@ -21,6 +21,11 @@ class SidecarEngine(Protocol):
     def slots(self) -> int:
         """How many batches may run at once: 1, but for engines that only wait for somebody else."""
 
+    @property
+    def mixes(self) -> bool:
+        """Whether a batch may hold questions of all kinds and shapes: True for engines that schedule requests one by
+        one, False where a batch is one tensor."""
+
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """As many answers as queries, in order. May raise MemoryError or torch's out-of-memory error: the guard
         halves the batch then."""
@@ -42,6 +47,7 @@ class PlainEngine:
     """An evo_vlac engine as an engine of the sidecar: no phases, no numbers."""
 
     slots = 1
+    mixes = False
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.name = engine, engine.name

@@ -45,6 +45,7 @@ class DirectEngine:
 
     name = "direct"
     slots = 1
+    mixes = False
 
     def __init__(
         self, backbone: NativeBackbone, tokens: PromptTokens, pixels: Pixels, decoder: Decoder,

@@ -24,6 +24,7 @@ class FixedEngine:
 
     name = "fixed"
     slots = 1
+    mixes = True
 
     def __init__(self, config: FixedConfig) -> None:
         self.config = config

@@ -43,6 +43,7 @@ class OpenaiEngine:
 
     name = "openai"
     slots = 4  # the server batches, so several of ours may be on their way
+    mixes = True
 
     def __init__(self, config: OpenaiConfig, sleep: Callable[[float], None] = time.sleep) -> None:
         assert config.url is not None  # the configuration holds it

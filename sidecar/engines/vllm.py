@@ -34,6 +34,7 @@ class VllmEngine:
 
     name = "vllm"
     slots = 1
+    mixes = True
 
     def __init__(self, config: Config) -> None:
         assert config.model is not None  # the configuration holds it

@@ -88,6 +88,7 @@ def park(p: Program, word: int, value: int, flag: int, semaphore: int, fence: bo
     """Parking._park."""
     p.add("jump-if", word, value, f"{name}-done")
     p.label(f"{name}-sleep")
+    p.add("empty", semaphore)  # posts for older sleeps
     p.add("park", flag)  # register 1 is the next sleep's number
     if fence:
         p.add("fence")
@@ -152,6 +153,8 @@ def step(programs: list[Program], state: State, who: int) -> State | None:  # no
             registers = (number, registers[1])
     elif kind == "post":
         semaphores = put(semaphores, rest[0], semaphores[rest[0]] + 1)
+    elif kind == "empty":
+        semaphores = put(semaphores, rest[0], 0)
     elif kind == "acquire":
         if semaphores[rest[0]] == 0:
             return None

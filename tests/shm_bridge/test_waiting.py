@@ -76,6 +76,20 @@ def test_semaphores_at_their_maximum_and_doubled_posts(sidecar, run_id, count):
         filled.close()
 
 
+def test_posts_for_an_earlier_sleep_wake_nobody(run_id):
+    """Several lanes post for one sleep, one post ends it: those left over must not each cost a look of 0.1 ms."""
+    with Server.create(run_id) as server:
+        server.wait(0)
+        server.poll()
+        semaphore, slept = server._parking.semaphore, []
+        wait = semaphore.wait
+        semaphore.wait = lambda seconds: slept.append(seconds) or wait(seconds)
+        for _ in range(9):
+            semaphore.post()
+        assert not server.wait(0.03)
+        assert len(slept) == 1 and semaphore.value == 0
+
+
 def test_lost_posts(run_id):
     """With every post swallowed, the recheck at the end of each slice still finds everything."""
     with Server.create(run_id) as server, Lane.attach(run_id, SPEC) as lane:

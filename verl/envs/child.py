@@ -41,7 +41,8 @@ class Child:
         self.ready = False
         self.request: EpisodeRequest | None = None
         self.awaiting: Look | None = None
-        self._reader: Any = None
+        self.awaited: dict[int, EpisodeRequest] = {}  # played out, their verdicts not there yet
+        self._readers: list[Any] = []
         self._spent = 0.0
         self._turn: float | None = time.monotonic()  # since when the process has work to do; None: it waits for us
         self.heard = time.monotonic()
@@ -86,8 +87,7 @@ class Child:
         self.heard = time.monotonic()
         if isinstance(message, Ready):
             self.ready = True
-            if message.lane is not None:
-                self._reader = _open_lane(self.bridge, message.lane)
+            self._readers = [_open_lane(self.bridge, lane) for lane in message.lanes]
         return message
 
     def rest(self) -> None:
@@ -98,6 +98,26 @@ class Child:
 
     def begin(self, request: EpisodeRequest) -> None:
         self.request, self._spent = request, 0.0
+
+    def played_out(self) -> None:
+        """The running episode needs no further action: another may begin."""
+        assert self.request is not None
+        self.awaited[self.request.episode] = self.request
+        self.request = self.awaiting = None
+
+    def free(self, episode: int) -> EpisodeRequest:
+        """An episode has ended."""
+        if (request := self.awaited.pop(episode, None)) is None:
+            request, self.request, self.awaiting = self.request, None, None
+        if not self.requests:
+            self.rest()
+        assert request is not None
+        return request
+
+    @property
+    def requests(self) -> list[EpisodeRequest]:
+        """Of the episodes that it has: played out first, then the running one."""
+        return [*self.awaited.values(), *([self.request] if self.request is not None else [])]
 
     @property
     def spent(self) -> float:
@@ -112,9 +132,9 @@ class Child:
     def frames(self, look: Look) -> dict[str, np.ndarray]:
         """Read-only upright views on what an observation shows, by camera. No copy."""
         views = {camera.name: self.plain.view(look.step, camera.name) for camera in self.cameras}
-        if look.in_lane:
+        if look.lane is not None:
             first = self.cameras[0].name
-            views[first] = self._reader.view(look.slot, first)
+            views[first] = self._readers[look.lane].view(look.slot, first)
         return views
 
     def ask_to_end(self) -> None:
@@ -136,8 +156,8 @@ class Child:
         os.close(self._life_line)
         self._life_line = -1
         self.connection.close()
-        if self._reader is not None:
-            self._reader.close()
+        for reader in self._readers:
+            reader.close()
 
 
 def _open_lane(bridge: BridgeConfig | None, lane: str) -> Any:

@@ -1,7 +1,7 @@
 """An environment process's end of the conversation with the critic: its lane, its frames, its questions.
 
     draw (renderer writes the slot) -> publish -> ask DONE ... poll / wait -> verdicts by step
-                                               -> ask VALUE (once, at the end) -> wait
+                                               -> ask VALUE (at the end)       -> value list
 
 When the sidecar dies, the bridge asks the pending questions again of the one that takes its place; here is decided how
 long that is waited for.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from shm_bridge import (
     VerdictTimeout,
 )
 from verl.envs.base import Camera, Environment
+from verl.envs.judgement import Values
 from verl.envs.messages import BridgeConfig
 from verl.errors import SidecarLostError
 from verl.rewards import value_steps
@@ -52,12 +53,17 @@ class CriticLink:
         self.lane = Lane.attach(config.run_id, spec, timeout=config.timeout_s, name=name)
         self._slots: dict[int, FrameSlot] = {}
         self._pending: dict[int, int] = {}  # ticket -> step
+        self._value: _ValueQuestion | None = None
+        self._values: dict[int, Values] = {}  # by the last step
+        self._heard = 0.0  # when an answer came last, or the first question in flight was asked
+        self._looked = 0.0
         self.latencies_us: list[int] = []
 
     def begin(self, episode: int, instruction: str) -> None:
         """Starts an episode; frames drawn from here on are kept until :meth:`end`."""
         self._slots.clear()
         self._pending.clear()
+        self._value, self._values = None, {}
         self.latencies_us = []
         self.lane.begin_episode(episode=episode, task=instruction)
 
@@ -76,44 +82,64 @@ class CriticLink:
     def ask_done(self, step: int) -> None:
         """Asks about the frame drawn at ``step``; the answer comes by :meth:`poll` or :meth:`wait`."""
         slot = self._slots[step]
+        self._asking()
         self._pending[self._patiently(lambda timeout: self.lane.ask(Kind.DONE, slot, timeout=timeout))] = step
+
+    def ask_value(self, last: int, stride: int) -> None:
+        """Asks for the value list from frame 0 to the one after ``last`` steps; it is in :meth:`value` once it came.
+
+        Scored are the frames of every ``stride``-th step where those were drawn regularly, else all that were drawn.
+        """
+        every, scored = scored_frames(list(self._slots), last, stride)
+        first_slot, last_slot = self._slots[scored[0]], self._slots[last]
+        self._asking()
+        ticket = self._patiently(
+            lambda timeout: self.lane.ask(Kind.VALUE, first=first_slot, last=last_slot, stride=every, timeout=timeout)
+        )
+        self._value = _ValueQuestion(ticket, last, scored)
 
     @property
     def pending(self) -> bool:
-        """Whether answers are out."""
+        """Whether answers to :meth:`ask_done` are out."""
         return bool(self._pending)
 
+    @property
+    def valuing(self) -> bool:
+        """Whether a value list is out."""
+        return self._value is not None
+
+    def value(self, last: int) -> Values | None:
+        """The value list up to step ``last``, None when it has not come."""
+        return self._values.get(last)
+
     def poll(self) -> list[tuple[int, FrameVerdict]]:
-        """Answers that are there, by step. Never waits."""
-        return [answer for verdict in self.lane.poll() if (answer := self._take(verdict)) is not None]
+        """Dones that are there, by step. Never waits; sees a restarted sidecar.
+
+        Raises:
+            SidecarLostError: nothing has come for ``timeout_s``, a restart of the sidecar included.
+        """
+        dones = self._take(self.lane.poll())
+        if (self._pending or self._value) and (now := time.monotonic()) - self._looked >= RESTART_LOOK_S:
+            self._looked = now
+            self.lane.sidecar_alive  # noqa: B018 - follows it to a new control segment
+            if now - self._heard > self.config.timeout_s:
+                raise self._lost()
+        return dones
 
     def wait(self) -> list[tuple[int, FrameVerdict]]:
-        """Answers, at least that of the earliest frame in flight.
+        """Dones, at least that of the earliest frame in flight; with none in flight, the value list's coming.
 
         Raises:
             SidecarLostError: none within ``timeout_s``, a restart of the sidecar included.
         """
-        ticket = min(self._pending, key=self._pending.__getitem__)
-        first = self._take(self._patiently(lambda timeout: self.lane.wait(ticket, timeout=timeout)))
-        return [*([first] if first else []), *self.poll()]
-
-    def ask_value(self, last: int, stride: int) -> tuple[np.ndarray | None, list[int]]:
-        """The value list from frame 0 to the one after ``last`` steps, waited for.
-
-        Returns:
-            float32 percent, one a scored frame, or None when the answer has no meaning; and the frames' steps: every
-            ``stride``-th step where those were drawn regularly, else all that were drawn.
-        """
-        every, scored = scored_frames(list(self._slots), last, stride)
-        first_slot, last_slot = self._slots[scored[0]], self._slots[last]
-        ticket = self._patiently(
-            lambda timeout: self.lane.ask(Kind.VALUE, first=first_slot, last=last_slot, stride=every, timeout=timeout)
-        )
-        verdict = self._patiently(lambda timeout: self.lane.wait(ticket, timeout=timeout))
-        self.latencies_us.append(verdict.latency_us)
-        if not verdict.valid or verdict.values is None or len(verdict.values) != len(scored):
-            return None, scored
-        return np.asarray(verdict.values, np.float32), scored
+        if self._pending:
+            ticket = min(self._pending, key=self._pending.__getitem__)
+        elif self._value is not None:
+            ticket = self._value.ticket
+        else:
+            return []
+        first = self._patiently(lambda timeout: self.lane.wait(ticket, timeout=timeout))
+        return self._take([first, *self.lane.poll()])
 
     def end(self) -> None:
         """Takes back what is still in flight and gives the frames free."""
@@ -123,12 +149,24 @@ class CriticLink:
         """Removes the lane."""
         self.lane.close()
 
-    def _take(self, verdict: Verdict) -> tuple[int, FrameVerdict] | None:
-        step = self._pending.pop(verdict.ticket, None)
-        if step is None:
-            return None
-        self.latencies_us.append(verdict.latency_us)
-        return step, FrameVerdict(verdict.valid, verdict.done, verdict.probability)
+    def _asking(self) -> None:
+        if not self._pending and self._value is None:
+            self._heard = time.monotonic()
+
+    def _take(self, verdicts: list[Verdict]) -> list[tuple[int, FrameVerdict]]:
+        dones: list[tuple[int, FrameVerdict]] = []
+        for verdict in verdicts:
+            step = self._pending.pop(verdict.ticket, None)
+            if step is not None:
+                dones.append((step, FrameVerdict(verdict.valid, verdict.done, verdict.probability)))
+            elif self._value is not None and verdict.ticket == self._value.ticket:
+                self._values[self._value.last] = _read_values(verdict, self._value.scored)
+                self._value = None
+            else:
+                continue
+            self.latencies_us.append(verdict.latency_us)
+            self._heard = time.monotonic()
+        return dones
 
     def _patiently(self, attempt: Callable[[float], T]) -> T:
         """Calls ``attempt(timeout)`` again and again, through a restart of the sidecar, for ``timeout_s`` seconds."""
@@ -141,11 +179,26 @@ class CriticLink:
             except SidecarDied:
                 time.sleep(min(RESTART_LOOK_S, left))
             self.alive()
+        raise self._lost()
+
+    def _lost(self) -> SidecarLostError:
         why = "is too slow" if self.lane.sidecar_alive else "died, and none took its place"
-        raise SidecarLostError(
+        return SidecarLostError(
             f"no verdict within critic.verdict_timeout_s={self.config.timeout_s:g} s: the sidecar of run "
             f"{self.config.run_id!r} {why}"
         )
+
+
+class _ValueQuestion(NamedTuple):
+    ticket: int
+    last: int
+    scored: list[int]
+
+
+def _read_values(verdict: Verdict, scored: list[int]) -> Values:
+    if not verdict.valid or verdict.values is None or len(verdict.values) != len(scored):
+        return Values(None, scored)
+    return Values(np.asarray(verdict.values, np.float32), scored)
 
 
 def scored_frames(drawn: list[int], last: int, stride: int) -> tuple[int, list[int]]:

@@ -1,29 +1,30 @@
-"""Runs one episode in an environment's process: steps, draws what somebody needs, asks, and cuts at the earliest done.
+"""Plays episodes in an environment's process: steps, draws what somebody needs, asks, and stops at the earliest done.
 
 training     the critic's done ends the episode; the simulator's success is written down for the audit
 evaluation   the simulator's success ends it; the critic may be asked beside it and decides nothing
 without a critic the simulator's success ends and pays training, too (the upper line of a study)
+
+With two links to the critic the next episode is played while the last one's verdicts are on their way:
+
+    link a   play 1 ......... | await | play 3 ...
+    link b                    play 2 ......... | await |
 """
 
 from __future__ import annotations
 
-import logging
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from verl.envs.base import Environment
 from verl.envs.frames import PlainFrames
-from verl.envs.messages import Act, BridgeConfig, Dropped, EpisodeEnd, EpisodeRequest, Look
-from verl.errors import InvalidVerdictError, SidecarLostError
-from verl.rewards import RewardRules, score_episode
-from verl.termination import DoneRules, FrameVerdict, Outcome, Termination
+from verl.envs.judgement import Critic, Judgement, Played
+from verl.envs.messages import Act, BridgeConfig, Dropped, Ended, EpisodeEnd, EpisodeRequest, Look, PlayedOut
 
-logger = logging.getLogger(__name__)
 PATIENCE_S = 0.005  # between looks at the lane while an action is awaited and verdicts are in flight
 
 
@@ -37,54 +38,36 @@ class Channel(Protocol):
     def alive(self) -> None: ...
 
 
-class Critic(Protocol):
-    """What the runner needs of :class:`verl.envs.critic_link.CriticLink`."""
-
-    latencies_us: list[int]
-
-    @property
-    def pending(self) -> bool: ...
-
-    def begin(self, episode: int, instruction: str) -> None: ...
-
-    def draw(self, env: Environment, step: int) -> int: ...
-
-    def view(self, step: int) -> np.ndarray: ...
-
-    def ask_done(self, step: int) -> None: ...
-
-    def poll(self) -> list[tuple[int, FrameVerdict]]: ...
-
-    def wait(self) -> list[tuple[int, FrameVerdict]]: ...
-
-    def ask_value(self, last: int, stride: int) -> tuple[np.ndarray | None, list[int]]: ...
-
-    def end(self) -> None: ...
-
-
 class EpisodeRunner:
-    """One episode at a time, see the module's head."""
+    """One episode at a time, and the verdicts of the one before; see the module's head."""
 
     def __init__(
         self,
         env: Environment,
         channel: Channel,
         plain: PlainFrames,
-        critic: Callable[[], Critic] | None,
+        critics: Sequence[Critic],
         bridge: BridgeConfig | None,
     ) -> None:
         """
         Args:
             plain: frames that the critic never sees: of other cameras than the first, and of episodes without it.
-            critic: gives the link to the critic, None without one. Called when first needed.
+            critics: links to the critic, none without one. At most one episode less than there are is awaited while
+                another is played, so one is always free.
         """
         self.env, self.channel, self.plain, self.bridge = env, channel, plain, bridge
-        self._connect = critic
+        self._links = list(critics)
+        self._awaited: list[Judgement] = []  # in the order in which they were played
         self.first_camera = env.cameras[0].name
         self.all_cameras = [camera.name for camera in env.cameras]
 
-    def run(self, request: EpisodeRequest) -> EpisodeEnd | Dropped:
-        """Runs the episode to its end.
+    @property
+    def awaiting(self) -> bool:
+        """Whether an episode that has been played waits for its verdicts."""
+        return bool(self._awaited)
+
+    def run(self, request: EpisodeRequest) -> None:
+        """Plays the episode, and sends its end, now or by a later :meth:`settle`.
 
         Raises:
             InvalidVerdictError: an answer without a meaning, and ``critic.invalid`` is ``stop``.
@@ -92,21 +75,35 @@ class EpisodeRunner:
         """
         self._begin(request)
         try:
-            self._draw(0, self.all_cameras)
-            self._look()
-            while not self._over() and (actions := self._next_actions()) is not None:
-                self.chunk_length = len(actions)
-                for i, action in enumerate(actions):
-                    self._step(action, chunk_end=i == len(actions) - 1)
-                    if self._over():
-                        break
-                else:
-                    self.chunk += 1
-                    self._look()
-            return self._finish()
+            self._play()
+            told, chunk = self.env.instruction, self.chunk_length
+            self.judgement.played(Played(self.step, chunk, self.success_step, told, self.timings, self._view()))
+        except BaseException:
+            self.judgement.close()
+            raise
+        self._awaited.append(self.judgement)
+        self.settle()
+        while len(self._awaited) > max(0, len(self._links) - 1):
+            self._finish(self._awaited[0], self._awaited[0].wait)
+        if self.judgement in self._awaited:
+            self.channel.send(PlayedOut(request.episode))
+
+    def settle(self) -> None:
+        """Sends the ends of the episodes whose verdicts have come. Never waits. Raises what :meth:`run` does."""
+        for judgement in list(self._awaited):
+            self._finish(judgement, judgement.poll)
+
+    def _finish(self, judgement: Judgement, result: Callable[[], EpisodeEnd | Dropped | None]) -> None:
+        kept = False
+        try:
+            end = result()
+            kept = end is None
+            if end is not None:
+                self.channel.send(end if isinstance(end, Dropped) else Ended(end))
         finally:
-            if self.critic is not None:
-                self.critic.end()
+            if not kept:
+                self._awaited.remove(judgement)
+                judgement.close()
 
     def _begin(self, request: EpisodeRequest) -> None:
         bridge = self.bridge
@@ -115,12 +112,28 @@ class EpisodeRunner:
         self.timings = {"reset": 0.0, "physics": 0.0, "render": 0.0, "verdict_wait": 0.0, "policy_wait": 0.0}
         self.decided = request.training and bridge is not None and bridge.decides_training
         audited = not request.training and bridge is not None and bridge.audit_evaluation
-        self.critic = self._connect() if self._connect and (self.decided or audited) else None
-        self.termination = Termination(bridge.done_rules if bridge else DoneRules())
+        self.critic: Critic | None = None
+        if self._links and (self.decided or audited):
+            taken = [judgement.critic for judgement in self._awaited]
+            self.critic = next(link for link in self._links if link not in taken)
+        self.judgement = Judgement(request, self.critic, bridge, self.decided)
         with self._timed("reset"):
             self.env.reset(request.seed, request.task)
         if self.critic is not None:
             self.critic.begin(request.episode, self.env.instruction)
+
+    def _play(self) -> None:
+        self._draw(0, self.all_cameras)
+        self._look()
+        while not self._over() and (actions := self._next_actions()) is not None:
+            self.chunk_length = len(actions)
+            for i, action in enumerate(actions):
+                self._step(action, chunk_end=i == len(actions) - 1)
+                if self._over():
+                    break
+            else:
+                self.chunk += 1
+                self._look()
 
     def _step(self, action: np.ndarray, chunk_end: bool) -> None:
         with self._timed("physics"):
@@ -134,28 +147,24 @@ class EpisodeRunner:
         if looks or asks or self.request.record or self._value_frame(last):
             self._draw(self.step, self.all_cameras if looks else [self.first_camera])
         if asks:
-            self._ask()
+            self.judgement.ask(self.step)
+        self.settle()
         self.channel.alive()
 
     @property
     def bridge_every(self) -> str:
         return self.bridge.every if self.bridge else "step"
 
-    @property
-    def rewards(self) -> RewardRules:
-        return self.bridge.reward_rules if self.bridge else RewardRules()
-
     def _value_frame(self, last: bool) -> bool:
         """Whether the critic's value list may be asked over this frame."""
-        return self.decided and self.rewards.mode != "done" and (last or self.step % self.rewards.value_stride == 0)
+        rewards = self.judgement.rewards
+        return self.decided and rewards.mode != "done" and (last or self.step % rewards.value_stride == 0)
 
     def _over(self) -> bool:
         """Whether no further step is taken. Verdicts may still be in flight."""
         if self.step >= self.env.max_steps:
             return True
-        if self.decided:
-            return self.termination.outcome is not Outcome.OPEN
-        return self.success_step is not None
+        return self.judgement.over if self.decided else self.success_step is not None
 
     def _draw(self, step: int, cameras: list[str]) -> None:
         with self._timed("render"):
@@ -167,124 +176,32 @@ class EpisodeRunner:
                     self.env.render(camera, self.plain.raw(step, camera))
 
     def _look(self) -> None:
+        link = None if self.critic is None else self._links.index(self.critic)
         self.channel.send(
             Look(
-                self.request.episode, self.chunk, self.step, self.critic is not None, self.slot,
-                self.env.proprio(), self.env.instruction,
+                self.request.episode, self.chunk, self.step, link, self.slot, self.env.proprio(), self.env.instruction
             )
         )  # fmt: skip
-
-    def _ask(self) -> None:
-        assert self.critic is not None
-        self.termination.asked(self.step)
-        self.critic.ask_done(self.step)
-        self._take(self.critic.poll())
-
-    def _take(self, answers: list[tuple[int, FrameVerdict]]) -> None:
-        for step, verdict in answers:
-            self.termination.answered(step, verdict)
 
     def _next_actions(self) -> np.ndarray | None:
         """The policy's next chunk, or None when the critic ended the episode meanwhile."""
         with self._timed("policy_wait"):
             while True:
                 pending = self.critic is not None and self.critic.pending
-                message = self.channel.receive(PATIENCE_S if pending else None)
+                message = self.channel.receive(PATIENCE_S if pending or self._awaited else None)
                 if isinstance(message, Act) and message.episode == self.request.episode:
                     return message.actions
-                if pending and self.critic is not None:
-                    self._take(self.critic.poll())
+                self.settle()
+                if pending:
+                    self.judgement.take()
                     if self._over():
                         return None
 
-    def _finish(self) -> EpisodeEnd | Dropped:
-        self._await_verdicts()
-        outcome = self.termination.outcome
-        if self.decided and outcome is Outcome.STOP:
-            step = self.termination.step
-            raise InvalidVerdictError(f"the answer about step {step} has no meaning (critic.invalid=stop)")
-        if self.decided and outcome is Outcome.DROP:
-            return Dropped(self.request.episode, "invalid verdict")
-        return self._decided_end() if self.decided else self._simulated_end()
-
-    def _await_verdicts(self) -> None:
-        """Waits for those that matter: until the outcome is certain, in an audit for all of them."""
-        try:
-            with self._timed("verdict_wait"):
-                while self.critic is not None and self.critic.pending:
-                    if self.decided and self.termination.settled:
-                        break
-                    self._take(self.critic.wait())
-        except SidecarLostError as error:
-            if self.decided:
-                raise
-            logger.warning("episode %d is evaluated without an audit: %s", self.request.episode, error)
-
-    def _decided_end(self) -> EpisodeEnd | Dropped:
-        """Training: the critic's done, or its value."""
-        assert self.critic is not None
-        done = self.termination.outcome is Outcome.DONE
-        steps = self.termination.step if done and self.termination.step else self.step
-        complete = self.bridge.noise.complete(done, self.request.episode) if self.bridge else done
-        rules, values, meaningful = self.rewards, None, True
-        scored: list[int] = []
-        if rules.wants_value(complete):
-            with self._timed("verdict_wait"):
-                values, scored = self.critic.ask_value(steps, rules.value_stride)
-            meaningful = values is not None
-            if not meaningful and self.termination.rules.invalid == "stop":
-                raise InvalidVerdictError("the value list has no meaning (critic.invalid=stop)")
-            if not meaningful and self.termination.rules.invalid == "drop":
-                return Dropped(self.request.episode, "invalid value")
-        score, step_rewards = score_episode(rules, steps, complete, values, scored)
-        return self._end(steps, complete, score, step_rewards, values, scored, int(not meaningful))
-
-    def _simulated_end(self) -> EpisodeEnd:
-        """Evaluation, and training without a critic: the simulator's success."""
-        success = self.success_step is not None
-        rewards = np.zeros(self.step, np.float32)
-        rewards[-1] = float(success)
-        return self._end(self.step, success and self.request.training, float(success), rewards, None, [], 0)
-
-    def _end(
-        self,
-        steps: int,
-        complete: bool,
-        score: float,
-        step_rewards: np.ndarray,
-        values: np.ndarray | None,
-        scored: list[int],
-        invalid_values: int,
-    ) -> EpisodeEnd:
-        success = self.success_step if self.success_step is not None and self.success_step <= steps else None
-        asked = [step for step in self.termination.frames if step <= steps]
-        answers = self.termination.answers
-        probabilities = [answers[s].probability if s in answers and answers[s].valid else math.nan for s in asked]
-        return EpisodeEnd(
-            request=self.request,
-            instruction=self.env.instruction,
-            steps=steps,
-            chunks=math.ceil(steps / self.chunk_length),
-            complete=complete,
-            score=score,
-            step_rewards=step_rewards,
-            env_success=success is not None,
-            env_success_step=success,
-            asked=np.array(asked, np.int64),
-            probabilities=np.array(probabilities, np.float32),
-            values=values,
-            value_steps=tuple(scored) if values is not None else (),
-            invalid=self.termination.invalid(steps) + invalid_values,
-            latencies_us=np.array(self.critic.latencies_us if self.critic else [], np.int64),
-            timings=self.timings,
-            frames=self._recorded(steps) if self.request.record else None,
-        )
-
-    def _recorded(self, steps: int) -> np.ndarray:
-        """(steps + 1, H, W, 3) uint8, upright: the one copy that recording costs."""
+    def _view(self) -> Callable[[int], np.ndarray]:
+        """Recorded frames of the first camera by step: upright, no copy."""
         if self.critic is not None:
-            return np.stack([self.critic.view(step) for step in range(steps + 1)])
-        return np.stack([self.plain.view(step, self.first_camera) for step in range(steps + 1)])
+            return self.critic.view
+        return partial(self.plain.view, camera=self.first_camera)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -22,6 +22,7 @@ class BridgeConfig:
         every: ``step`` or ``chunk``.
         timeout_s: longest wait for a verdict, a restart of the sidecar included.
         audit_evaluation: ask in evaluation too; there it decides nothing.
+        overlap: play the next episode while the last one's verdicts are on their way; takes a second lane.
         decides_training: False leaves training to the simulator's success and uses the critic for the audit only.
         noise: verdicts made worse on purpose.
     """
@@ -36,6 +37,7 @@ class BridgeConfig:
     value_stride: int = 8
     invalid: str = "not_done"
     timeout_s: float = 60.0
+    overlap: bool = True
     audit_evaluation: bool = False
     decides_training: bool = True
     noise: VerdictNoise = field(default_factory=VerdictNoise)
@@ -106,7 +108,8 @@ class EpisodeEnd:
         value_steps: the steps that ``values`` are of.
         invalid: answers without a meaning among those that count, the value's included.
         latencies_us: (m,) int64, ask to answer, of all answers of the episode.
-        timings: seconds by stage: reset, physics, render, verdict_wait, policy_wait.
+        timings: seconds by stage: reset, physics, render, policy_wait; verdict_wait from the last step to the last
+            verdict, in which the next episode may be played.
         frames: (steps + 1, H, W, 3) uint8 of the first camera, upright, when the request said ``record``.
     """
 
@@ -163,21 +166,21 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The simulator stands. ``lane`` is the lane's name when the critic is asked from here."""
+    """The simulator stands. ``lanes``: names of the lanes through which the critic is asked from here."""
 
-    lane: str | None
+    lanes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """An observation: the first camera's frame in slot ``slot`` of the lane or of the plain buffer, the others'
-    in slot ``step`` of the plain buffer.
+    """An observation: the first camera's frame in slot ``slot`` of lane number ``lane``, or (None) of the plain buffer,
+    the others' in slot ``step`` of the plain buffer.
     """
 
     episode: int
     chunk: int
     step: int
-    in_lane: bool
+    lane: int | None
     slot: int
     proprio: np.ndarray
     instruction: str
@@ -186,6 +189,13 @@ class Look:
 @dataclass(frozen=True, slots=True)
 class Alive:
     """Still at it: sent at least every second while the process works or waits for the critic."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedOut:
+    """The episode's last step was taken; it ends when its verdicts are there. The next one may begin."""
+
+    episode: int
 
 
 @dataclass(frozen=True, slots=True)

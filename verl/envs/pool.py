@@ -3,7 +3,8 @@
     submit(request) ... poll() -> Observation -> act(env, actions) ... poll() -> EpisodeEnd
                                -> EpisodeLost: the process died, hung, or was too slow; another one is in its place
 
-Processes are kept from episode to episode. No call waits longer than it is told to.
+A process may play an episode while the one before waits for its verdicts; both are lost with it. Processes are kept
+from episode to episode. No call waits longer than it is told to.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from verl.envs.messages import (
     Failed,
     Look,
     Observation,
+    PlayedOut,
     Ready,
 )
 from verl.errors import ConfigError, EnvironmentFailedError, VerlError
@@ -106,7 +108,7 @@ class EnvPool:
     @property
     def running(self) -> int:
         """Episodes in a process or waiting for one."""
-        return len(self._queue) + sum(child.request is not None for child in self._children)
+        return len(self._queue) + sum(len(child.requests) for child in self._children)
 
     def poll(self, timeout: float) -> list[Event]:
         """What has happened; waits up to ``timeout`` seconds for something.
@@ -149,11 +151,13 @@ class EnvPool:
             return Observation(
                 child.index, message.episode, message.chunk, message.step, frames, message.proprio, message.instruction
             )
+        elif isinstance(message, PlayedOut):
+            child.played_out()
         elif isinstance(message, Ended):
-            self._free(child)
+            child.free(message.end.request.episode)
             return message.end
         elif isinstance(message, Dropped):
-            return EpisodeLost(self._free(child), message.reason)
+            return EpisodeLost(child.free(message.episode), message.reason)
         elif isinstance(message, Failed):
             if isinstance(message.error, VerlError):
                 raise message.error
@@ -161,17 +165,11 @@ class EnvPool:
             self._last_error = str(message.error)
         return None  # Alive: that it was heard is enough
 
-    def _free(self, child: Child) -> EpisodeRequest:
-        child.rest()
-        request, child.request, child.awaiting = child.request, None, None
-        assert request is not None
-        return request
-
     def _check_time(self, child: Child) -> list[Event]:
         if not child.ready:
             if child.silent > START_TIMEOUT_S:
                 return self._replace(child, f"environment process not ready within {START_TIMEOUT_S:g} s")
-        elif child.request is not None:
+        elif child.requests:
             if child.silent > self._silence_s:
                 return self._replace(child, f"environment process silent for {self._silence_s:g} s")
             if child.spent > self._timeout_s:
@@ -188,7 +186,7 @@ class EnvPool:
                 raise EnvironmentFailedError(f"environments do not start: {self._last_error or reason}")
         self.replaced += 1
         self._children[child.index] = self._start(child.index)
-        return [EpisodeLost(child.request, reason)] if child.request is not None else []
+        return [EpisodeLost(request, reason) for request in child.requests]
 
     def _start(self, index: int) -> Child:
         self._started += 1

@@ -1,7 +1,7 @@
 """The process of one environment: simulator, renderer, lane. Started by :class:`verl.envs.child.Child`.
 
     pool  --Begin, Act, Close-->  socket  -->  EpisodeRunner  --frames, questions-->  lane  -->  sidecar
-          <--Ready, Look, Alive, Ended--
+          <--Ready, Look, Alive, PlayedOut, Ended--
 
 The process dies with its parent, whatever it is doing: the parent holds the other end of a pipe, and the kernel sends
 SIGIO, which kills by default, when that end is closed. (``PR_SET_PDEATHSIG`` would fire when the parent's THREAD ends.)
@@ -26,10 +26,11 @@ from verl.envs.base import Environment
 from verl.envs.episode import EpisodeRunner
 from verl.envs.factory import create_environment
 from verl.envs.frames import PlainFrames
-from verl.envs.messages import Alive, Begin, BridgeConfig, Close, Dropped, Ended, Failed, Ready
+from verl.envs.messages import Alive, Begin, BridgeConfig, Close, Failed, Ready
 from verl.errors import CriticBridgeError, VerlError
 
 ALIVE_EVERY_S = 1.0
+SETTLE_S = 0.002  # between looks at the lane while there is nothing to play and verdicts are in flight
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def die_with_parent(life_line: int) -> None:
 def serve(channel: SocketChannel, start: Start) -> None:
     """Builds the simulator, then runs episodes until told to close."""
     env = create_environment(start.env_config)
-    link: Any = None
+    links: list[Any] = []
     try:
         plain = PlainFrames(start.memory, env.cameras, start.slots, writable=True)
         os.close(start.memory)
@@ -101,16 +102,19 @@ def serve(channel: SocketChannel, start: Start) -> None:
         if start.bridge is not None:
             from verl.envs.critic_link import CriticLink
 
-            link = CriticLink(start.bridge, env.cameras[0], env.max_steps, start.name, channel.alive)
-        runner = EpisodeRunner(env, channel, plain, (lambda: link) if link else None, start.bridge)
-        channel.send(Ready(link.lane.name if link else None))
+            names = [start.name, f"{start.name}b"] if start.bridge.overlap else [start.name]
+            for name in names:
+                links.append(CriticLink(start.bridge, env.cameras[0], env.max_steps, name, channel.alive))
+        runner = EpisodeRunner(env, channel, plain, links, start.bridge)
+        channel.send(Ready(tuple(link.lane.name for link in links)))
         while True:
-            message = channel.receive(None)
+            message = channel.receive(SETTLE_S if runner.awaiting else None)
             if isinstance(message, Begin):
-                end = runner.run(message.request)
-                channel.send(end if isinstance(end, Dropped) else Ended(end))
+                runner.run(message.request)
+            runner.settle()
+            channel.alive()
     finally:
-        if link is not None:
+        for link in links:
             link.close()
         env.close()
 

@@ -45,6 +45,7 @@ def bridge_config(config: Config, run_id: str) -> BridgeConfig | None:
         value_stride=critic.value_stride,
         invalid=critic.invalid,
         timeout_s=critic.verdict_timeout_s,
+        overlap=critic.overlap,
         audit_evaluation=critic.audit_val,
         decides_training=critic.enable,
         noise=VerdictNoise(critic.noise.missed_done, critic.noise.false_done, config.data.seed),
@@ -118,7 +119,7 @@ class Run:
         self.fleet = Fleet(
             make=lambda index: self.cluster.rollout_worker(index, options),
             workers=config.rollout.workers * len(self.cluster.nodes),
-            capacity=config.rollout.envs_per_worker,
+            capacity=config.rollout.envs_per_worker * (2 if config.critic.overlap else 1),
             timeout_s=max(60.0, config.rollout.episode_timeout_s * 2),
             max_lost=config.trainer.max_lost_episodes,
             on_tick=sidecars.tick,

@@ -3,8 +3,9 @@
     driver --advance(requests)--> RolloutWorker --act(actions)--> env processes --frames, asks--> lanes --> sidecar
                                        ^------- observations (views into the lanes) ------'
 
-Whoever waits for an action is in the next forward pass; an environment whose episode has ended is not, and takes the
-next episode at once. The driver calls :meth:`RolloutWorker.advance` again and again; each call lasts about ``seconds``.
+Whoever waits for an action is in the next forward pass; an environment that has played its episode is not, and takes
+the next one at once, before the verdicts are there. The driver calls :meth:`RolloutWorker.advance` again and again,
+each time for about ``seconds``.
 """
 
 from __future__ import annotations

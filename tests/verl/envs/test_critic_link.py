@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.test_pool import FAKE, drive
 from verl.envs.critic_link import CriticLink, scored_frames
 from verl.envs.messages import BridgeConfig
-from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeRequest, Observation
+from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeLost, EpisodeRequest, Observation
 from verl.errors import CriticBridgeError, SidecarLostError
 
 SIDECAR = Path(__file__).with_name("fake_sidecar.py")
@@ -204,6 +205,67 @@ def test_a_restarted_sidecar_is_waited_for(run_id: str, start: Any) -> None:
         assert pool.replaced == 0
         pool.submit(training(1))
         assert isinstance(drive(pool, 1)[0], EpisodeEnd), "the next episode goes to the new sidecar"
+
+
+def play(pool: EnvPool, episode: int) -> None:
+    """Answers observations until the last step of ``episode`` (20 steps) was taken."""
+    seen, deadline = 0, time.monotonic() + 30
+    while seen < 3:
+        assert time.monotonic() < deadline, f"episode {episode} is not played"
+        for event in pool.poll(0.5):
+            assert isinstance(event, Observation)
+            pool.act(event.env, np.zeros((8, 7)), event.episode)
+            seen += event.episode == episode
+
+
+def test_the_next_episode_is_played_while_the_last_ones_verdicts_are_awaited(run_id: str, start: Any) -> None:
+    """A silent sidecar: one process plays two episodes. Its death costs both; a new sidecar answers both."""
+    first = start(10**6, "hold")
+    with pool_of(run_id) as pool:
+        for number in range(2):
+            pool.submit(training(number))
+        play(pool, 0)
+        play(pool, 1)
+        assert pool.running == 2
+        pool._children[0].process.kill()
+        lost = drive(pool, 2)
+        assert sorted((type(end).__name__, end.request.episode) for end in lost) == [
+            ("EpisodeLost", 0), ("EpisodeLost", 1),
+        ]  # fmt: skip
+        for number in (2, 3):
+            pool.submit(training(number))
+        play(pool, 2)
+        play(pool, 3)
+        first.kill()
+        start()
+        ends = drive(pool, 2)
+        assert {end.request.episode: isinstance(end, EpisodeEnd) and end.score for end in ends} == {
+            2: pytest.approx(0.2), 3: pytest.approx(0.2),
+        }  # fmt: skip
+
+
+def test_a_process_that_stands_still_while_verdicts_are_awaited_is_replaced(run_id: str, start: Any) -> None:
+    """Nothing is played, only awaited: a process that says nothing for ``silence_s`` hangs all the same."""
+    start(10**6, "hold")
+    with pool_of(run_id) as pool:
+        pool._silence_s = 1.5
+        pool.submit(training(0))
+        play(pool, 0)
+        assert pool.poll(2.5) == [], "it waits, and says so"
+        os.kill(pool._children[0].process.pid, signal.SIGSTOP)
+        (end,) = drive(pool, 1)
+        assert isinstance(end, EpisodeLost) and "silent for 1.5 s" in end.reason
+
+
+def test_without_overlap_the_next_episode_begins_after_the_verdicts(run_id: str, start: Any) -> None:
+    """``critic.overlap=false``: one lane a process, and the next episode waits."""
+    start(10**6, "hold")
+    with pool_of(run_id, overlap=False) as pool:
+        for number in range(2):
+            pool.submit(training(number))
+        play(pool, 0)
+        assert pool.poll(1.0) == []
+        assert len([entry for entry in entries(run_id) if entry.lane is not None]) == 2  # segment and semaphore
 
 
 def test_a_sidecar_lost_for_good_is_a_typed_error_in_the_callers_process(run_id: str, start: Any) -> None:

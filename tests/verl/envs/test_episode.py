@@ -18,7 +18,8 @@ from tests.verl.test_termination import random_verdict, sequential_reference
 from verl.degrade import VerdictNoise
 from verl.envs.episode import EpisodeRunner
 from verl.envs.frames import PlainFrames, create_memory
-from verl.envs.messages import Act, BridgeConfig, Dropped, EpisodeEnd, EpisodeRequest, Look
+from verl.envs.judgement import Values
+from verl.envs.messages import Act, BridgeConfig, Dropped, Ended, EpisodeEnd, EpisodeRequest, Look, PlayedOut
 from verl.errors import InvalidVerdictError, SidecarLostError
 from verl.rewards import value_steps
 from verl.termination import FrameVerdict, Outcome, asked_steps
@@ -28,10 +29,16 @@ class ScriptedChannel:
     """A policy that answers after some rounds of patience, now and then with an answer to an older episode."""
 
     def __init__(self, rng: random.Random, chunk: int) -> None:
-        self.rng, self.chunk, self.looks = rng, chunk, []
+        self.rng, self.chunk, self.looks, self.ends, self.told = rng, chunk, [], [], []
 
     def send(self, message: Any) -> None:
-        self.looks.append(message)
+        self.told.append(message)
+        if isinstance(message, Look):
+            self.looks.append(message)
+        elif isinstance(message, Ended):
+            self.ends.append(message.end)
+        elif isinstance(message, Dropped):
+            self.ends.append(message)
 
     def receive(self, timeout: float | None) -> Any | None:
         draw = self.rng.random()
@@ -51,6 +58,8 @@ class ScriptedCritic:
     def __init__(self, rng: random.Random, verdicts: dict[int, FrameVerdict], values: np.ndarray | None) -> None:
         self.rng, self.verdicts, self.values = rng, verdicts, values
         self.in_flight: list[int] = []
+        self.value_in_flight: tuple[int, int] | None = None
+        self.listed: dict[int, Values] = {}
         self.drawn: dict[int, np.ndarray] = {}
         self.asked: list[int] = []
         self.value_questions: list[tuple[int, int]] = []
@@ -62,7 +71,13 @@ class ScriptedCritic:
     def pending(self) -> bool:
         return bool(self.in_flight)
 
+    @property
+    def valuing(self) -> bool:
+        return self.value_in_flight is not None
+
     def begin(self, episode: int, instruction: str) -> None:
+        assert self.began == self.ended, "the last episode still has the frames"
+        self.listed = {}
         self.began += 1
 
     def draw(self, env: FakeEnv, step: int) -> int:
@@ -81,26 +96,42 @@ class ScriptedCritic:
     def poll(self) -> list[tuple[int, FrameVerdict]]:
         chosen = [step for step in self.in_flight if self.rng.random() < 0.3]
         self.rng.shuffle(chosen)
+        if self.value_in_flight and self.rng.random() < 0.3:
+            self._list()
         return [self._answer(step) for step in chosen]
 
     def wait(self) -> list[tuple[int, FrameVerdict]]:
         if self.lost:
             raise SidecarLostError("gone")
-        return [self._answer(min(self.in_flight)), *self.poll()]
+        if self.in_flight:
+            return [self._answer(min(self.in_flight)), *self.poll()]
+        self._list()
+        return []
+
+    def _list(self) -> None:
+        assert self.value_in_flight is not None, "waited for nothing"
+        last, stride = self.value_in_flight
+        self.value_in_flight = None
+        scored = value_steps(last, stride)
+        self.listed[last] = Values(None if self.values is None else self.values[: len(scored)], scored)
 
     def _answer(self, step: int) -> tuple[int, FrameVerdict]:
         self.in_flight.remove(step)
         self.latencies_us.append(100)
         return step, self.verdicts[step]
 
-    def ask_value(self, last: int, stride: int) -> tuple[np.ndarray | None, list[int]]:
+    def ask_value(self, last: int, stride: int) -> None:
+        assert self.value_in_flight is None, "one at a time"
         self.value_questions.append((last, stride))
-        scored = value_steps(last, stride)
-        assert all(step in self.drawn for step in scored)
-        return self.values, scored
+        assert all(step in self.drawn for step in value_steps(last, stride))
+        self.value_in_flight = (last, stride)
+
+    def value(self, last: int) -> Values | None:
+        return self.listed.get(last)
 
     def end(self) -> None:
         self.in_flight.clear()
+        self.value_in_flight = None
         self.ended += 1
 
 
@@ -119,8 +150,10 @@ def run(
     plain = PlainFrames(memory, env.cameras, env.max_steps + 1, writable=True)
     os.close(memory)
     channel = ScriptedChannel(random.Random(seed), chunk)
-    runner = EpisodeRunner(env, channel, plain, (lambda: critic) if critic else None, bridge)
-    return runner.run(EpisodeRequest(5, 0, 1, 0, training, record)), env, channel
+    runner = EpisodeRunner(env, channel, plain, [critic] if critic else [], bridge)
+    runner.run(EpisodeRequest(5, 0, 1, 0, training, record))
+    (end,) = channel.ends
+    return end, env, channel
 
 
 @pytest.mark.parametrize("every", ["step", "chunk"])
@@ -149,12 +182,94 @@ def test_the_cut_is_the_sequential_one_over_random_schedules(every: str) -> None
         assert end.complete is (outcome is Outcome.DONE)
         assert end.steps == (step if end.complete else max_steps)
         assert end.score == pytest.approx(1.0 if end.complete else 0.6)
-        assert bool(critic.value_questions) is not end.complete, "the value is asked exactly when not done"
+        assert (end.values is None) is end.complete, "the value counts exactly when not done"
+        assert critic.value_questions in ([], [(max_steps, 4)]), "asked at most once, at the end"
         assert end.chunks == -(-end.steps // chunk)
         assert end.step_rewards.shape == (end.steps,)
         assert end.env_success_step == (2 if end.steps >= 2 else None), "success behind the cut is not seen"
         assert end.asked.tolist() == [s for s in frames if s <= end.steps]
         assert env.steps <= max_steps
+
+
+class CriticOfMany(ScriptedCritic):
+    """Verdicts by episode; tells nothing but by :meth:`wait` where ``slow``."""
+
+    def __init__(self, rng: random.Random, many: dict[int, dict[int, FrameVerdict]], slow: bool = False) -> None:
+        super().__init__(rng, {}, np.linspace(0, 60, 6, dtype=np.float32))
+        self.many, self.slow = many, slow
+
+    def begin(self, episode: int, instruction: str) -> None:
+        super().begin(episode, instruction)
+        self.verdicts = self.many[episode]
+
+    def poll(self) -> list[tuple[int, FrameVerdict]]:
+        return [] if self.slow else super().poll()
+
+
+def run_many(
+    count: int,
+    links: int,
+    bridge: BridgeConfig,
+    many: dict[int, dict[int, FrameVerdict]],
+    slow: bool,
+    rng: random.Random,
+) -> tuple[list[EpisodeEnd | Dropped], ScriptedChannel]:
+    """Episodes in a row through one runner, every third an evaluation; the last verdicts are waited for."""
+    env = FakeEnv({"max_steps": 20, "success_at": 7})
+    memory = create_memory(env.cameras, env.max_steps + 1)
+    plain = PlainFrames(memory, env.cameras, env.max_steps + 1, writable=True)
+    os.close(memory)
+    channel = ScriptedChannel(random.Random(rng.random()), 8)
+    critics = [CriticOfMany(random.Random(rng.random()), many, slow) for _ in range(links)]
+    runner = EpisodeRunner(env, channel, plain, critics, bridge)
+    for number in range(count):
+        runner.run(EpisodeRequest(number, 0, number % 2, number, training=number % 3 != 2, record=True))
+    for critic in critics:
+        critic.slow = False
+    for _ in range(10_000):
+        runner.settle()
+    assert not runner.awaiting
+    assert all(critic.began == critic.ended for critic in critics)
+    return channel.ends, channel
+
+
+@pytest.mark.parametrize("reward", ["done_value", "progress"])
+def test_verdicts_awaited_beside_the_next_episode_change_no_episode(reward: str) -> None:
+    """200 rows of 7 episodes, some audited, with one link and with two: each ends once, and as it does alone."""
+    rng = random.Random(5)
+    for number in range(200):
+        bridge = BridgeConfig(
+            "run", hold=rng.randint(1, 3), invalid=rng.choice(["not_done", "drop"]), value_stride=4, reward=reward,
+            audit_evaluation=bool(number % 2),
+        )  # fmt: skip
+        many = {e: {step: random_verdict(rng) for step in range(1, 21)} for e in range(7)}
+        alone, channel = run_many(7, 1, bridge, many, False, rng)
+        assert not any(isinstance(message, PlayedOut) for message in channel.told)
+        beside, _ = run_many(7, 2, bridge, many, bool(number % 3), rng)
+        by_episode = {end.episode if isinstance(end, Dropped) else end.request.episode: end for end in beside}
+        assert len(beside) == len(alone) == len(by_episode) == 7
+        for one in alone:
+            other = by_episode[one.episode if isinstance(one, Dropped) else one.request.episode]
+            if isinstance(one, Dropped):
+                assert other == one
+                continue
+            assert isinstance(other, EpisodeEnd)
+            assert (one.steps, one.complete, one.score, one.instruction, one.invalid, one.chunks) == (
+                other.steps, other.complete, other.score, other.instruction, other.invalid, other.chunks,
+            )  # fmt: skip
+            assert one.step_rewards.tolist() == other.step_rewards.tolist()
+            assert one.frames is not None and np.array_equal(one.frames, other.frames)
+
+
+def test_at_most_one_episode_is_awaited() -> None:
+    """A critic that keeps silent holds up the third episode, not the second, and is told so to the pool."""
+    many = {e: {step: FrameVerdict(True, False, 0.1) for step in range(1, 21)} for e in range(4)}
+    bridge = BridgeConfig("run", value_stride=4)
+    _, channel = run_many(4, 2, bridge, many, True, random.Random(1))
+    told = [m for m in channel.told if isinstance(m, PlayedOut | Ended)]
+    story = [m.episode if isinstance(m, PlayedOut) else -m.end.request.episode - 1 for m in told]
+    # 0 played out; 1 is played, 0 awaited to its end; ... 2 is an evaluation without an audit and ends at once
+    assert story == [0, -1, 1, -3, -2, 3, -4]
 
 
 def test_a_lying_simulator_reaches_no_reward() -> None:
@@ -188,7 +303,7 @@ def test_a_critic_made_worse_on_purpose_misses_dones_and_makes_them_up() -> None
     critic = ScriptedCritic(random.Random(1), {s: FrameVerdict(True, False, 0.1) for s in range(1, 21)}, values)
     end, _, _ = run(BridgeConfig("run", noise=VerdictNoise(false_done=1.0)), critic)
     assert isinstance(end, EpisodeEnd)
-    assert (end.steps, end.complete, end.score, critic.value_questions) == (20, True, 1.0, [])
+    assert (end.steps, end.complete, end.score, end.values) == (20, True, 1.0, None)
 
 
 def test_a_lying_critic_changes_no_evaluation() -> None:

@@ -73,7 +73,7 @@ def train(
         progress: told each step and its loss.
     """
     tokens, weights = _targets(policy, data)
-    heads = GoalHeads(policy, data.goals)
+    heads = GoalHeads(policy, data.goals, data.instructions)
     trained = [p for p in (*policy.parameters(), *heads.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
     start, losses = _resume(state_file, policy, heads, optimizer, config)

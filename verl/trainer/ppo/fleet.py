@@ -62,7 +62,7 @@ class Fleet:
     ) -> None:
         """
         Args:
-            capacity: environments of one worker.
+            capacity: episodes that one worker can have at once: playing, or waiting for their verdicts.
             timeout_s: a worker that does not report for so long is replaced.
             max_lost: lost episodes after which the run fails; those that a worker takes with it do not count.
             on_tick: called about once a second while episodes run.
@@ -119,8 +119,10 @@ class Fleet:
     def _dispatch(self, worker: _Worker, queue: deque[EpisodeRequest]) -> None:
         if worker.call is not None:
             return
-        # one more than there are environments, so that none waits while the driver thinks
-        fresh = [queue.popleft() for _ in range(min(len(queue), self.capacity + 1 - len(worker.running)))]
+        # one more than it can have, so that none waits while the driver thinks; and no more than its share of all
+        share = -(-(len(queue) + sum(len(w.running) for w in self.workers)) // len(self.workers))
+        room = max(0, min(self.capacity + 1, share) - len(worker.running))
+        fresh = [queue.popleft() for _ in range(min(len(queue), room))]
         worker.running.update({r.episode: r for r in fresh})
         if worker.running:
             worker.call = worker.actor.advance.remote(fresh, SLICE_S)
