@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from sidecar.engines import last_layer, packed
+from sidecar.engines import last_layer, packed, tower_attention
 from sidecar.engines.kv import Layers, join, make_cache
 from sidecar.engines.shared_prefix import Shared, install
 
@@ -40,6 +40,7 @@ class NativeBackbone:
         self._last_only = last_layer.install(inner.language_model)
         if self.device.type == "cpu" and not compiled:
             packed.pack(inner)
+            tower_attention.install(inner.vision_tower)
         self._embed = inner.get_input_embeddings()
         self._decoder = torch.compile(inner.language_model, dynamic=True) if compiled else inner.language_model
         self._features = torch.compile(inner.get_image_features) if compiled else inner.get_image_features

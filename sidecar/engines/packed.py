@@ -36,10 +36,16 @@ class PackedLinear(torch.nn.Module):
         return out
 
 
+def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """(m, k) and (n, k), both contiguous, to (m, n): ``left @ right.T`` by oneDNN."""
+    out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
+    return out
+
+
 def pack(model: Any) -> bool:
     """Replaces the large linear layers inside ``model`` (on a CPU); whether it could be done."""
     dtype = next(model.parameters()).dtype
-    if dtype not in _LIKE_PLAIN or not _works(dtype):
+    if dtype not in _LIKE_PLAIN or not works(dtype):
         logger.info("oneDNN's packed linear layers are not available; using torch's plain ones")
         return False
     for module in list(model.modules()):
@@ -56,7 +62,7 @@ def _is_vision_mlp(module: Any) -> bool:
     return all(hasattr(module, name) for name in ("config", "fc1", "activation_fn", "fc2"))
 
 
-def _works(dtype: torch.dtype) -> bool:
+def works(dtype: torch.dtype) -> bool:
     """Whether the operators are there for this type on this processor, and agree with the plain layer."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sidecar.bench.shapes import SHAPES, STATISTICS, build
-from sidecar.engines import packed
+from sidecar.engines import packed, tower_attention
 from sidecar.engines.direct_loader import build_direct
 
 
@@ -25,7 +25,7 @@ def test_a_packed_layer_is_the_plain_one(activation: str | None, bias: bool) -> 
 def test_bfloat16_is_packed_where_the_processor_can() -> None:
     """The same within its own rounding; where its kernels are missing, the plain layers are kept."""
     plain = torch.nn.Linear(192, 320, dtype=torch.bfloat16)
-    if not packed._works(torch.bfloat16):
+    if not packed.works(torch.bfloat16):
         pytest.skip("no bfloat16 kernels here")
     inputs = torch.randn(3, 7, 192, dtype=torch.bfloat16)
     assert torch.allclose(packed.PackedLinear(plain)(inputs), plain(inputs), atol=2e-2)
@@ -39,9 +39,38 @@ def test_a_packed_tower_sees_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     for works in (True, False):
         model, processor = build(SHAPES["tiny"], "cpu", torch.float32)
         whole = sum(p.numel() for p in model.parameters())
-        monkeypatch.setattr(packed, "_works", lambda dtype, works=works: works)
+        monkeypatch.setattr(packed, "works", lambda dtype, works=works: works)
         engine = build_direct(model, processor.tokenizer, *STATISTICS)
         with torch.inference_mode():
             found.append(engine.backbone.features(image))
         assert (sum(p.numel() for p in model.parameters()) < whole / 2) == works
     assert torch.allclose(*found, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_tower_attends_as_before(dtype: torch.dtype) -> None:
+    """One head at a time, by oneDNN's products: what softmax attention in float64 says."""
+    if not packed.works(dtype):
+        pytest.skip("no such kernels here")
+    query, key, value = (3 * torch.randn(2, 3, 300, 64, dtype=dtype) for _ in range(3))
+    found, _ = tower_attention.attend(torch.nn.Identity(), query, key, value, None, scaling=0.125)
+    expected = torch.nn.functional.scaled_dot_product_attention(query.double(), key.double(), value.double())
+    fused = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    error, fused_error = ((one.double() - expected).abs().max() for one in (found.transpose(1, 2), fused))
+    assert found.dtype == dtype and found.shape == (2, 300, 3, 64)
+    assert error < max(2 * fused_error, 1e-5)
+
+
+def test_a_tower_that_attends_so_sees_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image features with and without it, where it is used and where another processor keeps the fused kernel."""
+    image = torch.randn(1, 3, 448, 448)
+    found = []
+    for foreign in (True, False):
+        monkeypatch.setattr(tower_attention, "_foreign_to_mkl", lambda foreign=foreign: foreign)
+        model, processor = build(SHAPES["small"], "cpu", torch.float32)
+        engine = build_direct(model, processor.tokenizer, *STATISTICS)
+        name = engine.backbone.model.model.vision_tower.config._attn_implementation
+        assert (name == tower_attention.NAME) == (foreign and packed.works(torch.float32))
+        with torch.inference_mode():
+            found.append(engine.backbone.features(image))
+    assert torch.allclose(*found, atol=1e-4)
