@@ -87,8 +87,7 @@ def collect(options: argparse.Namespace, work: Work) -> None:
 
 def warm_start(options: argparse.Namespace, work: Work) -> tuple[OpenVLAOFTPolicy, dict[str, Any]]:
     """Supervised training from random weights; resumes from the work folder."""
-    read = [Demonstrations.read(work.demonstrations(task), [CAMERA], CHUNK, kinds=(KIND,)) for task in options.tasks]
-    data = Demonstrations.join(read)
+    data = Demonstrations.read([work.demonstrations(task) for task in options.tasks], [CAMERA], CHUNK, kinds=(KIND,))
     if not (work.start / "config.json").exists():
         stats = {"_".join(["robosuite", *(task.lower() for task in options.tasks)]): data.norm_stats()}
         make_policy(work.start, TinySize(), stats, PROPRIO, seed=options.seed)

@@ -17,6 +17,7 @@ from verl.models.openvla_oft.tiny import make_policy
 from verl.models.warm_start import Demonstrations, TrainConfig, success_rate, train
 from verl.models.warm_start.card import write_card
 from verl.models.warm_start.evaluate import make_env
+from verl.models.warm_start.goals import GoalHeads
 
 
 @pytest.fixture
@@ -57,6 +58,30 @@ def test_kinds_are_chosen_and_their_absence_is_named(file: Path) -> None:
     assert Demonstrations.read(file, ["agentview"], 8, kinds=("failure",)).episodes == 1
     with pytest.raises(InputError, match=r"no episode of the kinds \['idle'\]"):
         Demonstrations.read(file, ["agentview"], 8, kinds=("idle",))
+
+
+def test_several_files_are_read_one_after_the_other(file: Path, data: Demonstrations) -> None:
+    """Samples of the second file stand behind those of the first."""
+    both = Demonstrations.read([file, file], ["agentview"], 8)
+    assert both.episodes == 4 and len(both) == 28 == len(both.instructions)
+    for name in ("images", "proprio", "actions", "mask", "goals"):
+        one = getattr(data, name)
+        np.testing.assert_array_equal(getattr(both, name), np.concatenate([one, one]))
+
+
+def test_each_instruction_has_its_own_place_to_look_for(tmp_path: Path, data: Demonstrations) -> None:
+    """The same picture with two cubes has two goals: the patches' heads learn both, not the place between them."""
+    policy = fresh(tmp_path, data)
+    goals = np.array([[0.1, 0, 0], [-0.1, 0, 0]] * 8, np.float32)
+    heads = GoalHeads(policy, goals, ["lift the red cube", "lift the green cube"] * 8)
+    patches = torch.randn(1, policy.vision_backbone.num_patches, policy.language_model.config.hidden_size)
+    optimizer = torch.optim.Adam(heads.parameters(), lr=1e-2)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = heads.patch_loss(patches.expand(4, -1, -1), np.array([0, 1, 2, 3]))
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 1e-3
 
 
 def test_statistics_keep_rotations_and_the_gripper_from_being_stretched(data: Demonstrations) -> None:

@@ -7,6 +7,7 @@ the episode's end repeats the last action and is masked out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,36 +49,32 @@ class Demonstrations:
 
     @classmethod
     def read(
-        cls,
-        path: Path,
-        cameras: Sequence[str],
-        chunk: int,
-        kinds: Sequence[str] = ("success",),
-        limit: int | None = None,
+        cls, paths: Path | Sequence[Path], cameras: Sequence[str], chunk: int, kinds: Sequence[str] = ("success",)
     ) -> Demonstrations:
-        """Reads the episodes of the given ``kinds``; of ``success`` only those that the simulator agreed with."""
-        parts: list[tuple[np.ndarray, ...]] = []
-        texts: list[str] = []
-        with h5py.File(path, "r") as file:
-            for name in sorted(file["data"], key=lambda n: int(n.rpartition("_")[2])):
-                demo = file["data"][name]
-                kind = demo.attrs["kind"]
-                if kind not in kinds or (kind == "success" and not demo.attrs["success"]):
-                    continue
-                parts.append(_samples(demo, cameras, chunk))
-                texts += [str(demo.attrs["task"])] * len(parts[-1][0])
-                if limit is not None and len(parts) >= limit:
-                    break
-        if not parts:
-            raise InputError(f"{path} has no episode of the kinds {list(kinds)}")
-        return cls(*(np.concatenate(column) for column in zip(*parts)), tuple(texts), len(parts))
+        """Reads the episodes of the given ``kinds`` of all files; of ``success`` only those that the simulator agreed
+        with. Nothing is held twice: the images of some thousand episodes are gigabytes.
 
-    @classmethod
-    def join(cls, parts: Sequence[Demonstrations]) -> Demonstrations:
-        """Those of several files, one after the other."""
-        arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS]
-        texts = tuple(text for part in parts for text in part.instructions)
-        return cls(*arrays, texts, sum(part.episodes for part in parts))
+        Raises:
+            InputError: a file has no such episode.
+        """
+        with ExitStack() as files:
+            demos: list[h5py.Group] = []
+            for path in [paths] if isinstance(paths, Path) else paths:
+                found = _chosen(files.enter_context(h5py.File(path, "r")), kinds)
+                if not found:
+                    raise InputError(f"{path} has no episode of the kinds {list(kinds)}")
+                demos += found
+            small = [_samples(demo, chunk) for demo in demos]
+            ends = np.cumsum([len(arrays[0]) for arrays in small])
+            sources = [f"obs/{camera}_image" for camera in cameras]
+            images = np.empty((ends[-1], len(cameras), *demos[0][sources[0]].shape[1:]), np.uint8)
+            for demo, end, arrays in zip(demos, ends, small):
+                steps = len(arrays[0])
+                for i, source in enumerate(sources):
+                    images[end - steps : end, i] = demo[source][:steps]
+            texts = tuple(str(demo.attrs["task"]) for demo, arrays in zip(demos, small) for _ in arrays[0])
+        proprio, actions, mask, goals = (np.concatenate(column) for column in zip(*small))
+        return cls(images, proprio, actions, mask, goals, texts, len(demos))
 
     def where(self, kept: np.ndarray) -> Demonstrations:
         """The samples that ``kept`` (N,) bool marks."""
@@ -102,13 +99,22 @@ class Demonstrations:
         }
 
 
-def _samples(demo: h5py.Group, cameras: Sequence[str], chunk: int) -> tuple[np.ndarray, ...]:
+def _chosen(file: h5py.File, kinds: Sequence[str]) -> list[h5py.Group]:
+    demos = [file["data"][name] for name in sorted(file["data"], key=lambda n: int(n.rpartition("_")[2]))]
+    return [
+        demo
+        for demo in demos
+        if demo.attrs["kind"] in kinds and (demo.attrs["kind"] != "success" or demo.attrs["success"])
+    ]
+
+
+def _samples(demo: h5py.Group, chunk: int) -> tuple[np.ndarray, ...]:
+    """Proprioception, actions, mask and goals of one episode, a row a step."""
     actions = demo["actions"][:].astype(np.float32)
     proprio = demo["obs/proprio"][:].astype(np.float32)
     steps = len(actions)
     ahead = np.arange(steps)[:, None] + np.arange(chunk)[None, :]
-    images = np.stack([demo[f"obs/{camera}_image"][:steps] for camera in cameras], axis=1)
     closing = np.flatnonzero(actions[:, -1] > 0)
     goal = proprio[closing[0], :3] if len(closing) else np.full(3, np.nan, np.float32)
     goals = np.broadcast_to(goal, (steps, 3))
-    return images, proprio[:steps], actions[np.minimum(ahead, steps - 1)], ahead < steps, goals
+    return proprio[:steps], actions[np.minimum(ahead, steps - 1)], ahead < steps, goals
