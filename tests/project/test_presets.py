@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -58,20 +60,34 @@ def test_an_unknown_preset_is_one_line_with_those_that_exist():
         assert word in str(caught.value)
 
 
+def handed_on(folder, script, **environment):
+    """What an example script hands to the launcher, its own arguments last."""
+    (folder / "examples").mkdir()
+    shutil.copy(ROOT / "examples" / script, folder / "examples")
+    (folder / "launch.sh").write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    (folder / "launch.sh").chmod(0o755)
+    done = subprocess.run(
+        [folder / "examples" / script, "data.val_batch_size=7"],
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    config, _ = load_config(done.stdout.split())
+    return config
+
+
+def test_two_cubes_start_from_their_own_policy(tmp_path):
+    """The shipped policy has the statistics of that scene."""
+    config = handed_on(tmp_path, "two_cubes.sh")
+    assert list(config.env["tasks"]) == ["LiftRed", "LiftGreen"] and config.data.val_batch_size == 7
+    folder = ROOT / "models" / Path(config.model.path).name
+    assert config.rollout.unnorm_key in json.loads((folder / "dataset_statistics.json").read_text())
+
+
 @pytest.mark.parametrize("hardware", ["h100_1", "h100_8", "h100_2x8"])
 @pytest.mark.parametrize("script", ["run_openvla_oft_rl.sh", "eval_openvla_oft.sh"])
 def test_the_example_scripts_give_valid_configurations(tmp_path, script, hardware):
     """What they hand to the launcher composes, with any preset; their own arguments come last."""
-    (tmp_path / "examples").mkdir()
-    shutil.copy(ROOT / "examples" / script, tmp_path / "examples")
-    (tmp_path / "launch.sh").write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
-    (tmp_path / "launch.sh").chmod(0o755)
     paths = {"SFT_MODEL_PATH": "policy", "MODEL_PATH": "policy", "VLAC_PATH": "critic", "HARDWARE": hardware}
-    done = subprocess.run(
-        [tmp_path / "examples" / script, "data.val_batch_size=7"],
-        env={**os.environ, **paths}, capture_output=True, text=True, timeout=30, check=True,
-    )  # fmt: skip
-    config, _ = load_config(done.stdout.split())
+    config = handed_on(tmp_path, script, **paths)
     assert config.model.path == "policy" and config.data.val_batch_size == 7
     assert config.trainer.val_only == script.startswith("eval")
     check(config)
