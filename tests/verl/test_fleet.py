@@ -64,6 +64,24 @@ def test_what_a_dead_worker_had_is_run_again(error):
     assert fleet.statistics.lost == fleet.statistics.lost_with_workers > 0
 
 
+def test_workers_share_what_there_is():
+    """Each could take all at once, since it keeps episodes that wait for verdicts; none must leave another idle."""
+    taken: list[list[int]] = [[], [], []]
+
+    def make(index: int) -> FakeActor:
+        actor = FakeActor([])
+        advance = actor._advance
+        actor.advance.remote = lambda requests, seconds: (
+            taken[index].extend(r.episode for r in requests), advance(requests, seconds)
+        )[1]  # fmt: skip
+        return actor
+
+    fleet = Fleet(make, 3, 16, 60.0, 0, lambda: None)
+    requests = [EpisodeRequest(i, 0, 0, 0, True) for i in range(8)]
+    assert len(list(fleet.run(requests, [], lambda episode: []))) == 8
+    assert [len(each) for each in taken] == [3, 3, 2]
+
+
 def test_a_worker_that_dies_again_and_again_is_given_up_and_the_others_go_on():
     done, fleet = run([[DEAD], [], [DEAD], [DEAD]])
     assert done == list(range(8)) and [w.index for w in fleet.workers] == [1]
