@@ -118,9 +118,10 @@ class Judgement:
         self.take()
 
     def take(self) -> None:
-        """Takes the answers that have come. Never waits."""
-        if self.critic is not None and (self.critic.pending or self.critic.valuing):
-            self._take(self.critic.poll())
+        """Takes the answers that have come. Never waits. Raises what :meth:`poll` does."""
+        if self.critic is not None and not self._audit_lost and (self.critic.pending or self.critic.valuing):
+            with self._audit_survives():
+                self._take(self.critic.poll())
 
     def played(self, played: Played) -> None:
         """The last step was taken; what is still missing comes by :meth:`poll` or :meth:`wait`."""
@@ -136,8 +137,7 @@ class Judgement:
             InvalidVerdictError: an answer without a meaning, and ``critic.invalid`` is ``stop``.
             SidecarLostError: an answer is overdue, and training cannot go on without it.
         """
-        with self._audit_survives():
-            self.take()
+        self.take()
         return self._result()
 
     def wait(self) -> EpisodeEnd | Dropped:

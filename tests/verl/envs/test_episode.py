@@ -14,125 +14,15 @@ import numpy as np
 import pytest
 
 from tests.verl.envs.fake_env import FakeEnv
+from tests.verl.envs.scripted_doubles import ScriptedChannel, ScriptedCritic
 from tests.verl.test_termination import random_verdict, sequential_reference
 from verl.degrade import VerdictNoise
 from verl.envs.episode import EpisodeRunner
 from verl.envs.frames import PlainFrames, create_memory
-from verl.envs.judgement import Values
-from verl.envs.messages import Act, BridgeConfig, Dropped, Ended, EpisodeEnd, EpisodeRequest, Look, PlayedOut
+from verl.envs.messages import BridgeConfig, Dropped, EpisodeEnd, EpisodeRequest, Look
 from verl.errors import InvalidVerdictError, SidecarLostError
 from verl.rewards import value_steps
 from verl.termination import FrameVerdict, Outcome, asked_steps
-
-
-class ScriptedChannel:
-    """A policy that answers after some rounds of patience, now and then with an answer to an older episode."""
-
-    def __init__(self, rng: random.Random, chunk: int) -> None:
-        self.rng, self.chunk, self.looks, self.ends, self.told = rng, chunk, [], [], []
-
-    def send(self, message: Any) -> None:
-        self.told.append(message)
-        if isinstance(message, Look):
-            self.looks.append(message)
-        elif isinstance(message, Ended):
-            self.ends.append(message.end)
-        elif isinstance(message, Dropped):
-            self.ends.append(message)
-
-    def receive(self, timeout: float | None) -> Any | None:
-        draw = self.rng.random()
-        if timeout is not None and draw < 0.5:
-            return None
-        if draw < 0.6:
-            return Act(-1, np.zeros((self.chunk, 7), np.float32))
-        return Act(self.looks[-1].episode, np.zeros((self.chunk, 7), np.float32))
-
-    def alive(self) -> None:
-        pass
-
-
-class ScriptedCritic:
-    """Holds each answer back for a while; :meth:`wait` gives at least the earliest."""
-
-    def __init__(self, rng: random.Random, verdicts: dict[int, FrameVerdict], values: np.ndarray | None) -> None:
-        self.rng, self.verdicts, self.values = rng, verdicts, values
-        self.in_flight: list[int] = []
-        self.value_in_flight: tuple[int, int] | None = None
-        self.listed: dict[int, Values] = {}
-        self.drawn: dict[int, np.ndarray] = {}
-        self.asked: list[int] = []
-        self.value_questions: list[tuple[int, int]] = []
-        self.latencies_us: list[int] = []
-        self.began = self.ended = 0
-        self.lost = False
-
-    @property
-    def pending(self) -> bool:
-        return bool(self.in_flight)
-
-    @property
-    def valuing(self) -> bool:
-        return self.value_in_flight is not None
-
-    def begin(self, episode: int, instruction: str) -> None:
-        assert self.began == self.ended, "the last episode still has the frames"
-        self.listed = {}
-        self.began += 1
-
-    def draw(self, env: FakeEnv, step: int) -> int:
-        self.drawn[step] = np.zeros(env.cameras[0].shape, np.uint8)
-        env.render("agentview", self.drawn[step])
-        return len(self.drawn) - 1
-
-    def view(self, step: int) -> np.ndarray:
-        return self.drawn[step][::-1]
-
-    def ask_done(self, step: int) -> None:
-        assert step in self.drawn, "asked about a frame that nobody drew"
-        self.asked.append(step)
-        self.in_flight.append(step)
-
-    def poll(self) -> list[tuple[int, FrameVerdict]]:
-        chosen = [step for step in self.in_flight if self.rng.random() < 0.3]
-        self.rng.shuffle(chosen)
-        if self.value_in_flight and self.rng.random() < 0.3:
-            self._list()
-        return [self._answer(step) for step in chosen]
-
-    def wait(self) -> list[tuple[int, FrameVerdict]]:
-        if self.lost:
-            raise SidecarLostError("gone")
-        if self.in_flight:
-            return [self._answer(min(self.in_flight)), *self.poll()]
-        self._list()
-        return []
-
-    def _list(self) -> None:
-        assert self.value_in_flight is not None, "waited for nothing"
-        last, stride = self.value_in_flight
-        self.value_in_flight = None
-        scored = value_steps(last, stride)
-        self.listed[last] = Values(None if self.values is None else self.values[: len(scored)], scored)
-
-    def _answer(self, step: int) -> tuple[int, FrameVerdict]:
-        self.in_flight.remove(step)
-        self.latencies_us.append(100)
-        return step, self.verdicts[step]
-
-    def ask_value(self, last: int, stride: int) -> None:
-        assert self.value_in_flight is None, "one at a time"
-        self.value_questions.append((last, stride))
-        assert all(step in self.drawn for step in value_steps(last, stride))
-        self.value_in_flight = (last, stride)
-
-    def value(self, last: int) -> Values | None:
-        return self.listed.get(last)
-
-    def end(self) -> None:
-        self.in_flight.clear()
-        self.value_in_flight = None
-        self.ended += 1
 
 
 def run(
@@ -191,87 +81,6 @@ def test_the_cut_is_the_sequential_one_over_random_schedules(every: str) -> None
         assert env.steps <= max_steps
 
 
-class CriticOfMany(ScriptedCritic):
-    """Verdicts by episode; tells nothing but by :meth:`wait` where ``slow``."""
-
-    def __init__(self, rng: random.Random, many: dict[int, dict[int, FrameVerdict]], slow: bool = False) -> None:
-        super().__init__(rng, {}, np.linspace(0, 60, 6, dtype=np.float32))
-        self.many, self.slow = many, slow
-
-    def begin(self, episode: int, instruction: str) -> None:
-        super().begin(episode, instruction)
-        self.verdicts = self.many[episode]
-
-    def poll(self) -> list[tuple[int, FrameVerdict]]:
-        return [] if self.slow else super().poll()
-
-
-def run_many(
-    count: int,
-    links: int,
-    bridge: BridgeConfig,
-    many: dict[int, dict[int, FrameVerdict]],
-    slow: bool,
-    rng: random.Random,
-) -> tuple[list[EpisodeEnd | Dropped], ScriptedChannel]:
-    """Episodes in a row through one runner, every third an evaluation; the last verdicts are waited for."""
-    env = FakeEnv({"max_steps": 20, "success_at": 7})
-    memory = create_memory(env.cameras, env.max_steps + 1)
-    plain = PlainFrames(memory, env.cameras, env.max_steps + 1, writable=True)
-    os.close(memory)
-    channel = ScriptedChannel(random.Random(rng.random()), 8)
-    critics = [CriticOfMany(random.Random(rng.random()), many, slow) for _ in range(links)]
-    runner = EpisodeRunner(env, channel, plain, critics, bridge)
-    for number in range(count):
-        runner.run(EpisodeRequest(number, 0, number % 2, number, training=number % 3 != 2, record=True))
-    for critic in critics:
-        critic.slow = False
-    for _ in range(10_000):
-        runner.settle()
-    assert not runner.awaiting
-    assert all(critic.began == critic.ended for critic in critics)
-    return channel.ends, channel
-
-
-@pytest.mark.parametrize("reward", ["done_value", "progress"])
-def test_verdicts_awaited_beside_the_next_episode_change_no_episode(reward: str) -> None:
-    """200 rows of 7 episodes, some audited, with one link and with two: each ends once, and as it does alone."""
-    rng = random.Random(5)
-    for number in range(200):
-        bridge = BridgeConfig(
-            "run", hold=rng.randint(1, 3), invalid=rng.choice(["not_done", "drop"]), value_stride=4, reward=reward,
-            audit_evaluation=bool(number % 2),
-        )  # fmt: skip
-        many = {e: {step: random_verdict(rng) for step in range(1, 21)} for e in range(7)}
-        alone, channel = run_many(7, 1, bridge, many, False, rng)
-        assert not any(isinstance(message, PlayedOut) for message in channel.told)
-        beside, _ = run_many(7, 2, bridge, many, bool(number % 3), rng)
-        by_episode = {end.episode if isinstance(end, Dropped) else end.request.episode: end for end in beside}
-        assert len(beside) == len(alone) == len(by_episode) == 7
-        for one in alone:
-            other = by_episode[one.episode if isinstance(one, Dropped) else one.request.episode]
-            if isinstance(one, Dropped):
-                assert other == one
-                continue
-            assert isinstance(other, EpisodeEnd)
-            assert (one.steps, one.complete, one.score, one.instruction, one.invalid, one.chunks) == (
-                other.steps, other.complete, other.score, other.instruction, other.invalid, other.chunks,
-            )  # fmt: skip
-            assert one.step_rewards.tolist() == other.step_rewards.tolist()
-            assert one.frames is not None and np.array_equal(one.frames, other.frames)
-
-
-def test_at_most_one_episode_is_awaited() -> None:
-    """A critic that keeps silent holds up the third episode, not the second, and is told so to the pool."""
-    many = {e: {step: FrameVerdict(True, False, 0.1) for step in range(1, 21)} for e in range(4)}
-    bridge = BridgeConfig("run", value_stride=4)
-    _, channel = run_many(4, 2, bridge, many, True, random.Random(1))
-    told = [m for m in channel.told if isinstance(m, PlayedOut | Ended)]
-    story = [m.episode if isinstance(m, PlayedOut) else -m.end.request.episode - 1 for m in told]
-    # 0 played out; 1 is played, 0 awaited to its end; ... 2 is an evaluation without an audit and ends at once
-    assert story == [0, -1, 1, -3, -2, 3, -4]
-
-
 def test_a_lying_simulator_reaches_no_reward() -> None:
     """In training the simulator's done changes the audit fields and nothing else."""
     ends = []
@@ -326,6 +135,21 @@ def test_an_audit_without_a_sidecar_does_not_stop_an_evaluation() -> None:
     end, _, _ = run(BridgeConfig("run", audit_evaluation=True), critic, training=False, success_at=9)
     assert isinstance(end, EpisodeEnd)
     assert end.score == 1.0 and np.isnan(end.probabilities).all()
+
+
+def test_an_audit_whose_sidecar_is_lost_while_it_is_played_goes_on_too() -> None:
+    """An overdue answer is told by the poll between two steps: a warning, and no end of the run."""
+    critic = ScriptedCritic(random.Random(1), {}, None)
+
+    def overdue() -> list[tuple[int, FrameVerdict]]:
+        raise SidecarLostError("overdue")
+
+    critic.lost, critic.poll = True, overdue  # type: ignore[method-assign]
+    end, _, _ = run(BridgeConfig("run", audit_evaluation=True), critic, training=False, success_at=9)
+    assert isinstance(end, EpisodeEnd)
+    assert end.score == 1.0 and np.isnan(end.probabilities).all()
+    with pytest.raises(SidecarLostError):
+        run(BridgeConfig("run"), critic)
 
 
 def test_without_a_critic_the_simulator_trains() -> None:

@@ -1,0 +1,98 @@
+"""Episodes whose verdicts are awaited while the next one is played: each ends once, and as it does alone."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import pytest
+
+from tests.verl.envs.fake_env import FakeEnv
+from tests.verl.envs.scripted_doubles import ScriptedChannel, ScriptedCritic
+from tests.verl.test_termination import random_verdict
+from verl.envs.episode import EpisodeRunner
+from verl.envs.frames import PlainFrames, create_memory
+from verl.envs.messages import BridgeConfig, Dropped, Ended, EpisodeEnd, EpisodeRequest, PlayedOut
+from verl.termination import FrameVerdict
+
+
+class CriticOfMany(ScriptedCritic):
+    """Verdicts by episode; tells nothing but by :meth:`wait` where ``slow``."""
+
+    def __init__(self, rng: random.Random, many: dict[int, dict[int, FrameVerdict]], slow: bool = False) -> None:
+        super().__init__(rng, {}, np.linspace(0, 60, 6, dtype=np.float32))
+        self.many, self.slow = many, slow
+
+    def begin(self, episode: int, instruction: str) -> None:
+        super().begin(episode, instruction)
+        self.verdicts = self.many[episode]
+
+    def poll(self) -> list[tuple[int, FrameVerdict]]:
+        return [] if self.slow else super().poll()
+
+
+def run_many(
+    count: int,
+    links: int,
+    bridge: BridgeConfig,
+    many: dict[int, dict[int, FrameVerdict]],
+    slow: bool,
+    rng: random.Random,
+) -> tuple[list[EpisodeEnd | Dropped], ScriptedChannel]:
+    """Episodes in a row through one runner, every third an evaluation; the last verdicts are waited for."""
+    env = FakeEnv({"max_steps": 20, "success_at": 7})
+    memory = create_memory(env.cameras, env.max_steps + 1)
+    plain = PlainFrames(memory, env.cameras, env.max_steps + 1, writable=True)
+    os.close(memory)
+    channel = ScriptedChannel(random.Random(rng.random()), 8)
+    critics = [CriticOfMany(random.Random(rng.random()), many, slow) for _ in range(links)]
+    runner = EpisodeRunner(env, channel, plain, critics, bridge)
+    for number in range(count):
+        runner.run(EpisodeRequest(number, 0, number % 2, number, training=number % 3 != 2, record=True))
+    for critic in critics:
+        critic.slow = False
+    for _ in range(10_000):
+        runner.settle()
+    assert not runner.awaiting
+    assert all(critic.began == critic.ended for critic in critics)
+    return channel.ends, channel
+
+
+@pytest.mark.parametrize("reward", ["done_value", "progress"])
+def test_verdicts_awaited_beside_the_next_episode_change_no_episode(reward: str) -> None:
+    """200 rows of 7 episodes, some audited, with one link and with two: each ends once, and as it does alone."""
+    rng = random.Random(5)
+    for number in range(200):
+        bridge = BridgeConfig(
+            "run", hold=rng.randint(1, 3), invalid=rng.choice(["not_done", "drop"]), value_stride=4, reward=reward,
+            audit_evaluation=bool(number % 2),
+        )  # fmt: skip
+        many = {e: {step: random_verdict(rng) for step in range(1, 21)} for e in range(7)}
+        alone, channel = run_many(7, 1, bridge, many, False, rng)
+        assert not any(isinstance(message, PlayedOut) for message in channel.told)
+        beside, _ = run_many(7, 2, bridge, many, bool(number % 3), rng)
+        by_episode = {end.episode if isinstance(end, Dropped) else end.request.episode: end for end in beside}
+        assert len(beside) == len(alone) == len(by_episode) == 7
+        for one in alone:
+            other = by_episode[one.episode if isinstance(one, Dropped) else one.request.episode]
+            if isinstance(one, Dropped):
+                assert other == one
+                continue
+            assert isinstance(other, EpisodeEnd)
+            assert (one.steps, one.complete, one.score, one.instruction, one.invalid, one.chunks) == (
+                other.steps, other.complete, other.score, other.instruction, other.invalid, other.chunks,
+            )  # fmt: skip
+            assert one.step_rewards.tolist() == other.step_rewards.tolist()
+            assert one.frames is not None and np.array_equal(one.frames, other.frames)
+
+
+def test_at_most_one_episode_is_awaited() -> None:
+    """A critic that keeps silent holds up the third episode, not the second, and is told so to the pool."""
+    many = {e: {step: FrameVerdict(True, False, 0.1) for step in range(1, 21)} for e in range(4)}
+    bridge = BridgeConfig("run", value_stride=4)
+    _, channel = run_many(4, 2, bridge, many, True, random.Random(1))
+    told = [m for m in channel.told if isinstance(m, PlayedOut | Ended)]
+    story = [m.episode if isinstance(m, PlayedOut) else -m.end.request.episode - 1 for m in told]
+    # 0 played out; 1 is played, 0 awaited to its end; ... 2 is an evaluation without an audit and ends at once
+    assert story == [0, -1, 1, -3, -2, 3, -4]
