@@ -2,8 +2,9 @@
 
 Every row times the same: the frame is written from an array of the worker's (one copy; HTTP and JPEG encode it), the
 other side looks at its first and last byte, and the answer is back in the worker's hands. Ours counts ``reserve`` and
-``publish`` in, all checks, and a verdict read field by field. In mode "park" each side sleeps when there is nothing for
-it. Short round trips, back to back, hardly let anybody fall asleep; with --gap everybody sleeps before each.
+``publish`` in, all checks, and a verdict read field by field. In mode "parked" each side sleeps when there is nothing for
+it. Short round trips, back to back, hardly let anybody fall asleep; with --gap everybody sleeps before each. c_floor is
+one memcpy and two semaphores in C, c_spin the same with two polled words: what nobody can beat who sleeps, or never does.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from shm_bridge.bench.plot import save_plot
 from shm_bridge.bench.report import ratios, table
 
 PEERS = ("mp_queue", "mp_pipe", "zeromq", "http_raw", "http_jpeg", "ray", "torchrl", "iceoryx2")
+FLOORS = {"c_floor": "parked", "c_spin": "spin"}
 ROUNDS = {"ray": 300, "http_jpeg": 600, "mp_queue": 1000, "torchrl": 800, "iceoryx2": 1500, "http_raw": 1500}
 ROW_TIMEOUT_S = 300.0
 Row = dict[str, Any]
@@ -65,22 +67,22 @@ def available(names: list[str]) -> list[str]:
 def plan(options: argparse.Namespace) -> list[Row]:
     """What to measure, ours next to the floor."""
     peers = available(list(PEERS) if options.peers is None else options.peers)
-    floor = ["c_floor"] if compiler() else []
-    if not floor:
-        say("skipped c_floor: no C compiler")
+    floors = [name for name, mode in FLOORS.items() if mode in options.modes or name == "c_floor"] if compiler() else []
+    if not floors:
+        say("skipped c_floor and c_spin: no C compiler")
     rows = []
     for side in options.frames:
         for workers in options.workers:
-            for transport in [*floor, "shm", *peers]:
-                limit = 1 if transport == "c_floor" else _max_workers(transport)
+            for transport in [*floors, "shm", *peers]:
+                limit = 1 if transport in FLOORS else _max_workers(transport)
                 if workers > limit:
                     continue
-                modes = options.modes if transport == "shm" else ["parked"]
+                modes = options.modes if transport == "shm" else [FLOORS.get(transport, "parked")]
                 total = min(options.rounds, ROUNDS.get(transport, options.rounds))
                 rounds = max(total // workers, 20)
                 rows += [
                     {"transport": transport, "height": side, "width": side, "workers": workers,
-                     "mode": "spin" if mode == "spin" else "park", "warmup": max(rounds // 10, 20), "rounds": rounds,
+                     "mode": mode, "warmup": max(rounds // 10, 20), "rounds": rounds,
                      "gap_us": options.gap, "pin": options.pin}
                     for mode in modes
                 ]  # fmt: skip

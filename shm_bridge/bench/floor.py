@@ -20,7 +20,7 @@ def compiler() -> str | None:
 
 
 def measure_floor(
-    frame_bytes: int, warmup: int, rounds: int, pin: bool, gap_us: int = 0
+    frame_bytes: int, warmup: int, rounds: int, pin: bool, gap_us: int = 0, spin: bool = False
 ) -> tuple[np.ndarray[Any, Any], int]:
     """(latencies in ns, CPU ns of both processes). Raises ``RuntimeError`` without a compiler."""
     found = compiler()
@@ -31,7 +31,7 @@ def measure_floor(
         subprocess.run([found, "-O2", "-o", program, str(SOURCE), "-lpthread"], check=True, timeout=TIMEOUT_S)
         cores = sorted(os.sched_getaffinity(0))[:2] if pin else []
         chosen = cores if len(cores) == 2 else [-1, -1]
-        command = [program, *map(str, (frame_bytes, warmup, rounds, *chosen, gap_us))]
+        command = [program, *map(str, (frame_bytes, warmup, rounds, *chosen, gap_us, int(spin)))]
         output = subprocess.run(command, check=True, timeout=TIMEOUT_S, capture_output=True, text=True).stdout
     numbers = np.array(output.split(), np.int64)
     return numbers[:-1], int(numbers[-1]) * rounds // (warmup + rounds)

@@ -6,7 +6,7 @@ from typing import Any
 
 Row = dict[str, Any]
 COLUMNS = (
-    ("transport", 10), ("frame", 10), ("workers", 7), ("mode", 5), ("p50_us", 9), ("p99_us", 9), ("p999_us", 9),
+    ("transport", 10), ("frame", 10), ("workers", 7), ("mode", 6), ("p50_us", 9), ("p99_us", 9), ("p999_us", 9),
     ("max_us", 10), ("verdicts_per_s", 14), ("cpu_us_per_verdict", 18), ("idle_cpu_pct", 12),
 )  # fmt: skip
 
@@ -28,7 +28,7 @@ def ratios(rows: list[Row]) -> str:
     lines = []
     for frame in dict.fromkeys(row["frame"] for row in rows):
         one = {(r["transport"], r["mode"]): r for r in rows if r["frame"] == frame and r["workers"] == 1}
-        ours, floor = one.get(("shm", "park")), one.get(("c_floor", "park"))
+        ours, floor = one.get(("shm", "parked")), one.get(("c_floor", "parked"))
         if ours is None:
             continue
         parts = [f"p99/p50 {ours['p99_us'] / ours['p50_us']:.2f}"]
@@ -36,10 +36,12 @@ def ratios(rows: list[Row]) -> str:
             parts.append(f"parked/floor {ours['p50_us'] / floor['p50_us']:.2f}")
             if ("shm", "spin") in one:
                 parts.append(f"spin/floor {one['shm', 'spin']['p50_us'] / floor['p50_us']:.2f}")
+            if ("c_spin", "spin") in one:
+                parts.append(f"c_spin/floor {one['c_spin', 'spin']['p50_us'] / floor['p50_us']:.2f}")
         parts += [
             f"{name} {row['p50_us'] / ours['p50_us']:.1f}x"
             for (name, _), row in one.items()
-            if name not in ("shm", "c_floor")
+            if name not in ("shm", "c_floor", "c_spin")
         ]
         lines.append(f"{frame}, one worker: " + ", ".join(parts))
     return "\n".join(lines) + "\n" if lines else ""

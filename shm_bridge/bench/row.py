@@ -150,10 +150,10 @@ def summary(
 
 def measure(request: Request) -> dict[str, Any]:
     """One row."""
-    if request.transport == "c_floor":
+    if request.transport in ("c_floor", "c_spin"):
         latencies, cpu_ns = measure_floor(
             request.height * request.width * 3, request.warmup, request.rounds,
-            request.pin and request.workers == 1, request.gap_us,
+            request.pin and request.workers == 1, request.gap_us, request.transport == "c_spin",
         )  # fmt: skip
         return summary(request, latencies, cpu_ns, float(latencies.sum()), 0.0)
     module = importlib.import_module(f"shm_bridge.bench.transports.{request.transport}")

@@ -26,7 +26,7 @@ def test_rows_have_the_promised_keys():
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=True)
     rows = json.loads(result.stdout)
     assert all(set(row) == KEYS for row in rows)
-    assert {(row["transport"], row["mode"]) for row in rows} == {("shm", "park"), ("shm", "spin"), ("mp_pipe", "park")}
+    assert {(row["transport"], row["mode"]) for row in rows} == {("shm", "parked"), ("shm", "spin"), ("mp_pipe", "parked")}
     assert all(row["frame"] == "32x32x3" and row["workers"] == 2 and 0 < row["p50_us"] <= row["max_us"] for row in rows)
 
 
@@ -41,7 +41,7 @@ def test_missing_peers_are_skipped_with_a_word(monkeypatch, capsys):
 
 def test_medians_and_ratios():
     """Figures are medians over passes, the maximum stays one; ratios are told for a person."""
-    row = dict.fromkeys(KEYS, 1.0) | {"transport": "shm", "frame": "f", "workers": 1, "mode": "park", "p50_us": 10.0}
+    row = dict.fromkeys(KEYS, 1.0) | {"transport": "shm", "frame": "f", "workers": 1, "mode": "parked", "p50_us": 10.0}
     merged = merge([row, row | {"p50_us": 30.0, "max_us": 9.0}, row | {"p50_us": 20.0}])
     assert (merged["p50_us"], merged["max_us"]) == (20.0, 9.0)
     floor = row | {"transport": "c_floor", "p50_us": 10.0}
