@@ -2,9 +2,9 @@
 
 Every row times the same: the frame is written from an array of the worker's (one copy; HTTP and JPEG encode it), the
 other side looks at its first and last byte, and the answer is back in the worker's hands. Ours counts ``reserve`` and
-``publish`` in, all checks, and a verdict read field by field. In mode "parked" each side sleeps when there is nothing for
-it. Short round trips, back to back, hardly let anybody fall asleep; with --gap everybody sleeps before each. c_floor is
-one memcpy and two semaphores in C, c_spin the same with two polled words: what nobody can beat who sleeps, or never does.
+``publish`` in, all checks, and a verdict read field by field. In mode "parked" each side sleeps when there is nothing
+for it. Short round trips, back to back, hardly let anybody fall asleep; with --gap everybody sleeps before each. Two
+floors in C, which nobody can beat: c_floor is one memcpy and two semaphores, c_spin one memcpy and two polled words.
 """
 
 from __future__ import annotations
