@@ -7,14 +7,14 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
-from shm_bridge import layout, native
+from shm_bridge import layout
 from shm_bridge.attachment import Attachment
 from shm_bridge.errors import InvalidRequest, QuestionsFull
 from shm_bridge.frames import FrameRing, FrameSlot
 from shm_bridge.lane_memory import LaneMemory
 from shm_bridge.layout import QUESTION, VERDICT, WorkerWord
+from shm_bridge.ledger import Ledger, Open
 from shm_bridge.ordering import HALF, MASK, at_or_before, publish_fence
 from shm_bridge.spec import Kind, Status, Verdict
 
@@ -27,23 +27,9 @@ assert [int(status) for status in STATUSES] == list(range(len(STATUSES)))
 ASKED = layout.WORKER_OFFSET // 8 + int(WorkerWord.ASKED)
 CANCELLED = layout.WORKER_OFFSET // 8 + int(WorkerWord.CANCELLED)
 VERDICT_WORDS, QUESTIONS_OFFSET = layout.VERDICT_WORDS, layout.QUESTIONS_OFFSET
-QUESTION_WORDS = QUESTIONS_OFFSET // 8
 Ticket = int
 NAN = math.nan
 unpack_verdict, pack_question = VERDICT.unpack_from, QUESTION.pack_into
-
-
-class Open(NamedTuple):
-    """A question that the sidecar has not closed yet."""
-
-    ticket: int
-    kind: Kind
-    episode: int
-    step: int
-    places: tuple[int, ...]
-    frames: int  # to be scored
-    position: int  # of its verdict, in words
-    asked_ns: int
 
 
 # what NamedTuple makes of a call costs twice as much
@@ -55,28 +41,23 @@ class Asking:
     """Tickets are consecutive 64-bit numbers; a ticket's place is its low bits. One VALUE may be open at a time."""
 
     __slots__ = (
-        "_attachment", "_busy", "_cancelled", "_next", "_open", "_quick_ask", "_quick_collect", "_received",
-        "_ring", "_slots", "_value", "_values", "_verdict_base", "_verdicts", "_words",
+        "_attachment", "_books", "_look", "_quick_collect", "_received", "_ring", "_slots", "_values", "_verdict_base",
+        "_verdicts", "_words",
     )  # fmt: skip
 
-    def __init__(self, memory: LaneMemory, ring: FrameRing, attachment: Attachment, first_ticket: int) -> None:
-        self._ring, self._busy, self._attachment = ring, ring.busy, attachment
+    def __init__(self, memory: LaneMemory, ring: FrameRing, attachment: Attachment, books: Ledger) -> None:
+        self._ring, self._books, self._attachment = ring, books, attachment
         self._words, self._verdicts = memory.words, memory.verdict_words
         self._slots = memory.spec.question_slots
         self._verdict_base = memory.verdict_base
         self._values = memory.values()
-        self._next = first_ticket
-        helper = native.helper()
-        self._quick_ask = None if helper is None else helper.ask
-        self._quick_collect = None if helper is None else helper.collect
-        self._open: dict[int, Open] = {}  # in order of tickets
+        self._quick_collect: Callable[[Open], Verdict | None] | None = getattr(books, "collect", None)
+        self._look: Callable[[int, int], Callable[[], bool]] | None = getattr(books, "answered", None)
         self._received: dict[int, Verdict] = {}
-        self._value: int | None = None  # the open VALUE question
-        self._cancelled = (first_ticket - 1) & MASK
 
     @property
     def open_count(self) -> int:
-        return sum(not self.was_cancelled(ticket) for ticket in self._open) + len(self._received)
+        return sum(not self.was_cancelled(ticket) for ticket in self._books.open) + len(self._received)
 
     def has_room(self, kind: Kind) -> bool:
         """Whether the next ticket's place is free (and the value list, for a VALUE); collects what has come."""
@@ -86,12 +67,13 @@ class Asking:
         return True
 
     def _is_full(self, kind: Kind) -> bool:
-        return (self._next - self._slots) & MASK in self._open or (kind == VALUE and self._value is not None)
+        books = self._books
+        return (books.next_ticket - self._slots) & MASK in books.open or (kind == VALUE and books.value is not None)
 
     def wait_for_room(self, kind: Kind, timeout: float, until: Callable[[Callable[[], bool], float], bool]) -> None:
         if not until(lambda: self.has_room(kind), timeout):
             raise QuestionsFull(
-                f"{len(self._open)} questions are open after {timeout:g} s; questions={self._slots} in the LaneSpec, "
+                f"{len(self._books.open)} questions are open after {timeout:g} s; questions={self._slots} in the LaneSpec, "
                 "one VALUE at a time"
             )
 
@@ -102,44 +84,35 @@ class Asking:
             count = 1
         else:
             places, count = self._span(kind, first, last, stride)
-        ticket = self._next
+        books = self._books
+        ticket = books.next_ticket
         place = ticket & (self._slots - 1)
-        lasts_ns = -1 if deadline is None else max(int(deadline * 1e9), 0)
-        if self._quick_ask is not None:
-            attachment = self._attachment
-            attachment.rings = rings = (attachment.rings + 1) & MASK
-            now = self._quick_ask(
-                self._words, attachment.bells, QUESTION_WORDS + place * 16, ticket, attachment.index, rings, lasts_ns,
-                kind, first.episode, first.index, last.index, stride, count, first.seq, last.seq,
-            )  # fmt: skip
-            attachment.ring_early()
-        else:
-            now = self._write(ticket, QUESTIONS_OFFSET + place * 128, kind, first, last, stride, count, lasts_ns)
+        now = self._write(ticket, QUESTIONS_OFFSET + place * 128, kind, first, last, stride, count, deadline)
         position = self._verdict_base + place * VERDICT_WORDS
-        self._open[ticket] = new_open((ticket, kind, first.episode, last.step, places, count, position, now))
-        self._next = (ticket + 1) & MASK
+        books.open[ticket] = new_open((ticket, kind, first.episode, last.step, places, count, position, now))
+        books.next_ticket = (ticket + 1) & MASK
         for at in places:
-            self._busy[at] += 1
+            books.busy[at] += 1
         if kind == VALUE:
-            self._value = ticket
+            books.value = ticket
         return ticket
 
     def _write(
         self, ticket: Ticket, offset: int, kind: Kind, first: FrameSlot, last: FrameSlot, stride: int, count: int,
-        lasts_ns: int,
+        deadline: float | None,
     ) -> int:  # fmt: skip
         now = time.monotonic_ns()
         words = self._words
         pack_question(
             words, offset, words[offset >> 3], kind, first.episode, first.index, last.index, stride, count,
-            first.seq, last.seq, now, 0 if lasts_ns < 0 else now + lasts_ns,
+            first.seq, last.seq, now, 0 if deadline is None else now + max(int(deadline * 1e9), 0),
         )  # fmt: skip
         publish_fence()
         words[offset >> 3] = ticket
         publish_fence()
         words[ASKED] = ticket
         publish_fence()
-        self._attachment.ring()
+        self._attachment.bell.ring()
         return now
 
     def _span(self, kind: Kind, first: FrameSlot, last: FrameSlot, stride: int) -> tuple[tuple[int, ...], int]:
@@ -155,21 +128,23 @@ class Asking:
 
     def find_open(self, ticket: Ticket) -> Open | None:
         """The question, when its verdict has neither been taken over nor been given up."""
-        question = self._open.get(ticket)
-        return None if question is None or (self._cancelled - ticket) & MASK < HALF else question
+        question = self._books.open.get(ticket)
+        return None if question is None or (self._books.cancelled - ticket) & MASK < HALF else question
 
     def was_cancelled(self, ticket: Ticket) -> bool:
-        return at_or_before(ticket, self._cancelled)
+        return at_or_before(ticket, self._books.cancelled)
 
     def answered(self, question: Open) -> Callable[[], bool]:
         """A quick look whether the verdict is there."""
+        if self._look is not None:
+            return self._look(question.position, question.ticket)
         verdicts, position, ticket = self._verdicts, question.position, question.ticket
         return lambda: verdicts[position] == ticket
 
     def harvest(self) -> None:
         """Takes over every verdict that has come."""
         verdicts = self._verdicts
-        for question in [q for q in self._open.values() if verdicts[q.position] == q.ticket]:
+        for question in [q for q in self._books.open.values() if verdicts[q.position] == q.ticket]:
             verdict = self.collect(question)
             if not self.was_cancelled(question.ticket):
                 self._received[question.ticket] = verdict
@@ -178,7 +153,7 @@ class Asking:
         return self._received.pop(ticket, None)
 
     def receive_all(self) -> list[Verdict]:
-        if self._open:
+        if self._books.open:
             self.harvest()
         verdicts = list(self._received.values())
         self._received.clear()
@@ -188,22 +163,23 @@ class Asking:
         """Tells the sidecar by one word; what it answers to these tickets is dropped."""
         self.harvest()
         self._received.clear()
-        self._cancelled = self._words[CANCELLED] = (self._next - 1) & MASK
+        self._books.cancelled = self._words[CANCELLED] = (self._books.next_ticket - 1) & MASK
 
     def collect(self, question: Open) -> Verdict:
         """The verdict that is there; with it the question is closed and its frames are free.
 
         Every number is checked: the sidecar may be of bad faith, or out of its mind.
         """
-        fields = None if self._quick_collect is None else self._quick_collect(self._verdicts, question, OK)
-        if fields is None:
-            fields = self._read(question)
-        ticket = question.ticket
-        del self._open[ticket]
+        verdict = None if self._quick_collect is None else self._quick_collect(question)
+        if verdict is not None:
+            return verdict
+        fields = self._read(question)
+        books, ticket = self._books, question.ticket
+        del books.open[ticket]
         for at in question.places:
-            self._busy[at] -= 1
-        if self._value == ticket:
-            self._value = None
+            books.busy[at] -= 1
+        if books.value == ticket:
+            books.value = None
         return new_verdict(fields)
 
     def _read(self, question: Open) -> tuple[object, ...]:

@@ -13,9 +13,9 @@ from shm_bridge.errors import BadMagic, SegmentError, SidecarDied, SidecarUnreac
 from shm_bridge.layout import ServerWord
 from shm_bridge.locks import LANES, SERVER, RunLocks, open_locks
 from shm_bridge.names import SHM, bell_name, checked_run_id, control_name
-from shm_bridge.ordering import MASK, fence
+from shm_bridge.ordering import MASK
 from shm_bridge.semaphore import Semaphore
-from shm_bridge.waiting import Bell
+from shm_bridge.waiting import LaneBell, new_bell, new_lane_bell
 
 logger = logging.getLogger(__name__)
 CONNECT_POLL_S = 0.01
@@ -66,14 +66,11 @@ class Attachment:
     """The lane's row in the control segment. Its owner holds the lane's lock as long as it lives.
 
     Attributes:
-        bells, rings: all lanes' bells, and how often this lane's was rung; who rings it otherwise than by ``ring``
-            counts on, fences, and calls ``ring_early``.
-        ring_early: wakes a parked sidecar, which then looks again for a moment: for what is about to be published.
+        bell: the lane's, and the sidecar's doorbell; another one after the sidecar has made a new control segment.
     """
 
     __slots__ = (
-        "_last", "_semaphore", "bells", "control", "generation", "index", "locks", "reattached", "ring_early", "rings",
-        "run_id",
+        "_last", "_semaphore", "bell", "control", "generation", "index", "locks", "reattached", "run_id",
     )  # fmt: skip
 
     def __init__(self, run_id: str, timeout: float) -> None:
@@ -83,8 +80,8 @@ class Attachment:
         self.locks, self.control = connect(run_id, ControlRole.WORKER, timeout)
         self._semaphore: Semaphore | None = None
         try:
-            self._hear(Semaphore(bell_name(run_id, self.control.server[ServerWord.BELL]), create=False))
             self.index = self._claim()
+            self._hear(Semaphore(bell_name(run_id, self.control.server[ServerWord.BELL]), create=False))
             self._last = self.control.last_generations[self.index]
         except FileNotFoundError:
             self._close_handles()
@@ -92,12 +89,11 @@ class Attachment:
         except BaseException:
             self._close_handles()
             raise
-        self.rings = self.control.bells[self.index]
 
     def _hear(self, semaphore: Semaphore) -> None:
+        doorbell = new_bell(self.control.server, int(ServerWord.PARKED), semaphore)
+        self.bell: LaneBell = new_lane_bell(self.control.bells, self.index, doorbell)
         self._semaphore = semaphore
-        self.ring_early = Bell(self.control.server, int(ServerWord.PARKED), semaphore).ring
-        self.bells = self.control.bells
 
     def _claim(self) -> int:
         for index in range(self.control.lanes):
@@ -116,14 +112,7 @@ class Attachment:
         control, index = self.control, self.index
         control.last_generations[index] = self.generation
         control.generations[index] = self.generation
-        self.rings = control.bells[index]
-        self.ring()
-
-    def ring(self) -> None:
-        """Tells the sidecar that there is something; wakes it only when it is parked."""
-        self.rings = self.bells[self.index] = (self.rings + 1) & MASK
-        fence()
-        self.ring_early()
+        self.bell.ring()
 
     def check(self) -> bool:
         """Whether a sidecar lives; follows it to a new control segment when there is one."""
@@ -142,9 +131,7 @@ class Attachment:
         except (SegmentError, TooManyLanes, FileNotFoundError):
             fresh.close()
             raise
-        self.control.close()
-        if self._semaphore is not None:
-            self._semaphore.close()
+        self.abandon()
         self.control = fresh
         self._hear(bell)
         self.reattached += 1
@@ -155,7 +142,7 @@ class Attachment:
         """From here on the sidecar finds the lane no more; first, so that it never looks for a removed one."""
         if self.control.generations[self.index] == self.generation:
             self.control.generations[self.index] = 0
-            self.ring()
+            self.bell.ring()
 
     def detach(self) -> None:
         """Gives the number back. The last of a run to leave removes what is left of it."""
@@ -165,9 +152,10 @@ class Attachment:
 
     def abandon(self) -> None:
         """In a forked child: lets go of the handles; the lane is the parent's."""
-        self.control.close()
         if self._semaphore is not None:
+            self.bell.close()
             self._semaphore.close()
+        self.control.close()
 
     def _close_handles(self) -> None:
         self.abandon()

@@ -1,4 +1,4 @@
-"""``python -m shm_bridge.build_native``: compiles the optional helper into a source tree."""
+"""``python -m shm_bridge.build_native``: compiles the optional helper into a source tree; needs Cython and a compiler."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("native.c")
-TIMEOUT_S = 120
+SOURCE = Path(__file__).with_name("_native.pyx")
+TIMEOUT_S = 240
 
 
 def build(folder: Path, flags: tuple[str, ...] = ("-O2",)) -> Path:
@@ -17,17 +18,23 @@ def build(folder: Path, flags: tuple[str, ...] = ("-O2",)) -> Path:
 
     Raises:
         OSError: there is no compiler ``cc``.
-        RuntimeError: it fails; with what it says.
+        RuntimeError: Cython is missing, or it or the compiler fails; with what it says.
     """
     target = folder / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     unfinished = target.with_suffix(f".{os.getpid()}")
-    command = ["cc", *flags, "-shared", "-fPIC", f"-I{sysconfig.get_paths()['include']}", str(SOURCE), "-o",
-               str(unfinished), "-lpthread"]  # fmt: skip
+    with tempfile.TemporaryDirectory() as work:
+        translated = str(Path(work) / "_native.c")
+        _run([sys.executable, "-m", "cython", "--module-name", "shm_bridge._native", str(SOURCE), "-o", translated])
+        _run(["cc", *flags, "-shared", "-fPIC", f"-I{sysconfig.get_paths()['include']}", translated, "-o",
+              str(unfinished), "-lpthread"])  # fmt: skip
+    unfinished.replace(target)
+    return target
+
+
+def _run(command: list[str]) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)}: {result.stderr.strip()}")
-    unfinished.replace(target)
-    return target
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The worker's side: render into the lane, publish, ask, receive.
 
     reserve -> (render into it) -> publish -> ask -> ... -> poll | wait
-       ^                                                        |
+       ^                           `-- submit --'               |
+       |          `--------- send: copies an array ---'         |
        +---- place is reused: episode ended, questions closed --+
 
 A lane belongs to one process and to one thread of it at a time. A forked child cannot use its parent's lane.
@@ -14,6 +15,9 @@ import os
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
+
+import numpy as np
 
 from shm_bridge import forks, layout, segment
 from shm_bridge.asking import Asking, Ticket
@@ -31,26 +35,30 @@ from shm_bridge.frames import FrameRing, FrameSlot
 from shm_bridge.header import LaneIdentity
 from shm_bridge.lane_memory import create_lane
 from shm_bridge.layout import WorkerWord
+from shm_bridge.ledger import Ledger, new_ledger
 from shm_bridge.memory_plan import memory_plan
 from shm_bridge.names import lane_name
 from shm_bridge.ordering import MASK
 from shm_bridge.semaphore import Semaphore
 from shm_bridge.spec import MAX_NAME_BYTES, MAX_TASK_BYTES, Kind, LaneSpec, UInt8Array, Verdict, checked_name
-from shm_bridge.waiting import Parking
+from shm_bridge.waiting import Parking, new_sleeper
 
 logger = logging.getLogger(__name__)
 WORDS = layout.WORKER_OFFSET // 8
 PUBLISHED = WORDS + int(WorkerWord.PUBLISHED)
 DONE, VALUE, CRITIC = Kind.DONE, Kind.VALUE, Kind.CRITIC
-SLICE_S = 0.05
+
+
+def _ns(seconds: float) -> int:
+    return max(int(seconds * 1e9), 0)
 
 
 class Lane:
     """One worker's lane; made by :meth:`attach`."""
 
     __slots__ = (
-        "__weakref__", "_asking", "_attachment", "_closed", "_memory", "_parking", "_patience", "_ring", "_words",
-        "generation", "index", "name", "run_id", "spec",
+        "__weakref__", "_asking", "_attachment", "_books", "_closed", "_memory", "_parking", "_patience", "_quick",
+        "_ring", "_semaphore", "_words", "generation", "index", "name", "run_id", "spec",
     )  # fmt: skip
 
     def __init__(
@@ -67,11 +75,14 @@ class Lane:
         self._memory = create_lane(self.run_id, identity, epoch, first_ticket, first_frame)
         semaphore_name = lane_name(self.run_id, self.index, self.generation)
         Semaphore.remove(semaphore_name)
-        semaphore = Semaphore(semaphore_name, create=True)
+        self._semaphore = Semaphore(semaphore_name, create=True)
         self._words = self._memory.words
-        self._parking = Parking(self._words, WORDS + WorkerWord.PARKED, semaphore, spin_us, SLICE_S)
-        self._ring = FrameRing(self._memory, first_frame)
-        self._asking = Asking(self._memory, self._ring, attachment, first_ticket)
+        sleeper = new_sleeper(self._words, WORDS + WorkerWord.PARKED, self._semaphore)
+        self._parking = Parking(sleeper, spin_us)
+        self._books = books = new_ledger(self._memory, attachment, sleeper, first_ticket, first_frame, spin_us)
+        self._quick: Any = None if isinstance(books, Ledger) else books  # the helper's: says None to what is not ordinary
+        self._ring = FrameRing(self._memory, books)
+        self._asking = Asking(self._memory, self._ring, attachment, books)
         forks.watch(self)
 
     @classmethod
@@ -112,7 +123,7 @@ class Lane:
             raise ConfigError(f"task of {len(encoded)} bytes; must have at most {MAX_TASK_BYTES}")
         if not 0 <= episode < 1 << 63:
             raise ConfigError(f"episode={episode}; must be 0 or more")
-        if self._ring.episode is not None:
+        if self._books.episode is not None:
             self.end_episode()
         words = self._words
         seq = words[WORDS + WorkerWord.TASK_SEQ]
@@ -142,13 +153,16 @@ class Lane:
             FramesFull: the episode has as many frames as the lane; waiting would not help.
             ReserveTimeout, SidecarDied.
         """
-        if self._closed is not None:
-            self._check_open()
-        ring = self._ring
-        if ring.episode is None:
+        if self._quick is not None:
+            quick: FrameSlot | None = self._quick.reserve()
+            if quick is not None:
+                return quick
+        self._check_open()
+        ring, books = self._ring, self._books
+        if books.episode is None:
             raise InvalidRequest("reserve() outside an episode; call begin_episode() first")
-        if ring.reserved is not None:
-            return ring.reserved
+        if books.reserved is not None:
+            return books.reserved
         slot = ring.take()
         if slot is None:
             ring.check_room()
@@ -169,13 +183,14 @@ class Lane:
         """
         if self._closed is not None:
             self._check_open()
-        self._attachment.ring_early()
+        self._attachment.bell.announce()
 
     def publish(self, frame: FrameSlot, step: int) -> None:
         """The frame is complete: it can be asked about from now on, and written no more (its arrays turn read-only)."""
-        if self._closed is not None:
-            self._check_open()
-        self._attachment.ring_early()  # as a rule it is asked about next: the sidecar wakes meanwhile
+        if self._quick is not None and self._quick.publish(frame, step):
+            return
+        self._check_open()
+        self._attachment.bell.announce()  # as a rule it is asked about next: the sidecar wakes meanwhile
         self._ring.publish(frame, step)
         self._words[PUBLISHED] = frame.seq
 
@@ -203,9 +218,12 @@ class Lane:
         Raises:
             QuestionsFull, SidecarDied, InvalidRequest.
         """
-        if self._closed is not None:
-            self._check_open()
-        self._attachment.ring_early()  # the sidecar wakes while the question is being written
+        if self._quick is not None and kind is DONE and stride == 1:
+            ticket: Ticket | None = self._quick.ask(frame, -1 if deadline is None else _ns(deadline))
+            if ticket is not None:
+                return ticket
+        self._check_open()
+        self._attachment.bell.announce()  # the sidecar wakes while the question is being written
         if kind == DONE:
             first_slot = last_slot = self._ring.find(frame, "frame")
         elif kind == VALUE:
@@ -217,6 +235,50 @@ class Lane:
         if not self._asking.has_room(kind):
             self._asking.wait_for_room(kind, timeout, self._until)
         return self._asking.ask(kind, first_slot, last_slot, stride, deadline)
+
+    def submit(
+        self, frame: FrameSlot, step: int, *, timeout: float = 5.0, deadline: float | None = None
+    ) -> Ticket:  # fmt: skip
+        """:meth:`publish`, and :meth:`ask` whether the task is done in it, in one go: what every step of a training does.
+
+        Raises:
+            QuestionsFull, SidecarDied: the frame is published all the same; ask about it later.
+            InvalidRequest.
+        """
+        if self._quick is not None:
+            ticket: Ticket | None = self._quick.submit(frame, step, -1 if deadline is None else _ns(deadline))
+            if ticket is not None:
+                return ticket
+        self.publish(frame, step)
+        return self.ask(DONE, frame, timeout=timeout, deadline=deadline)
+
+    def send(
+        self, frame: UInt8Array, step: int, *, timeout: float = 5.0, deadline: float | None = None
+    ) -> Ticket:  # fmt: skip
+        """Copies a frame into the lane and asks whether the task is done in it: announce, reserve, copy and
+        :meth:`submit` in one, for a renderer that has an array of its own and a lane of one camera.
+
+        Args:
+            frame: (H, W, C) uint8 as the camera's spec says, of any strides.
+            timeout: seconds for each: a place for the frame, and one for the question.
+
+        Raises:
+            As :meth:`reserve` and :meth:`submit`; ConfigError: the frame does not fit, or the lane has more cameras.
+        """
+        if self._quick is not None:
+            ticket: Ticket | None = self._quick.send(frame, step, -1 if deadline is None else _ns(deadline))
+            if ticket is not None:
+                return ticket
+        camera = self.spec.cameras[0]
+        if len(self.spec.cameras) > 1 or frame.shape != camera.shape or frame.dtype != np.uint8:
+            raise ConfigError(
+                f"frame of shape {frame.shape} and type {frame.dtype}; must be uint8 of shape {camera.shape}, the lane's "
+                f"only camera's (it has {len(self.spec.cameras)})"
+            )
+        self.announce()
+        slot = self.reserve(timeout)
+        np.copyto(slot[camera.name], frame)
+        return self.submit(slot, step, timeout=timeout, deadline=deadline)
 
     def poll(self) -> list[Verdict]:
         """All verdicts that have come and were not yet received; never blocks."""
@@ -231,13 +293,17 @@ class Lane:
             SidecarDied: it has been dead for ``grace`` seconds; a successor will answer.
             Cancelled, InvalidRequest.
         """
-        if self._closed is not None:
-            self._check_open()
+        if self._quick is not None:
+            verdict: Verdict | None = self._quick.receive(ticket, timeout)
+            if verdict is not None:
+                return verdict
+            timeout -= self._quick.waited_ns * 1e-9
+        self._check_open()
         asking = self._asking
         question = asking.find_open(ticket)
         if question is None:
             return self._received(ticket)
-        if not self._until(asking.answered(question), timeout):
+        if not self._until(asking.answered(question), timeout, spun=self._quick is not None):
             raise VerdictTimeout(f"lane {self.name!r}: no verdict on ticket {ticket} within {timeout:g} s")
         return asking.collect(question)
 
@@ -257,9 +323,9 @@ class Lane:
 
     # --- waiting
 
-    def _until(self, ready: Callable[[], bool], timeout: float) -> bool:
+    def _until(self, ready: Callable[[], bool], timeout: float, spun: bool = False) -> bool:
         self._patience.reset()
-        return self._parking.until(ready, time.monotonic_ns() + int(timeout * 1e9), self._patience.look)
+        return self._parking.until(ready, time.monotonic_ns() + int(timeout * 1e9), self._patience.look, spun)
 
     @property
     def sidecar_alive(self) -> bool:
@@ -290,15 +356,21 @@ class Lane:
             return
         self._closed = BridgeClosed
         forks.forget(self)
+        self._shut_books()
         self._attachment.withdraw()
         segment.unlink(lane_name(self.run_id, self.index, self.generation))
-        self._parking.semaphore.unlink()
-        self._parking.semaphore.close()
+        self._semaphore.unlink()
+        self._semaphore.close()
         self._attachment.detach()
         self._memory.close()
 
     def _forked(self) -> None:
         self._closed = ForkedProcess
+        self._shut_books()
+
+    def _shut_books(self) -> None:
+        if self._quick is not None:
+            self._quick.close()
 
     def __enter__(self) -> Lane:
         return self

@@ -1,4 +1,4 @@
-"""The optional compiled helper (``native.c``): the ordinary question's way, a few microseconds shorter on either side.
+"""The optional compiled helper (``_native.pyx``): the ordinary question's way, many times shorter on either side.
 
 ``pip install`` builds it where there is a C compiler, ``python -m shm_bridge.build_native`` into a source tree. The
 bridge is the same without: whatever the helper does not take, and everything when it is missing, goes the way in
@@ -12,16 +12,9 @@ import logging
 import os
 from types import ModuleType
 
-from shm_bridge import layout
-from shm_bridge.layout import VERDICT_WORDS, FrameState, FrameWord, QuestionWord, WorkerWord
-
 logger = logging.getLogger(__name__)
-VERSION = 1
-WORDS = (
-    VERSION, layout.WORKER_OFFSET // 8, WorkerWord.ASKED, WorkerWord.CANCELLED, WorkerWord.TASK_SEQ,
-    (QuestionWord.COUNT, *list(QuestionWord)[1:-1]), tuple(FrameWord), FrameState.PUBLISHED,
-    (*range(1, 11), VERDICT_WORDS),
-)  # fmt: skip
+VERSION = 2
+VERDICT_FIELDS = "@QQQQddQQQQQQ"
 
 
 def helper() -> ModuleType | None:
@@ -32,7 +25,7 @@ def helper() -> ModuleType | None:
         module = importlib.import_module("shm_bridge._native")
     except ImportError:
         return None
-    if module.WORDS != WORDS or layout.VERDICT.format != "@QQQQddQQQQQQ":
+    if getattr(module, "VERSION", None) != VERSION or module.FIELDS != VERDICT_FIELDS:
         logger.warning("the compiled helper is of another version; python -m shm_bridge.build_native builds it anew")
         return None
     return module

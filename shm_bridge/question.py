@@ -47,7 +47,12 @@ class Question(NamedTuple):
 
     def images(self, camera: str | None = None) -> tuple[UInt8Array, ...]:
         """One camera's images (the first camera's by default): read-only, upright, ``(H, W, C)`` uint8, no copy."""
-        return self.served.images(self.places, camera)
+        served = self.served
+        if camera is None and served.quick is not None:
+            images: tuple[UInt8Array, ...] | None = served.quick.images(self.places)
+            if images is not None:
+                return images
+        return served.images(self.places, camera)
 
     @property
     def frames(self) -> tuple[dict[str, UInt8Array], ...]:

@@ -15,7 +15,6 @@ import time
 
 import posix_ipc
 
-from shm_bridge import native
 from shm_bridge.errors import BridgeError, ForeignOwner, SegmentError
 from shm_bridge.names import SHM
 
@@ -38,7 +37,12 @@ if _clockwait is not None:
 
 
 class Semaphore:
-    """One named semaphore. Posting at the maximum is not an error: a doorbell that rings already, rings."""
+    """One named semaphore. Posting at the maximum is not an error: a doorbell that rings already, rings.
+
+    Attributes:
+        address: of its sem_t in this process, for who speaks to it in C; None when closed, or where there is no
+            sem_clockwait.
+    """
 
     def __init__(self, name: str, *, create: bool) -> None:
         self.name = name
@@ -53,11 +57,9 @@ class Semaphore:
             raise SegmentError(f"semaphore {name}: {error}") from None
         except (posix_ipc.Error, OSError, ValueError) as error:
             raise SegmentError(f"semaphore {name}: {error}") from None
-        self._address = _libc.sem_open(name.encode(), 0) if _clockwait is not None else None
+        self.address = _libc.sem_open(name.encode(), 0) if _clockwait is not None else None
         self._until = _Timespec()
         self._reference = ctypes.byref(self._until)
-        helper = native.helper()
-        self._sleep = None if helper is None or self._address is None else helper.sleep
 
     def _check_owner(self) -> None:
         try:
@@ -83,17 +85,15 @@ class Semaphore:
 
     def wait(self, seconds: float) -> bool:
         """Whether a post was taken within ``seconds``; False also when a signal came."""
-        if self._address is None or _clockwait is None:
+        if self.address is None or _clockwait is None:
             try:
                 self._semaphore.acquire(min(seconds, FALLBACK_SLICE_S))
             except (posix_ipc.BusyError, posix_ipc.SignalError):
                 return False
             return True
         until = time.monotonic_ns() + int(seconds * 1e9)
-        if self._sleep is not None:
-            return bool(self._sleep(self._address, until))
         self._until.seconds, self._until.nanoseconds = divmod(until, 1_000_000_000)
-        return bool(_clockwait(self._address, CLOCK_MONOTONIC, self._reference) == 0)
+        return bool(_clockwait(self.address, CLOCK_MONOTONIC, self._reference) == 0)
 
     def drain(self) -> int:
         """Takes posts nobody waits for any more; at most ``DRAIN_LIMIT``. How many."""
@@ -109,9 +109,9 @@ class Semaphore:
         return int(self._semaphore.value)
 
     def close(self) -> None:
-        if self._address:
-            _libc.sem_close(self._address)
-            self._address = None
+        if self.address:
+            _libc.sem_close(self.address)
+            self.address = None
         with contextlib.suppress(posix_ipc.Error, OSError, ValueError):
             self._semaphore.close()
 

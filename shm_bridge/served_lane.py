@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from shm_bridge.ordering import HALF, MASK, at_or_before, publish_fence
 from shm_bridge.question import FrameKey, Question
 from shm_bridge.semaphore import Semaphore
 from shm_bridge.spec import Float32Array, Kind, Status, UInt8Array
-from shm_bridge.waiting import Bell
+from shm_bridge.waiting import new_bell
 
 ASKED, CANCELLED, PARKED, TASK_SEQ = (
     layout.WORKER_OFFSET // 8 + int(word)
@@ -32,27 +34,41 @@ unpack_question, pack_verdict = QUESTION.unpack_from, VERDICT.pack_into
 new_question: Callable[[tuple[object, ...]], Question] = partial(tuple.__new__, Question)
 
 
-class ServedLane(Bell):
+class Clerk(NamedTuple):
+    """What a lane's answers need of its sidecar: its epoch, the words it counts in, and who may answer now."""
+
+    epoch: int
+    words: memoryview
+    mutex: threading.Lock
+
+
+class ServedLane:
     """One generation of one lane, and the bell that wakes its worker.
 
     Attributes:
         closed: the lane is gone; answers to it are late.
+        ring: wakes the worker when it is parked.
+        quick: the helper's way of taking an ordinary question, and of answering it; None without it.
+        taken: the newest ticket that was taken; None before the first.
+        task, task_episode, task_seq: as the worker last wrote them.
     """
 
     __slots__ = (
-        "_frame_base", "_frames", "_question_base", "_quick", "_slots", "_taken", "_task", "_task_episode", "_task_seq",
-        "_values", "_verdict_base", "_verdicts", "_views", "closed", "generation", "index", "memory", "name",
-        "semaphore", "spec",
+        "_bell", "_frame_base", "_frames", "_question_base", "_slots", "_values", "_verdict_base", "_verdicts",
+        "_views", "_words", "closed", "generation", "index", "memory", "name", "quick", "ring",
+        "semaphore", "spec", "taken", "task", "task_episode", "task_seq",
     )  # fmt: skip
 
-    def __init__(self, run_id: str, index: int, generation: int) -> None:
+    def __init__(self, run_id: str, index: int, generation: int, clerk: Clerk) -> None:
         self.memory: LaneMemory = open_lane(run_id, index, generation, Role.SIDECAR)
         try:
             self.semaphore = Semaphore(lane_name(run_id, index, generation), create=False)
         except (SegmentError, FileNotFoundError):
             self.memory.close()
             raise
-        super().__init__(self.memory.words, PARKED, self.semaphore)
+        self._words = self.memory.words
+        self._bell = new_bell(self._words, PARKED, self.semaphore)
+        self.ring = self._bell.ring
         self.index, self.generation, self.name = index, generation, self.memory.identity.name
         self.spec = self.memory.spec
         self.closed = False
@@ -62,11 +78,13 @@ class ServedLane(Bell):
         self._slots = self.spec.question_slots
         self._values = self.memory.values()
         helper = native.helper()
-        self._quick = None if helper is None else helper.take
-        self._taken: int | None = None  # set by the first take(), from the very number it reads
-        self._task = ""
-        self._task_episode: int | None = None
-        self._task_seq = -1
+        self.quick: Any = None
+        if helper is not None and isinstance(self._bell, helper.Bell):
+            self.quick = helper.Served(self.memory, self._bell, helper.Tally(clerk.words), clerk.epoch, clerk.mutex)
+        self.taken: int | None = None  # set by the first take(), from the very number it reads
+        self.task = ""
+        self.task_episode: int | None = None
+        self.task_seq = -1
         self._views: dict[str | None, list[UInt8Array | None]] = {}  # by camera, then place
 
     # --- questions
@@ -77,16 +95,7 @@ class ServedLane(Bell):
         Raises:
             CorruptSegment: what the lane says is impossible; nothing of it may be believed any more.
         """
-        ticket = self._taken
-        if self._quick is not None and ticket is not None and self._task_episode is not None:
-            fields = self._quick(
-                self._words, self._verdicts, ticket, self._slots, self._frames, self._question_base, self._frame_base,
-                self._verdict_base, self._task_seq, self._task_episode, self, self._task, DONE,
-            )  # fmt: skip
-            if fields is not None:
-                questions.append(new_question(fields))
-                self._taken = fields[1]
-                return
+        ticket = self.taken
         asked, slots = self._words[ASKED], self._slots
         if ticket is None:
             ticket = (asked - slots) & MASK  # a predecessor's questions are found again
@@ -105,7 +114,7 @@ class ServedLane(Bell):
                     questions.append(question)
                 else:  # a cancel may have come in between: then the worker was free to go on, and nothing is wrong
                     closed.append((self, ticket, Status.CANCELLED if self.is_cancelled(ticket) else Status.FAILED))
-            self._taken = ticket
+            self.taken = ticket
 
     def _parse(self, ticket: int, record: tuple[int, ...]) -> Question | None:
         """None when the question makes no sense; the lane itself is sound."""
@@ -115,8 +124,8 @@ class ServedLane(Bell):
         if kind is None or first >= frames or last >= frames or stride < 1 or asked_ns >= HALF or deadline_ns >= HALF:
             return None
         words = self._words
-        task = self._task if words[TASK_SEQ] == self._task_seq else self._read_task()
-        if self._task_episode != episode:
+        task = self.task if words[TASK_SEQ] == self.task_seq else self._read_task()
+        if self.task_episode != episode:
             return None
         if kind is DONE and first == last and first_seq == last_seq and count == 1:  # by far the most
             at = self._frame_base + first * 4
@@ -150,11 +159,11 @@ class ServedLane(Bell):
         seq = self._words[TASK_SEQ]
         found = self.memory.task()
         if found is None:
-            self._task_episode, self._task_seq = None, -1
+            self.task_episode, self.task_seq = None, -1
         else:
-            self._task_episode, self._task = found
-            self._task_seq = seq
-        return self._task
+            self.task_episode, self.task = found
+            self.task_seq = seq
+        return self.task
 
     def is_cancelled(self, ticket: int) -> bool:
         return self.closed or at_or_before(ticket, self._words[CANCELLED])
@@ -167,6 +176,8 @@ class ServedLane(Bell):
         if views is None:
             self.memory.camera(camera)  # an unknown name is not kept
             views = self._views[camera] = [None] * self._frames
+            if camera is None and self.quick is not None:
+                self.quick.views = views
         images = []
         for place in places:
             view = views[place]
@@ -211,9 +222,16 @@ class ServedLane(Bell):
 
     def close(self) -> None:
         """Late answers are dropped from here on. Unmapped with the last question that still looks into the lane."""
-        self.closed = True
+        self.abandon()
         self._views = {}
+        self._bell.close()
         self.semaphore.close()
+
+    def abandon(self) -> None:
+        """In a forked child: the lane is the parent's to answer."""
+        self.closed = True
+        if self.quick is not None:
+            self.quick.close()
 
 
 def checked_values(values: object, count: int, limit: int) -> Float32Array:

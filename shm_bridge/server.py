@@ -23,26 +23,25 @@ from shm_bridge.counters import Counters
 from shm_bridge.errors import BridgeClosed, ConfigError, ForkedProcess
 from shm_bridge.header import MAX_LANES
 from shm_bridge.lane_table import Closed, LaneTable
-from shm_bridge.layout import ServerWord, TrainerWord
+from shm_bridge.layout import ServerWord
 from shm_bridge.locks import LANES, SERVER, open_locks
 from shm_bridge.memory_plan import control_bytes
 from shm_bridge.names import checked_run_id, entries
+from shm_bridge.news import News
 from shm_bridge.ordering import MASK, fence
 from shm_bridge.question import Question
 from shm_bridge.semaphore import Semaphore
-from shm_bridge.served_lane import ServedLane, checked_values
+from shm_bridge.served_lane import Clerk, ServedLane, checked_values
 from shm_bridge.spec import Kind, Phase, Status
 from shm_bridge.takeover import make_room_for_lanes, open_bell, take_over
-from shm_bridge.waiting import Bell, Parking
+from shm_bridge.waiting import Parking, new_bell, new_sleeper
 
 logger = logging.getLogger(__name__)
-SLICE_S = 0.1
 REAP_NS = 250_000_000
 TIDY_AFTER = 256  # questions
 U32 = (1 << 32) - 1
 OK, CANCELLED, VALUE = Status.OK, Status.CANCELLED, Kind.VALUE
-QUESTIONS, ACK_SEQ = int(ServerWord.QUESTIONS), int(ServerWord.ACK_SEQ)
-REQUEST_SEQ = int(TrainerWord.REQUEST_SEQ)
+QUESTIONS = int(ServerWord.QUESTIONS)
 
 
 class Server:
@@ -68,13 +67,15 @@ class Server:
         self.epoch = self._control.epoch
         self._words = words
         self._counters = Counters(words)
-        self._trainer = self._control.trainer
-        self._own_bell = Bell(words, int(ServerWord.PARKED), self._bell)
-        self._lanes = LaneTable(run_id, self._control, self._locks)
-        self._parking = Parking(words, int(ServerWord.PARKED), self._bell, spin_us, SLICE_S, self._lanes.watch)
-        self._rings = self._lanes.has_news
+        self._own_bell = new_bell(words, int(ServerWord.PARKED), self._bell)
+        self._lanes = LaneTable(run_id, self._control, self._locks, Clerk(self.epoch, words, self._mutex))
+        self._news = self._lanes.news
+        sleeper = new_sleeper(words, int(ServerWord.PARKED), self._bell)
+        self._parking = Parking(sleeper, spin_us)
+        self._quick: Any = None if isinstance(self._news, News) else self._news  # the helper's
+        if self._quick is not None:
+            self._quick.equip(sleeper, int(spin_us * 1000))
         self._reap_at = self._taken = 0
-        self._rung = False
         self._scan_leftovers()
         forks.watch(self)
 
@@ -116,21 +117,17 @@ class Server:
         """Sleeps until a question, a lane, a phase or :meth:`ring` may be there; False after ``timeout`` seconds."""
         if self._closed is not None:
             self._check_open()
-        found = self._has_news()
+        news = self._news
+        found = news()
         self._tidy(REAP_NS if found else 0)  # rather when there is nothing to do
         if not found:
-            found = self._parking.longer(self._has_news, time.monotonic_ns() + int(timeout * 1e9), self._reap)
-        self._rung = False
+            found = self._parking.longer(news, time.monotonic_ns() + int(timeout * 1e9), self._reap)
+        news.rung = False
         return found
-
-    def _has_news(self) -> bool:
-        if self._rings() or self._rung:
-            return True
-        return self._trainer[REQUEST_SEQ] != self._words[ACK_SEQ] and self.phase_pending
 
     def ring(self) -> None:
         """Ends this server's own :meth:`wait`, from another thread."""
-        self._rung = True
+        self._news.rung = True
         fence()
         self._own_bell.ring()
 
@@ -138,15 +135,25 @@ class Server:
         """New questions of all lanes, round robin over lanes from call to call; never blocks."""
         if self._closed is not None:
             self._check_open()
-        questions: list[Question] = []
         closed: list[Closed] = []
-        self._lanes.take(questions, closed)
+        questions = self._lanes.take(closed)
         for lane, ticket, status in closed:
             self._close_at_once(lane, ticket, status)
         self._taken += len(questions)
         if not questions or self._taken > TIDY_AFTER:  # else they are answered first, and wait() tidies
             self._tidy(REAP_NS if questions else 0)
         return questions
+
+    def take(self, timeout: float) -> list[Question]:
+        """:meth:`wait`, then :meth:`poll`: what a serving loop begins with. Empty also when there is another phase to be
+        looked at."""
+        if self._quick is not None:
+            questions: list[Question] | None = self._quick.take_within(timeout)
+            if questions is not None:
+                return questions
+            timeout -= self._quick.waited_ns * 1e-9
+        self.wait(timeout)
+        return self.poll()
 
     def _tidy(self, grace_ns: int = 0) -> None:
         """What must be done now and then, and not while somebody waits for an answer."""
@@ -170,6 +177,8 @@ class Server:
         if now < self._reap_at + grace_ns:
             return
         self._reap_at, self._words[ServerWord.ALIVE_NS] = now + REAP_NS, now
+        if self._quick is not None:
+            self._quick.tidy_at = self._reap_at + REAP_NS
         reclaimed = self._lanes.reap()
         if reclaimed:
             self._counters.add(ServerWord.RECLAIMED, reclaimed)
@@ -196,6 +205,20 @@ class Server:
         Raises:
             ValueError: ``values`` has the wrong length.
         """
+        quick = question.served.quick
+        if quick is not None and values is None and status is OK:
+            if quick.answer(question, done, value, probability, valid, queue_us, engine_us, batch_size):
+                return True
+        if queue_us or engine_us or batch_size != 1:
+            queue_us, engine_us, batch_size = (min(max(int(n), 0), U32) for n in (queue_us, engine_us, batch_size))
+        return self._answer(
+            question, bool(done), value, probability, bool(valid), status, values, queue_us, engine_us, batch_size
+        )
+
+    def _answer(
+        self, question: Question, done: bool, value: float, probability: float, valid: bool, status: Status,
+        values: object, queue_us: int, engine_us: int, batch_size: int,
+    ) -> bool:  # fmt: skip
         served = question.served
         if not served.closed:
             served.ring()  # early: the worker wakes while the verdict is being written
@@ -205,8 +228,6 @@ class Server:
                 raise ValueError(f"values for a question of kind {question.kind.name}; only VALUE has a list")
             array = checked_values(values, len(question.places), served.spec.frames)
             value = float(array[-1])
-        if queue_us or engine_us or batch_size != 1:
-            queue_us, engine_us, batch_size = (min(max(int(n), 0), U32) for n in (queue_us, engine_us, batch_size))
         now = time.monotonic_ns()
         ticket = question.ticket
         with self._mutex:
@@ -217,12 +238,12 @@ class Server:
             if late:
                 status, valid, array = CANCELLED, False, None
             served.write(
-                ticket, status, bool(done), bool(valid), value, probability, self.epoch, queue_us, engine_us,
-                batch_size, array, now,
+                ticket, status, done, valid, value, probability, self.epoch, queue_us, engine_us, batch_size, array,
+                now,
             )  # fmt: skip
             fence()
             served.ring()
-            self._counters.verdict(now - question.asked_ns, bool(valid) and status == OK, late, batch_size)
+            self._counters.verdict(now - question.asked_ns, valid and status == OK, late, batch_size)
         return not late
 
     # --- state
@@ -247,9 +268,7 @@ class Server:
     @property
     def phase_pending(self) -> bool:
         """Whether the trainer waits for an acknowledgement."""
-        assert self._control is not None
-        seq, number = self._control.requested
-        return self._words[ServerWord.ACK_SEQ] != seq and number in (Phase.ROLLOUT, Phase.UPDATE)
+        return self._news.phase_pending
 
     def acknowledge_phase(self, phase: Phase) -> None:
         """The phase has been reached. Acknowledges the newest request when it asks for this phase."""
@@ -275,6 +294,7 @@ class Server:
 
     def _forked(self) -> None:
         self._closed = ForkedProcess
+        self._lanes.abandon()
 
     def close(self) -> None:
         """Ends serving. With lanes attached their questions stay for a successor; else nothing of the run is left."""
@@ -286,6 +306,7 @@ class Server:
             self._closed = BridgeClosed
         forks.forget(self)
         self._words[ServerWord.READY] = 0
+        self._own_bell.close()
         self._lanes.close()
         self._release()
 

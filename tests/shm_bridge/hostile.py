@@ -42,7 +42,7 @@ class HostileLane:
 
     def serve(self) -> int:
         """What a sidecar does with it: takes, looks at every pixel, answers. How many questions it believed."""
-        self.lane._attachment.ring()
+        self.lane._attachment.bell.ring()
         questions = self.server.poll()
         for question in questions:
             assert question.kind in Kind and 1 <= len(question.places) <= SPEC.frames

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-import math
-import struct
+import threading
+import time
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shm_bridge import Kind, Lane, SegmentError, Server, native
-from shm_bridge.asking import OK
-from shm_bridge.layout import VERDICT, FrameWord, QuestionWord, WorkerWord
+from shm_bridge import (
+    BridgeClosed,
+    CameraSpec,
+    Cancelled,
+    ConfigError,
+    Kind,
+    Lane,
+    LaneSpec,
+    Question,
+    SegmentError,
+    Server,
+    Verdict,
+    native,
+)
+from shm_bridge.counters import EDGES_NS, Counters
+from shm_bridge.layout import VERDICT, FrameWord, QuestionWord, ServerWord, WorkerWord
 from tests.shm_bridge import echo, hostile
 from tests.shm_bridge.conftest import SPEC
 
@@ -36,6 +50,15 @@ def asked(run_id: str, server: Server, lane: Lane) -> None:
             lane.poll()
 
 
+def words_of(lane: Lane, record: int, frame: int) -> st.SearchStrategy:
+    """Places in a lane of what its worker says about one question and one frame."""
+    return st.one_of(
+        st.sampled_from(list(WorkerWord)[:-1]).map(lambda word: hostile.WORDS + word),
+        st.sampled_from(list(QuestionWord)[:-1]).map(lambda word: record + word),
+        st.sampled_from(list(FrameWord)[:-1]).map(lambda word: frame + word),
+    )
+
+
 @QUIET
 @given(data=st.data())
 def test_questions_are_read_alike(run_id, data):
@@ -43,31 +66,24 @@ def test_questions_are_read_alike(run_id, data):
     with Server.create(run_id) as server, Lane.attach(run_id, SPEC) as lane:
         asked(run_id, server, lane)
         served = server._lanes.served[lane.index]
-        taken, place = served._taken, (served._taken + 1) % SPEC.question_slots
+        taken, place = served.taken, (served.taken + 1) % SPEC.question_slots
         record = lane._memory.question_base + place * QuestionWord.COUNT
-        frame = lane._memory.frame_base + FrameWord.COUNT
-        parts = st.one_of(
-            st.sampled_from(list(WorkerWord)[:-1]).map(lambda word: hostile.WORDS + word),
-            st.sampled_from(list(QuestionWord)[:-1]).map(lambda word: record + word),
-            st.sampled_from(list(FrameWord)[:-1]).map(lambda word: frame + word),
-        )
+        parts = words_of(lane, record, lane._memory.frame_base + FrameWord.COUNT)
         for at, value in data.draw(st.lists(st.tuples(parts, WORD), max_size=2)):
             lane._memory.words[at] = value
-        task = served._task_seq, served._task_episode, served._task
-        fields = HELPER.take(
-            served._words, served._verdicts, taken, served._slots, served._frames, served._question_base,
-            served._frame_base, served._verdict_base, *task[:2], served, task[2], Kind.DONE,
-        )  # fmt: skip
-        served._quick = None
+        task_seq = served.task_seq
+        question = served.quick.take(served)
+        assert served.taken == (taken if question is None else question.ticket)
+        served.taken = taken
         questions: list = []
         try:
             served.take(questions, [])
         except SegmentError:
             questions = []
-        if fields is not None:
-            assert len(questions) == 1 and fields == tuple(questions[0]) and served._taken == fields[1]
+        if question is not None:
+            assert questions == [question] and type(question) is Question and served.taken == question.ticket
         elif questions:
-            event = served._task_seq != task[0] or len(questions) > 1 or lane._memory.words[record + 1] != Kind.DONE
+            event = served.task_seq != task_seq or len(questions) > 1 or lane._memory.words[record + 1] != Kind.DONE
             assert event, "the helper left an ordinary question to Python"
 
 
@@ -81,75 +97,257 @@ def test_questions_are_read_alike(run_id, data):
     rest=st.lists(WORD, min_size=6, max_size=6),
 )
 def test_verdicts_are_read_alike(run_id, status, done, valid, value, probability, rest):
+    """Whatever the sidecar writes: the helper reads what Python reads, or leaves it to it, its books untouched."""
     with Server.create(run_id) as server, Lane.attach(run_id, SPEC) as lane:
         asked(run_id, server, lane)
-        asking = lane._asking
-        (question,) = asking._open.values()
-        memory = memoryview(bytearray(lane._memory.verdict_part)).cast("Q")
+        asking, books = lane._asking, lane._books
+        (question,) = books.open.values()
+        served = server._lanes.served[lane.index]
         VERDICT.pack_into(
-            memory, question.position * 8, question.ticket, status, done, valid, value, probability, *rest
+            served._verdicts, question.position * 8, question.ticket, status, done, valid, value, probability, *rest
         )
-        fields = HELPER.collect(memory, question, OK)
-        if fields is None:
-            assert status or done > 1 or valid > 1 or rest[4]
-            return
-        asking._verdicts = memory
         expected = asking._read(question)
-        assert [type(each) for each in fields] == [type(each) for each in expected]
-        assert repr(fields[:10] + fields[11:]) == repr(expected[:10] + expected[11:])
-        assert 0 <= fields[10] <= expected[10]
+        verdict = books.collect(question)
+        if verdict is None:
+            assert status or done > 1 or valid > 1 or rest[4]
+            assert list(books.open.values()) == [question] and sum(books.busy) == 1
+            return
+        assert type(verdict) is Verdict and [type(each) for each in verdict] == [type(each) for each in expected]
+        assert repr(verdict[:10] + verdict[11:]) == repr(expected[:10] + expected[11:])
+        assert expected[10] <= verdict[10] < expected[10] + 1_000_000
+        assert not books.open and not any(books.busy)
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+def record_of(lane: Lane, ticket: int) -> list[int]:
+    at = lane._memory.question_base + (ticket % SPEC.question_slots) * QuestionWord.COUNT
+    return lane._memory.words[at : at + QuestionWord.COUNT].tolist()
+
+
 @pytest.mark.parametrize("deadline", [None, 0.0, 3.5])
 @pytest.mark.parametrize("first", [1, 2**64 - 2])
-def test_questions_are_written_alike(run_id, kind, deadline, first):
-    """Record, ASKED and bell: the same words, but for the time."""
-    with Server.create(run_id), Lane.attach(run_id, SPEC, first_ticket=first, first_frame=first) as lane:
-        lane.begin_episode(7, "t")
-        for step in range(4):
-            echo.frame(lane, 7, step)
-        frames = {Kind.DONE: (2, 2), Kind.VALUE: (0, 3), Kind.CRITIC: (1, 3)}[kind]
-        slots = [lane._ring.by_step[step] for step in frames]
-        seen = []
-        for helped in (True, False):
-            if not helped:
-                lane._asking._quick_ask = None
-            rings = lane._attachment.rings
-            ticket = lane._asking.ask(kind, *slots, 3 if kind is Kind.VALUE else 1, deadline)
-            lane._asking._value = None
-            at = lane._memory.question_base + (ticket % SPEC.question_slots) * QuestionWord.COUNT
-            record = lane._memory.words[at : at + QuestionWord.COUNT].tolist()
-            until = record.pop(QuestionWord.DEADLINE_NS)
-            asked_ns = record.pop(QuestionWord.ASKED_NS)
-            assert until == (0 if deadline is None else asked_ns + int(deadline * 1e9))
-            assert record.pop(0) == ticket == lane._memory.words[hostile.WORDS + WorkerWord.ASKED]
-            assert lane._attachment.rings == rings + 1 == lane._attachment.bells[lane.index]
-            seen.append(record)
-        assert seen[0] == seen[1]
+@pytest.mark.parametrize("how", ["ask", "submit", "send"])
+def test_lanes_are_written_alike(run_id, monkeypatch, how, deadline, first):
+    """A lane that goes the helper's way and one that goes Python's: the same words in memory, but for the times, the same
+    books, the same frames, over more than a lap."""
+    with Server.create(run_id) as server:
+        lanes = [Lane.attach(run_id, SPEC, first_ticket=first, first_frame=first) for _ in range(2)]
+        lanes[1]._quick = None
+        image = np.arange(16 * 24 * 3, dtype=np.uint8).reshape(16, 24, 3)
+        for episode in range(2):
+            for lane in lanes:
+                lane.begin_episode(episode, "t")
+            for step in range(SPEC.frames):
+                tickets = []
+                for lane in lanes:
+                    if how == "send":
+                        ticket = lane.send(image + step, step, deadline=deadline)
+                    else:
+                        slot = lane.reserve()
+                        slot["agentview"][...] = image + step
+                        if how == "submit":
+                            ticket = lane.submit(slot, step, deadline=deadline)
+                        else:
+                            lane.publish(slot, step)
+                            ticket = lane.ask(Kind.DONE, slot, deadline=deadline)
+                    assert (lane.view(step)[::-1] == image + step).all()
+                    tickets.append(ticket)
+                compare(lanes, tickets[0], deadline)
+                assert tickets[0] == tickets[1]
+                for question in server.take(1.0):
+                    echo.answer(server, question)
+                for lane, ticket in zip(lanes, tickets):
+                    assert lane.wait(ticket).episode == episode
+        for lane in lanes:
+            lane.close()
+
+
+def compare(lanes: list[Lane], ticket: int, deadline: float | None) -> None:
+    """Two lanes that did the same."""
+    records = [record_of(lane, ticket) for lane in lanes]
+    for record in records:
+        until, asked_ns = record.pop(QuestionWord.DEADLINE_NS), record.pop(QuestionWord.ASKED_NS)
+        assert until == (0 if deadline is None else asked_ns + int(deadline * 1e9))
+    assert records[0] == records[1] and records[0][0] == ticket
+    ours, theirs = (lane._memory.words[hostile.WORDS : hostile.WORDS + WorkerWord.PARKED].tolist() for lane in lanes)
+    assert ours == theirs and ours[WorkerWord.ASKED] == ticket
+    frames = [lane._memory.words[lane._memory.frame_base :][: SPEC.frames * 4].tolist() for lane in lanes]
+    assert frames[0] == frames[1]
+    for name in ("place", "seq", "order", "episode", "busy", "next_ticket", "cancelled", "reserved", "value"):
+        assert getattr(lanes[0]._books, name) == getattr(lanes[1]._books, name), name
+    mine, other = (lane._books.open[ticket] for lane in lanes)
+    assert type(mine) is type(other) and mine[:7] == other[:7]
+    for slot, twin in zip(lanes[0]._books.slots, lanes[1]._books.slots):
+        assert (slot is None) == (twin is None)
+        if slot is not None:
+            assert all(getattr(slot, name) == getattr(twin, name) for name in ("index", "seq", "order", "step", "episode"))
+            assert not slot["agentview"].flags.writeable and not twin["agentview"].flags.writeable
+    bells = [lane._attachment.control.bells[lane.index] for lane in lanes]
+    assert bells == [lane._attachment.bell.rings for lane in lanes]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        np.zeros((16, 24, 3), np.int8), np.zeros((24, 16, 3), np.uint8), np.zeros((16, 24, 4), np.uint8),
+        np.zeros((16, 24), np.uint8), np.zeros((8, 24, 3), np.uint16), np.zeros((16, 24, 3), np.float32),
+    ],
+    ids=lambda frame: f"{frame.shape} {frame.dtype}",
+)  # fmt: skip
+def test_a_frame_that_does_not_fit_is_refused(run_id, frame):
+    with Server.create(run_id), Lane.attach(run_id, SPEC) as lane:
+        lane.begin_episode(1, "t")
+        for _ in range(2):
+            with pytest.raises(ConfigError, match="frame of shape"):
+                lane.send(frame, 0)
+            lane.send(np.zeros((16, 24, 3), np.uint8), 0)  # and the lane goes on as if nothing had been
+            lane.begin_episode(2, "t")
+
+
+@pytest.mark.parametrize("stride", [(slice(None, None, -1),), (slice(None), slice(None, None, -1))], ids=str)
+def test_a_frame_of_any_strides_is_sent(run_id, stride):
+    image = np.arange(16 * 24 * 3, dtype=np.uint8).reshape(16, 24, 3)[stride]
+    with Server.create(run_id), Lane.attach(run_id, SPEC) as lane:
+        lane.begin_episode(1, "t")
+        for step in range(3):
+            lane.send(image, step)
+            assert (lane._books.by_step[step]["agentview"] == image).all()
+
+
+def test_a_copy_of_any_size_is_whole(run_id):
+    """The helper copies in pieces of 64 bytes and a rest."""
+    for width in range(1, 70):
+        spec = LaneSpec((CameraSpec("c", 1, width, 1),), frames=2, retain=False)
+        with Server.create(run_id) as server, Lane.attach(run_id, spec) as lane:
+            lane.begin_episode(1, "t")
+            for step in range(4):
+                image = np.random.default_rng(step).integers(0, 255, (1, width, 1), np.uint8)
+                ticket = lane.send(image, step)
+                assert (lane.view(step) == image).all()
+                (question,) = server.take(1.0)
+                assert (question.images()[0] == image).all() and server.answer(question)
+                lane.wait(ticket)
+
+
+def test_answers_are_counted_alike(run_id):
+    """Whatever the latency, the helper counts an answer where Python counts it."""
+    words = [memoryview(bytearray(8 * ServerWord.COUNT)).cast("Q") for _ in range(2)]
+    mutex = threading.Lock()
+    with Server.create(run_id) as server, Lane.attach(run_id, SPEC) as lane:
+        asked(run_id, server, lane)
+        (question,) = server.poll()
+        served = server._lanes.served[lane.index]
+        for latency_ns in [0, 1, 999, 1000, 1001, 33_554_432_000, 2**62, *(edge + 1000 for edge in EDGES_NS[::7])]:
+            for valid, batch in [(True, 1), (False, 63), (True, 64), (True, 10**6)]:
+                quick = HELPER.Served(served.memory, served._bell, HELPER.Tally(words[0]), 1, mutex)
+                asked_ns = time.monotonic_ns() - latency_ns
+                assert quick.answer(question._replace(asked_ns=asked_ns), True, 0.5, 0.5, valid, 0, 0, batch)
+                served._verdicts[served._verdict_base + (question.ticket % SPEC.question_slots) * 16] = 0
+                answered_ns = served._verdicts[served._verdict_base + (question.ticket % SPEC.question_slots) * 16 + 11]
+                Counters(words[1]).verdict(answered_ns - asked_ns, valid, False, batch)
+                assert words[0].tolist() == words[1].tolist()
+
+
+def test_one_answer_is_the_first(run_id):
+    """A second, a late, and one that another thread is in the middle of: none of the helper's is written."""
+    with Server.create(run_id) as server, Lane.attach(run_id, SPEC) as lane:
+        asked(run_id, server, lane)
+        (question,) = server.poll()
+        quick = server._lanes.served[lane.index].quick
+        call = (question, True, 0.0, 1.0, True, 0, 0, 1)
+        with server._mutex:
+            assert quick.answer(*call) is None
+        assert quick.answer(*call) and quick.answer(*call) is None
+        ticket = lane.ask(Kind.DONE, 1)
+        (question,) = server.poll()
+        lane.cancel()
+        assert quick.answer(question, *call[1:]) is None
+        assert not server.answer(question, done=True)
+        with pytest.raises(Cancelled):
+            lane.wait(ticket)
+
+
+def test_what_comes_out_of_order_is_left_to_python(run_id):
+    """Several questions of a lane and another lane's first, rung for at once: none is lost, none comes twice."""
+    with Server.create(run_id) as server, Lane.attach(run_id, SPEC) as lane:
+        asked(run_id, server, lane)
+        server.answer(server.take(1.0)[0])
+        with Lane.attach(run_id, SPEC) as other:
+            other.begin_episode(1, "t")
+            echo.frame(other, 1, 0)
+            tickets = {(lane.index, lane.ask(Kind.DONE, 0)), (other.index, other.ask(Kind.DONE, 0))}
+            found = server.take(1.0)
+            assert {(question.lane, question.ticket) for question in found} == tickets
+            more = {(lane.index, lane.ask(Kind.DONE, 0)) for _ in range(3)}
+            assert {(question.lane, question.ticket) for question in server.take(1.0)} == more
+            assert server.take(0) == []
+
+
+def test_a_closed_lane_and_a_closed_server_say_so(run_id):
+    """Whatever way the last call went, behind close() there is no memory to be touched."""
+    server = Server.create(run_id)
+    lane = Lane.attach(run_id, SPEC)
+    asked(run_id, server, lane)
+    (question,) = server.take(1.0)
+    slot = lane.reserve()
+    lane.close()
+    for call in (lane.reserve, lane.announce, lambda: lane.submit(slot, 5), lambda: lane.send(slot["agentview"], 5)):
+        with pytest.raises(BridgeClosed):
+            call()
+    with pytest.raises(BridgeClosed):
+        lane.wait(2)
+    assert server.take(0.5) == [] and not server.answer(question, done=True)
+    server.close()
+    for call in (lambda: server.take(0.1), server.poll):
+        with pytest.raises(BridgeClosed):
+            call()
+    assert not server.answer(question)
 
 
 def test_wrong_arguments_are_refused():
     """Never a crash: a number for a buffer, too few arguments, places outside the memory."""
     words = memoryview(bytearray(8 * 256)).cast("Q")
-    for call, arguments in [
-        (HELPER.sleep, (1,)), (HELPER.glance, (1, 2, 3)), (HELPER.glance, (words, words, "x")), (HELPER.take, (words,)),
-        (HELPER.take, (1, 2, 0, 8, 9, 0, 0, 0, 0, 0, None, "", Kind.DONE)), (HELPER.collect, (words, (1, 2), OK)),
-        (HELPER.collect, (words, ("a",) * 8, OK)),
-    ]:  # fmt: skip
-        with pytest.raises((TypeError, ValueError)):
-            call(*arguments)
-    for at, lane in [(241, 0), (2**64 - 1, 0), (0, 256), (0, 2**64 - 1)]:
-        with pytest.raises(IndexError):
-            HELPER.ask(words, words, at, 1, lane, 1, -1, *range(8))
-    for at in (0, 240, 2**40, 2**64 - 1):
-        assert HELPER.take(words, words, 2**64 - 1, 8, 9, at, at, at, 0, 0, None, "", Kind.DONE) is None
-    assert HELPER.collect(words, (1, Kind.DONE, 1, 1, (0,), 1, 250, 0), OK) is None
-    assert not HELPER.glance(words, bytes(words), 0)
-    assert HELPER.glance(words, struct.pack("@Q", 1), 0)
-    assert math.isnan(HELPER.collect(nan(words), (1, Kind.DONE, 1, 1, (0,), 1, 0, 0), OK)[5])
+    read_only = memoryview(bytes(8 * 256)).cast("Q")
+    bell = HELPER.Bell(words, 0, 0)
+    for call in (
+        lambda: HELPER.Bell(1, 0, 0), lambda: HELPER.Bell(words), lambda: HELPER.Bell(None, 0, 0),
+        lambda: HELPER.Bell(memoryview(bytearray(8)), 0, 0), lambda: HELPER.LaneBell(words, 0, None),
+        lambda: HELPER.LaneBell(read_only, 0, bell), lambda: HELPER.Tally(read_only), lambda: HELPER.Answered(None, 0, 0),
+        lambda: HELPER.Sleeper(read_only, 0, 0), lambda: HELPER.News(words, words, words, words, None),
+        lambda: HELPER.Answered(words, 0, 1).spin("x"), lambda: HELPER.Answered(words, 0, -1),
+    ):  # fmt: skip
+        with pytest.raises((BufferError, TypeError, ValueError, OverflowError)):
+            call()
+    for at in (256, -1, 2**62):
+        for make in (
+            lambda: HELPER.Bell(words, at, 0), lambda: HELPER.LaneBell(words, at, bell),
+            lambda: HELPER.Answered(words, at, 0), lambda: HELPER.Sleeper(words, at, 0),
+        ):  # fmt: skip
+            with pytest.raises(IndexError):
+                make()
+    with pytest.raises(IndexError):
+        HELPER.News(words, words[:255], words, words, [None] * 256)
+    with pytest.raises(IndexError):
+        HELPER.Tally(words[: ServerWord.COUNT - 1])
+    assert HELPER.Answered(words, 255, 0)() and not HELPER.Answered(words, 255, 1).spin(0)
+    bell.close()
+    words[0] = 1
+    bell.ring()  # silent
 
 
-def nan(words: memoryview) -> memoryview:
-    VERDICT.pack_into(words, 0, 1, 0, 1, 1, math.nan, 0.5, 1, 0, 0, 1, 0, 0)
-    return words
+@pytest.mark.parametrize("changed", range(300))
+def test_news_of_any_lane_is_found(changed):
+    """Bells are compared in blocks: each of them is looked at, beginning behind the lane that came first last time."""
+    count = 300
+    bells, generations = (memoryview(bytearray(8 * count)).cast("Q") for _ in range(2))
+    words = memoryview(bytearray(8 * 256)).cast("Q")
+    news = HELPER.News(bells, generations, words, words, [None] * count)
+    assert news() and news.take() == [] and news.others == list(range(count)) and not news()
+    for number in (changed, (changed * 7 + 3) % count):
+        bells[number] += 1
+    rung = sorted({changed, (changed * 7 + 3) % count})
+    assert news() and news.take() == [] and sorted(news.others) == rung
+    first = news.others[0]
+    for number in range(count):
+        bells[number] += 1
+    news.take()
+    assert news.others == [*range(first + 1, count), *range(first + 1)]

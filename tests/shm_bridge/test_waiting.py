@@ -12,9 +12,12 @@ import posix_ipc
 import pytest
 
 from shm_bridge import Kind, Lane, LaneSpec, Server
+from shm_bridge.lane import WORDS
+from shm_bridge.layout import ServerWord, WorkerWord
 from shm_bridge.names import lane_name
 from shm_bridge.ordering import MASK
 from shm_bridge.semaphore import Semaphore
+from shm_bridge.waiting import new_sleeper
 from tests.shm_bridge import echo
 from tests.shm_bridge.conftest import CAMERA, ROOT, SPEC
 
@@ -58,6 +61,15 @@ def test_a_restart_at_the_end_of_the_numbers(run_id):
             assert sorted(verdict.ticket for verdict in lane.poll()) == sorted(tickets)
 
 
+def listen(waiter: Server | Lane, semaphore: Semaphore) -> None:
+    """From here on it sleeps on this semaphore; the others go on posting to the one it had."""
+    lane = isinstance(waiter, Lane)
+    words, flag = (waiter._words, WORDS + WorkerWord.PARKED) if lane else (waiter._words, ServerWord.PARKED)
+    waiter._parking.sleeper = new_sleeper(words, int(flag), semaphore)
+    if waiter._quick is not None:
+        waiter._quick.sleeper = waiter._parking.sleeper
+
+
 @pytest.mark.parametrize("count", [posix_ipc.SEMAPHORE_VALUE_MAX, 100])
 def test_semaphores_at_their_maximum_and_doubled_posts(sidecar, run_id, count):
     """A bell that rings without news is an annoyance, not an error: no exception, no wrong or lost verdict."""
@@ -66,9 +78,10 @@ def test_semaphores_at_their_maximum_and_doubled_posts(sidecar, run_id, count):
         name = lane_name(run_id, lane.index, lane.generation)
         posix_ipc.unlink_semaphore(name)
         filled = posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=count)
-        lane._parking.semaphore.close()
-        lane._parking.semaphore = Semaphore(name, create=False)
-        lane._parking.semaphore.post()
+        lane._semaphore.close()
+        lane._semaphore = Semaphore(name, create=False)
+        listen(lane, lane._semaphore)
+        lane._semaphore.post()
         lane.begin_episode(1, "t")
         for step in range(9):
             mark = echo.frame(lane, 1, step)
@@ -81,26 +94,26 @@ def test_posts_for_an_earlier_sleep_wake_nobody(run_id):
     with Server.create(run_id) as server:
         server.wait(0)
         server.poll()
-        semaphore, slept = server._parking.semaphore, []
-        wait = semaphore.wait
-        semaphore.wait = lambda seconds: slept.append(seconds) or wait(seconds)
+        semaphore, sleeper = server._bell, server._parking.sleeper
+        sleeps = sleeper.number
         for _ in range(9):
             semaphore.post()
         assert not server.wait(0.03)
-        assert len(slept) == 1 and semaphore.value == 0
+        assert sleeper.number == sleeps + 1 and semaphore.value == 0
 
 
 def test_lost_posts(run_id):
     """With every post swallowed, the recheck at the end of each slice still finds everything."""
     with Server.create(run_id) as server, Lane.attach(run_id, SPEC) as lane:
-        server._parking.semaphore.wait = lambda seconds: time.sleep(seconds) or False
-        lane._parking.semaphore.wait = lambda seconds: time.sleep(seconds) or False
+        deaf = Semaphore(f"/{run_id}-nobody-posts-here", create=True)
+        deaf.unlink()
+        for waiter in (server, lane):
+            listen(waiter, deaf)
         stop = threading.Event()
 
         def serve() -> None:
             while not stop.is_set():
-                server.wait(0.5)
-                for question in server.poll():
+                for question in server.take(0.5):
                     echo.answer(server, question)
 
         thread = threading.Thread(target=serve)
@@ -113,6 +126,7 @@ def test_lost_posts(run_id):
         finally:
             stop.set()
             thread.join(20)
+            deaf.close()
 
 
 CLOCK = r"""
