@@ -15,6 +15,7 @@ in between; only spinning and sleeping let it go, and look at nothing but memory
 """
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+from cpython.long cimport PyLong_AsLongLongAndOverflow
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy
 
@@ -33,6 +34,9 @@ cdef extern from *:
     #include <time.h>
     static inline uint64_t load_word(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
     static inline void store_word(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+    static inline void fetch_ahead(const void *record) { /* two lines of the cache, which the other side wrote last */
+        __builtin_prefetch(record), __builtin_prefetch((const char *)record + 64);
+    }
     static inline void full_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
     static inline int64_t monotonic_ns(void) {
         struct timespec t;
@@ -81,6 +85,7 @@ cdef extern from *:
         pass
     uint64_t load_word(const uint64_t *) noexcept nogil
     void store_word(uint64_t *, uint64_t) noexcept nogil
+    void fetch_ahead(const void *) noexcept nogil
     void full_fence() noexcept nogil
     int64_t monotonic_ns() noexcept nogil
     bint sleep_on(sem_t *, int64_t) noexcept nogil
@@ -118,7 +123,7 @@ cdef int QUESTIONS = ServerWord.QUESTIONS
 cdef int REQUEST_SEQ = TrainerWord.REQUEST_SEQ, REQUEST_PHASE = TrainerWord.REQUEST_PHASE
 cdef uint64_t ROLLOUT = Phase.ROLLOUT, UPDATE = Phase.UPDATE
 cdef uint64_t DONE_KIND = Kind.DONE
-cdef object U32 = (1 << 32) - 1
+cdef int64_t U32 = (<int64_t>1 << 32) - 1
 cdef object DONE = Kind.DONE, OK = Status.OK, A_SLOT = FrameSlot, A_QUESTION = Question, A_VERDICT = Verdict, AN_OPEN = Open
 cdef int looks = LOOKS, DRAIN_LIMIT = 4096, THERE = waiting.THERE
 cdef int64_t early_ns = waiting.EARLY_NS, slice_ns = waiting.SLICE_NS
@@ -415,6 +420,8 @@ cdef class News(Look):
     cdef int sweep(self, Py_ssize_t at, Py_ssize_t end, list questions) except -1:
         cdef Py_ssize_t block
         cdef uint64_t bell
+        if at < end and memcmp(&self.bells[at], &self.seen[at], (end - at) * 8) == 0:
+            return 0
         while at < end:
             block = min(end - at, 64)
             if memcmp(&self.bells[at], &self.seen[at], block * 8) == 0:
@@ -430,9 +437,8 @@ cdef class News(Look):
 
     cdef inline int look_at(self, Py_ssize_t at, list questions) except -1:
         served = self.rows[at]
-        if served is not None and served.generation == load_word(&self.generations[at]):
-            quick = served.quick
-            question = (<Served>quick).take(served) if type(quick) is Served else None
+        if type(served) is Served and (<Served>served).generation == load_word(&self.generations[at]):
+            question = (<Served>served).take()
             if question is not None:
                 questions.append(question)
                 return 0
@@ -687,17 +693,17 @@ cdef class Ledger:
         ``waited_ns`` says how long it took."""
         cdef Answered look
         cdef int64_t now
-        cdef bint found
+        cdef uint64_t position
         self.waited_ns = 0
         question = self.open.get(ticket)
         if self.words is None or question is None or self.cancelled - <uint64_t>ticket < HALF:
             return None
-        look = Answered(self.verdicts, (<tuple>question)[6], ticket)
-        if not look.there():
+        position = (<tuple>question)[6]
+        if load_word(&self.verdicts[position]) != <uint64_t>ticket:
+            look = Answered(self.verdicts, position, ticket)
             now = monotonic_ns()
-            found = self.sleeper.wait_for(look, now, self.spin_ns, now + <int64_t>(max(timeout, 0.0) * 1e9))
-            self.waited_ns = monotonic_ns() - now
-            if not found:
+            if not self.sleeper.wait_for(look, now, self.spin_ns, now + <int64_t>(max(timeout, 0.0) * 1e9)):
+                self.waited_ns = monotonic_ns() - now
                 return None
         return self.collect(question)
 
@@ -710,6 +716,7 @@ cdef class Ledger:
         cdef int at
         if self.words is None or position + RECORD > <uint64_t>self.verdicts.shape[0]:
             return None
+        fetch_ahead(&self.verdicts[position])
         for at in range(STATUS, ANSWERED_NS):
             found[at] = load_word(&self.verdicts[position + at])
         if found[STATUS] or found[IS_DONE] > 1 or found[IS_VALID] > 1 or found[VALUES]:
@@ -759,12 +766,17 @@ cdef class Tally:
 
 cdef inline uint64_t limited(number) except? 0:
     """A count or a time as the record holds it."""
-    return min(max(int(number), 0), U32)
+    cdef int overflow
+    cdef int64_t value = PyLong_AsLongLongAndOverflow(number if type(number) is int else int(number), &overflow)
+    return U32 if overflow > 0 or value > U32 else 0 if overflow < 0 or value < 0 else value
 
 
 cdef class Served:
-    """A lane as the sidecar serves it: the next question, when it is an ordinary one, and its answer."""
+    """A ServedLane's next question, when it is an ordinary one, and its answer; and its ``served_lane.Intake``."""
 
+    cdef object owner
+    cdef public object taken, task_episode, task_seq, task
+    cdef readonly uint64_t generation
     cdef const uint64_t[::1] words
     cdef uint64_t[::1] verdicts
     cdef Bell bell
@@ -773,7 +785,11 @@ cdef class Served:
     cdef object is_answering
     cdef public list views
 
-    def __init__(self, memory, Bell bell not None, Tally tally not None, uint64_t epoch, mutex):
+    def __init__(
+        self, owner, uint64_t generation, memory, Bell bell not None, Tally tally not None, uint64_t epoch, mutex
+    ):
+        self.owner, self.generation = owner, generation
+        self.task, self.task_seq = "", -1
         self.tally, self.epoch, self.is_answering = tally, epoch, mutex.locked
         spec = memory.spec
         self.words, self.verdicts, self.bell = memory.words, memory.verdict_words, bell
@@ -789,20 +805,21 @@ cdef class Served:
         """From here on every method says None."""
         self.words = None
         self.verdicts = None
+        self.owner = self.views = None
 
-    cpdef take(self, served):
-        """The next question of this ServedLane, when it is the only new one, about one frame that is published and of
-        the episode whose task was read, and not cancelled."""
+    cpdef take(self):
+        """The next question, when it is the only new one, about one frame that is published and of the episode whose
+        task was read, and not cancelled."""
         cdef uint64_t ticket, place, step
         cdef uint64_t record[RECORD]
         cdef const uint64_t *words
         cdef int at
-        taken, episode = served.taken, served.task_episode
-        if self.words is None or taken is None or episode is None:
+        if self.words is None or self.taken is None or self.task_episode is None:
             return None
-        ticket = <uint64_t>taken + 1
+        ticket = <uint64_t>self.taken + 1
         place = (ticket & (self.questions - 1)) * RECORD
         words = &self.words[0]
+        fetch_ahead(words + self.question_base + place)
         if load_word(words + ASKED) != ticket or load_word(&self.verdicts[self.verdict_base + place]) == ticket:
             return None
         for at in range(DEADLINE_NS + 1):
@@ -815,24 +832,27 @@ cdef class Served:
             return None
         if record[ASKED_NS] >= HALF or record[DEADLINE_NS] >= HALF:
             return None
-        if record[Q_EPISODE] != <uint64_t>episode or load_word(words + TASK_SEQ) != <uint64_t>served.task_seq:
+        if record[Q_EPISODE] != <uint64_t>self.task_episode or load_word(words + TASK_SEQ) != <uint64_t>self.task_seq:
             return None
         words += self.frame_base + record[FIRST] * FRAME
         step = load_word(words + STEP)
         if (load_word(words + STATE) != PUBLISHED or load_word(words + F_EPISODE) != record[Q_EPISODE]
                 or load_word(words + SEQ) != record[FIRST_SEQ]):
             return None
-        served.taken = ticket
+        self.taken = ticket
         return named(A_QUESTION, (
-            served, ticket, DONE, episode, served.task, (record[FIRST],), (step,), record[FIRST_SEQ], record[ASKED_NS],
+            self.owner, self.taken, DONE, self.task_episode, self.task, (record[FIRST],), (step,), record[FIRST_SEQ], record[ASKED_NS],
             record[DEADLINE_NS],
         ))
 
     def images(self, places):
         """Of ``views`` those of the places, when all were made."""
-        images = []
         if self.views is None:
             return None
+        if len(<tuple>places) == 1:
+            view = self.views[(<tuple>places)[0]]
+            return None if view is None else (view,)
+        images = []
         for place in <tuple>places:
             view = self.views[place]
             if view is None:

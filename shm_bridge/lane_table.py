@@ -32,7 +32,7 @@ class LaneTable:
         self.count = control.lanes
         self._generations = np.frombuffer(control.generations, np.uint64)
         self.served: dict[int, ServedLane] = {}
-        self._rows: Rows = [None] * self.count  # the same by number
+        self._rows: Rows = [None] * self.count  # the helper's, by number
         self.news = new_news(control, self._rows)
         self._distrusted: dict[int, int] = {}  # lane -> generation that must not be believed
 
@@ -66,12 +66,13 @@ class LaneTable:
         if self._locks.holder(LANES + index) is None:  # dead before it was seen; reap() will take it
             return None
         try:
-            lane = self.served[index] = self._rows[index] = ServedLane(self._run_id, index, generation, self._clerk)
+            lane = self.served[index] = ServedLane(self._run_id, index, generation, self._clerk)
         except FileNotFoundError:  # gone between its row and its segment
             return None
         except (SegmentError, OSError) as error:  # damaged, or this process may open no more files
             self._distrust(index, generation, error)
             return None
+        self._rows[index] = lane.quick
         logger.info("run %s: lane %d %r attached (generation %d)", self._run_id, index, lane.name, generation)
         return lane
 

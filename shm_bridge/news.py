@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from shm_bridge import native
 from shm_bridge.control import Control
 from shm_bridge.layout import ServerWord, TrainerWord
 from shm_bridge.question import Question
-from shm_bridge.served_lane import ServedLane
 from shm_bridge.spec import Phase
 
 REQUEST_SEQ, REQUEST_PHASE = int(TrainerWord.REQUEST_SEQ), int(TrainerWord.REQUEST_PHASE)
 ACK_SEQ = int(ServerWord.ACK_SEQ)
 PHASES = (int(Phase.ROLLOUT), int(Phase.UPDATE))
-Rows = list[ServedLane | None]
+Rows = list[Any]
 
 
 class News:
@@ -63,7 +64,7 @@ class News:
 
 
 def new_news(control: Control, rows: Rows) -> News:
-    """Of the helper, when it is there; ``rows`` has the served lane, or None, by number."""
+    """Of the helper, when it is there; ``rows`` has what it serves a lane by, or None, by number."""
     helper = native.helper()
     if helper is None:
         return News(control)

@@ -42,6 +42,22 @@ class Clerk(NamedTuple):
     mutex: threading.Lock
 
 
+class Intake:
+    """How far a lane's questions have been taken.
+
+    Attributes:
+        taken: the newest ticket; None before the first take(), which sets it from the very number it reads.
+        task, task_episode, task_seq: as the worker last wrote them.
+    """
+
+    __slots__ = ("taken", "task", "task_episode", "task_seq")
+
+    def __init__(self) -> None:
+        self.taken: int | None = None
+        self.task, self.task_seq = "", -1
+        self.task_episode: int | None = None
+
+
 class ServedLane:
     """One generation of one lane, and the bell that wakes its worker.
 
@@ -49,14 +65,13 @@ class ServedLane:
         closed: the lane is gone; answers to it are late.
         ring: wakes the worker when it is parked.
         quick: the helper's way of taking an ordinary question, and of answering it; None without it.
-        taken: the newest ticket that was taken; None before the first.
-        task, task_episode, task_seq: as the worker last wrote them.
+        intake: what was taken; the helper's own when there is one.
     """
 
     __slots__ = (
         "_bell", "_frame_base", "_frames", "_question_base", "_slots", "_values", "_verdict_base", "_verdicts",
-        "_views", "_words", "closed", "generation", "index", "memory", "name", "quick", "ring",
-        "semaphore", "spec", "taken", "task", "task_episode", "task_seq",
+        "_views", "_words", "closed", "generation", "index", "intake", "memory", "name", "quick", "ring", "semaphore",
+        "spec",
     )  # fmt: skip
 
     def __init__(self, run_id: str, index: int, generation: int, clerk: Clerk) -> None:
@@ -80,11 +95,9 @@ class ServedLane:
         helper = native.helper()
         self.quick: Any = None
         if helper is not None and isinstance(self._bell, helper.Bell):
-            self.quick = helper.Served(self.memory, self._bell, helper.Tally(clerk.words), clerk.epoch, clerk.mutex)
-        self.taken: int | None = None  # set by the first take(), from the very number it reads
-        self.task = ""
-        self.task_episode: int | None = None
-        self.task_seq = -1
+            tally = helper.Tally(clerk.words)
+            self.quick = helper.Served(self, generation, self.memory, self._bell, tally, clerk.epoch, clerk.mutex)
+        self.intake: Intake = Intake() if self.quick is None else self.quick
         self._views: dict[str | None, list[UInt8Array | None]] = {}  # by camera, then place
 
     # --- questions
@@ -95,7 +108,7 @@ class ServedLane:
         Raises:
             CorruptSegment: what the lane says is impossible; nothing of it may be believed any more.
         """
-        ticket = self.taken
+        ticket = self.intake.taken
         asked, slots = self._words[ASKED], self._slots
         if ticket is None:
             ticket = (asked - slots) & MASK  # a predecessor's questions are found again
@@ -114,7 +127,7 @@ class ServedLane:
                     questions.append(question)
                 else:  # a cancel may have come in between: then the worker was free to go on, and nothing is wrong
                     closed.append((self, ticket, Status.CANCELLED if self.is_cancelled(ticket) else Status.FAILED))
-            self.taken = ticket
+            self.intake.taken = ticket
 
     def _parse(self, ticket: int, record: tuple[int, ...]) -> Question | None:
         """None when the question makes no sense; the lane itself is sound."""
@@ -124,8 +137,8 @@ class ServedLane:
         if kind is None or first >= frames or last >= frames or stride < 1 or asked_ns >= HALF or deadline_ns >= HALF:
             return None
         words = self._words
-        task = self.task if words[TASK_SEQ] == self.task_seq else self._read_task()
-        if self.task_episode != episode:
+        task = self.intake.task if words[TASK_SEQ] == self.intake.task_seq else self._read_task()
+        if self.intake.task_episode != episode:
             return None
         if kind is DONE and first == last and first_seq == last_seq and count == 1:  # by far the most
             at = self._frame_base + first * 4
@@ -159,11 +172,11 @@ class ServedLane:
         seq = self._words[TASK_SEQ]
         found = self.memory.task()
         if found is None:
-            self.task_episode, self.task_seq = None, -1
+            self.intake.task_episode, self.intake.task_seq = None, -1
         else:
-            self.task_episode, self.task = found
-            self.task_seq = seq
-        return self.task
+            self.intake.task_episode, self.intake.task = found
+            self.intake.task_seq = seq
+        return self.intake.task
 
     def is_cancelled(self, ticket: int) -> bool:
         return self.closed or at_or_before(ticket, self._words[CANCELLED])

@@ -66,24 +66,24 @@ def test_questions_are_read_alike(run_id, data):
     with Server.create(run_id) as server, Lane.attach(run_id, SPEC) as lane:
         asked(run_id, server, lane)
         served = server._lanes.served[lane.index]
-        taken, place = served.taken, (served.taken + 1) % SPEC.question_slots
+        taken, place = served.intake.taken, (served.intake.taken + 1) % SPEC.question_slots
         record = lane._memory.question_base + place * QuestionWord.COUNT
         parts = words_of(lane, record, lane._memory.frame_base + FrameWord.COUNT)
         for at, value in data.draw(st.lists(st.tuples(parts, WORD), max_size=2)):
             lane._memory.words[at] = value
-        task_seq = served.task_seq
-        question = served.quick.take(served)
-        assert served.taken == (taken if question is None else question.ticket)
-        served.taken = taken
+        task_seq = served.intake.task_seq
+        question = served.quick.take()
+        assert served.intake.taken == (taken if question is None else question.ticket)
+        served.intake.taken = taken
         questions: list = []
         try:
             served.take(questions, [])
         except SegmentError:
             questions = []
         if question is not None:
-            assert questions == [question] and type(question) is Question and served.taken == question.ticket
+            assert questions == [question] and type(question) is Question and served.intake.taken == question.ticket
         elif questions:
-            event = served.task_seq != task_seq or len(questions) > 1 or lane._memory.words[record + 1] != Kind.DONE
+            event = served.intake.task_seq != task_seq or len(questions) > 1 or lane._memory.words[record + 1] != Kind.DONE
             assert event, "the helper left an ordinary question to Python"
 
 
@@ -238,7 +238,7 @@ def test_answers_are_counted_alike(run_id):
         served = server._lanes.served[lane.index]
         for latency_ns in [0, 1, 999, 1000, 1001, 33_554_432_000, 2**62, *(edge + 1000 for edge in EDGES_NS[::7])]:
             for valid, batch in [(True, 1), (False, 63), (True, 64), (True, 10**6)]:
-                quick = HELPER.Served(served.memory, served._bell, HELPER.Tally(words[0]), 1, mutex)
+                quick = HELPER.Served(served, 1, served.memory, served._bell, HELPER.Tally(words[0]), 1, mutex)
                 asked_ns = time.monotonic_ns() - latency_ns
                 assert quick.answer(question._replace(asked_ns=asked_ns), True, 0.5, 0.5, valid, 0, 0, batch)
                 served._verdicts[served._verdict_base + (question.ticket % SPEC.question_slots) * 16] = 0
