@@ -67,10 +67,8 @@ class CriticAdapter:
     def ask(self, frame: UInt8Array) -> int:
         """As :meth:`done`, without waiting: the simulator may step on. The answer comes by :meth:`answers`."""
         lane = self._begun()
-        lane.announce()
         self._step += 1
-        self._show(lane, frame)
-        return lane.ask(Kind.DONE, self._step, timeout=self.timeout)
+        return lane.send(frame, self._step, timeout=self.timeout)
 
     def answers(self) -> list[Verdict]:
         """Verdicts that have come on what was asked by :meth:`ask`, each with its ``step``. Never waits."""

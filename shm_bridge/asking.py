@@ -30,8 +30,6 @@ VERDICT_WORDS, QUESTIONS_OFFSET = layout.VERDICT_WORDS, layout.QUESTIONS_OFFSET
 Ticket = int
 NAN = math.nan
 unpack_verdict, pack_question = VERDICT.unpack_from, QUESTION.pack_into
-
-
 # what NamedTuple makes of a call costs twice as much
 new_open: Callable[[tuple[object, ...]], Open] = partial(tuple.__new__, Open)
 new_verdict: Callable[[tuple[object, ...]], Verdict] = partial(tuple.__new__, Verdict)
@@ -73,8 +71,8 @@ class Asking:
     def wait_for_room(self, kind: Kind, timeout: float, until: Callable[[Callable[[], bool], float], bool]) -> None:
         if not until(lambda: self.has_room(kind), timeout):
             raise QuestionsFull(
-                f"{len(self._books.open)} questions are open after {timeout:g} s; questions={self._slots} in the LaneSpec, "
-                "one VALUE at a time"
+                f"{len(self._books.open)} questions are open after {timeout:g} s; questions={self._slots} in the "
+                "LaneSpec, one VALUE at a time"
             )
 
     def ask(self, kind: Kind, first: FrameSlot, last: FrameSlot, stride: int, deadline: float | None) -> Ticket:

@@ -1,4 +1,4 @@
-"""``python -m shm_bridge.build_native``: compiles the optional helper into a source tree; needs Cython and a compiler."""
+"""``python -m shm_bridge.build_native``: compiles the optional helper into a source tree, with Cython and ``cc``."""
 
 from __future__ import annotations
 

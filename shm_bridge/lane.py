@@ -80,7 +80,7 @@ class Lane:
         sleeper = new_sleeper(self._words, WORDS + WorkerWord.PARKED, self._semaphore)
         self._parking = Parking(sleeper, spin_us)
         self._books = books = new_ledger(self._memory, attachment, sleeper, first_ticket, first_frame, spin_us)
-        self._quick: Any = None if isinstance(books, Ledger) else books  # the helper's: says None to what is not ordinary
+        self._quick: Any = None if isinstance(books, Ledger) else books  # the helper's: None to what is not ordinary
         self._ring = FrameRing(self._memory, books)
         self._asking = Asking(self._memory, self._ring, attachment, books)
         forks.watch(self)
@@ -125,14 +125,7 @@ class Lane:
             raise ConfigError(f"episode={episode}; must be 0 or more")
         if self._books.episode is not None:
             self.end_episode()
-        words = self._words
-        seq = words[WORDS + WorkerWord.TASK_SEQ]
-        words[WORDS + WorkerWord.TASK_SEQ] = (seq | 1) & MASK
-        self._memory.worker_part[layout.TASK_OFFSET : layout.TASK_OFFSET + len(encoded)] = encoded
-        words[WORDS + WorkerWord.TASK_BYTES] = len(encoded)
-        words[WORDS + WorkerWord.EPISODE] = episode
-        words[WORDS + WorkerWord.ACTIVE] = 1
-        words[WORDS + WorkerWord.TASK_SEQ] = ((seq | 1) + 1) & MASK
+        self._memory.write_task(episode, encoded)
         self._ring.begin(episode)
 
     def end_episode(self) -> None:
@@ -236,10 +229,8 @@ class Lane:
             self._asking.wait_for_room(kind, timeout, self._until)
         return self._asking.ask(kind, first_slot, last_slot, stride, deadline)
 
-    def submit(
-        self, frame: FrameSlot, step: int, *, timeout: float = 5.0, deadline: float | None = None
-    ) -> Ticket:  # fmt: skip
-        """:meth:`publish`, and :meth:`ask` whether the task is done in it, in one go: what every step of a training does.
+    def submit(self, frame: FrameSlot, step: int, *, timeout: float = 5.0, deadline: float | None = None) -> Ticket:
+        """:meth:`publish`, and :meth:`ask` whether the task is done in it, in one: what each step of a training does.
 
         Raises:
             QuestionsFull, SidecarDied: the frame is published all the same; ask about it later.
@@ -252,9 +243,7 @@ class Lane:
         self.publish(frame, step)
         return self.ask(DONE, frame, timeout=timeout, deadline=deadline)
 
-    def send(
-        self, frame: UInt8Array, step: int, *, timeout: float = 5.0, deadline: float | None = None
-    ) -> Ticket:  # fmt: skip
+    def send(self, frame: UInt8Array, step: int, *, timeout: float = 5.0, deadline: float | None = None) -> Ticket:
         """Copies a frame into the lane and asks whether the task is done in it: announce, reserve, copy and
         :meth:`submit` in one, for a renderer that has an array of its own and a lane of one camera.
 
@@ -272,8 +261,8 @@ class Lane:
         camera = self.spec.cameras[0]
         if len(self.spec.cameras) > 1 or frame.shape != camera.shape or frame.dtype != np.uint8:
             raise ConfigError(
-                f"frame of shape {frame.shape} and type {frame.dtype}; must be uint8 of shape {camera.shape}, the lane's "
-                f"only camera's (it has {len(self.spec.cameras)})"
+                f"frame of shape {frame.shape} and type {frame.dtype}; must be uint8 of shape {camera.shape}, that of "
+                f"the lane's only camera (it has {len(self.spec.cameras)})"
             )
         self.announce()
         slot = self.reserve(timeout)

@@ -156,6 +156,17 @@ class LaneMemory:
         offset = self.layout.values - self.layout.sidecar
         return np.frombuffer(self._sidecar, np.float32, self.spec.frames, offset)
 
+    def write_task(self, episode: int, task: bytes) -> None:
+        """Task and number of the episode that begins; its sequence is odd meanwhile."""
+        words, base = self.words, layout.WORKER_OFFSET // 8
+        seq = words[base + WorkerWord.TASK_SEQ]
+        words[base + WorkerWord.TASK_SEQ] = (seq | 1) & MASK
+        self.worker_part[layout.TASK_OFFSET : layout.TASK_OFFSET + len(task)] = task
+        words[base + WorkerWord.TASK_BYTES] = len(task)
+        words[base + WorkerWord.EPISODE] = episode
+        words[base + WorkerWord.ACTIVE] = 1
+        words[base + WorkerWord.TASK_SEQ] = ((seq | 1) + 1) & MASK
+
     def task(self, attempts: int = 64) -> tuple[int, str] | None:
         """(episode, task) as the worker last wrote them; None when it is writing, or died writing."""
         words = self.words

@@ -13,7 +13,7 @@ import os
 from types import ModuleType
 
 logger = logging.getLogger(__name__)
-VERSION = 2
+VERSION = 3
 VERDICT_FIELDS = "@QQQQddQQQQQQ"
 
 

@@ -1,4 +1,4 @@
-"""What wakes the sidecar: a lane that rang, a phase the trainer asked for, or the sidecar itself from another thread."""
+"""What wakes the sidecar: a lane that rang, a phase the trainer asked for, or a thread of its own."""
 
 from __future__ import annotations
 

@@ -145,8 +145,7 @@ class Server:
         return questions
 
     def take(self, timeout: float) -> list[Question]:
-        """:meth:`wait`, then :meth:`poll`: what a serving loop begins with. Empty also when there is another phase to be
-        looked at."""
+        """:meth:`wait`, then :meth:`poll`: what a serving loop begins with. Empty, too, when another phase is due."""
         if self._quick is not None:
             questions: list[Question] | None = self._quick.take_within(timeout)
             if questions is not None:
@@ -206,9 +205,9 @@ class Server:
             ValueError: ``values`` has the wrong length.
         """
         quick = question.served.quick
-        if quick is not None and values is None and status is OK:
-            if quick.answer(question, done, value, probability, valid, queue_us, engine_us, batch_size):
-                return True
+        is_ordinary = quick is not None and values is None and status is OK
+        if is_ordinary and quick.answer(question, done, value, probability, valid, queue_us, engine_us, batch_size):
+            return True
         if queue_us or engine_us or batch_size != 1:
             queue_us, engine_us, batch_size = (min(max(int(n), 0), U32) for n in (queue_us, engine_us, batch_size))
         return self._answer(

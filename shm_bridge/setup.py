@@ -2,4 +2,4 @@
 
 from setuptools import Extension, setup
 
-setup(ext_modules=[Extension("shm_bridge._native", ["native.c"], optional=True)])
+setup(ext_modules=[Extension("shm_bridge._native", ["_native.pyx"], optional=True)])

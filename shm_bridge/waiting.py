@@ -109,7 +109,7 @@ class Sleeper:
         words[flag] = 0
 
     def doze(self, ready: Ready, until_ns: int) -> int:
-        """One sleep and, behind an early post, a moment's look: ``THERE``, ``WOKEN`` for nothing, or ``UNDISTURBED``."""
+        """One sleep and, behind an early post, a moment's look: ``THERE``, ``WOKEN`` (too soon) or ``UNDISTURBED``."""
         words, flag, semaphore = self._words, self._flag, self._semaphore
         if semaphore.value:  # several lanes posted for one sleep: what is left would wake for nothing
             semaphore.drain()

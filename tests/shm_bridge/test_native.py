@@ -36,6 +36,7 @@ WORD = st.one_of(
     st.sampled_from([0, 1, 2, 3, 8, 9, 2**32, 2**63 - 1, 2**63, 2**64 - 1]),
     st.integers(0, 16),
 )
+ONE_PLACE = LaneSpec(SPEC.cameras, frames=1, retain=False)
 QUIET = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -83,7 +84,8 @@ def test_questions_are_read_alike(run_id, data):
         if question is not None:
             assert questions == [question] and type(question) is Question and served.intake.taken == question.ticket
         elif questions:
-            event = served.intake.task_seq != task_seq or len(questions) > 1 or lane._memory.words[record + 1] != Kind.DONE
+            kind = lane._memory.words[record + QuestionWord.KIND]
+            event = served.intake.task_seq != task_seq or len(questions) > 1 or kind != Kind.DONE
             assert event, "the helper left an ordinary question to Python"
 
 
@@ -126,9 +128,9 @@ def record_of(lane: Lane, ticket: int) -> list[int]:
 @pytest.mark.parametrize("deadline", [None, 0.0, 3.5])
 @pytest.mark.parametrize("first", [1, 2**64 - 2])
 @pytest.mark.parametrize("how", ["ask", "submit", "send"])
-def test_lanes_are_written_alike(run_id, monkeypatch, how, deadline, first):
-    """A lane that goes the helper's way and one that goes Python's: the same words in memory, but for the times, the same
-    books, the same frames, over more than a lap."""
+def test_lanes_are_written_alike(run_id, how, deadline, first):
+    """A lane that goes the helper's way and one that goes Python's: the same words in memory, but for the times, the
+    same books, the same frames, over more than a lap."""
     with Server.create(run_id) as server:
         lanes = [Lane.attach(run_id, SPEC, first_ticket=first, first_frame=first) for _ in range(2)]
         lanes[1]._quick = None
@@ -179,7 +181,8 @@ def compare(lanes: list[Lane], ticket: int, deadline: float | None) -> None:
     for slot, twin in zip(lanes[0]._books.slots, lanes[1]._books.slots):
         assert (slot is None) == (twin is None)
         if slot is not None:
-            assert all(getattr(slot, name) == getattr(twin, name) for name in ("index", "seq", "order", "step", "episode"))
+            for name in ("index", "seq", "order", "step", "episode"):
+                assert getattr(slot, name) == getattr(twin, name)
             assert not slot["agentview"].flags.writeable and not twin["agentview"].flags.writeable
     bells = [lane._attachment.control.bells[lane.index] for lane in lanes]
     assert bells == [lane._attachment.bell.rings for lane in lanes]
@@ -194,23 +197,28 @@ def compare(lanes: list[Lane], ticket: int, deadline: float | None) -> None:
     ids=lambda frame: f"{frame.shape} {frame.dtype}",
 )  # fmt: skip
 def test_a_frame_that_does_not_fit_is_refused(run_id, frame):
-    with Server.create(run_id), Lane.attach(run_id, SPEC) as lane:
+    """And the lane goes on as if nothing had been; also when its places were used before: the helper takes those."""
+    with Server.create(run_id) as server, Lane.attach(run_id, ONE_PLACE) as lane:
         lane.begin_episode(1, "t")
-        for _ in range(2):
+        for step in range(3):
             with pytest.raises(ConfigError, match="frame of shape"):
-                lane.send(frame, 0)
-            lane.send(np.zeros((16, 24, 3), np.uint8), 0)  # and the lane goes on as if nothing had been
-            lane.begin_episode(2, "t")
+                lane.send(frame, step)
+            ticket = lane.send(np.full((16, 24, 3), step, np.uint8), step)
+            (question,) = server.take(1.0)
+            assert (question.images()[0] == step).all() and server.answer(question)
+            lane.wait(ticket)
 
 
 @pytest.mark.parametrize("stride", [(slice(None, None, -1),), (slice(None), slice(None, None, -1))], ids=str)
 def test_a_frame_of_any_strides_is_sent(run_id, stride):
     image = np.arange(16 * 24 * 3, dtype=np.uint8).reshape(16, 24, 3)[stride]
-    with Server.create(run_id), Lane.attach(run_id, SPEC) as lane:
+    with Server.create(run_id) as server, Lane.attach(run_id, ONE_PLACE) as lane:
         lane.begin_episode(1, "t")
         for step in range(3):
-            lane.send(image, step)
+            ticket = lane.send(image, step)
             assert (lane._books.by_step[step]["agentview"] == image).all()
+            assert server.answer(server.take(1.0)[0])
+            lane.wait(ticket)
 
 
 def test_a_copy_of_any_size_is_whole(run_id):
@@ -256,6 +264,7 @@ def test_one_answer_is_the_first(run_id):
         call = (question, True, 0.0, 1.0, True, 0, 0, 1)
         with server._mutex:
             assert quick.answer(*call) is None
+        assert quick.answer(tuple(question), *call[1:]) is None  # whatever it is, it is no Question
         assert quick.answer(*call) and quick.answer(*call) is None
         ticket = lane.ask(Kind.DONE, 1)
         (question,) = server.poll()
@@ -311,23 +320,23 @@ def test_wrong_arguments_are_refused():
     for call in (
         lambda: HELPER.Bell(1, 0, 0), lambda: HELPER.Bell(words), lambda: HELPER.Bell(None, 0, 0),
         lambda: HELPER.Bell(memoryview(bytearray(8)), 0, 0), lambda: HELPER.LaneBell(words, 0, None),
-        lambda: HELPER.LaneBell(read_only, 0, bell), lambda: HELPER.Tally(read_only), lambda: HELPER.Answered(None, 0, 0),
+        lambda: HELPER.LaneBell(read_only, 0, bell), lambda: HELPER.Tally(read_only),
+        lambda: HELPER.Answered(None, 0, 0),
         lambda: HELPER.Sleeper(read_only, 0, 0), lambda: HELPER.News(words, words, words, words, None),
         lambda: HELPER.Answered(words, 0, 1).spin("x"), lambda: HELPER.Answered(words, 0, -1),
     ):  # fmt: skip
         with pytest.raises((BufferError, TypeError, ValueError, OverflowError)):
             call()
     for at in (256, -1, 2**62):
-        for make in (
-            lambda: HELPER.Bell(words, at, 0), lambda: HELPER.LaneBell(words, at, bell),
-            lambda: HELPER.Answered(words, at, 0), lambda: HELPER.Sleeper(words, at, 0),
-        ):  # fmt: skip
+        for kind, last in [(HELPER.Bell, 0), (HELPER.LaneBell, bell), (HELPER.Answered, 0), (HELPER.Sleeper, 0)]:
             with pytest.raises(IndexError):
-                make()
+                kind(words, at, last)
     with pytest.raises(IndexError):
         HELPER.News(words, words[:255], words, words, [None] * 256)
     with pytest.raises(IndexError):
         HELPER.Tally(words[: ServerWord.COUNT - 1])
+    with pytest.raises((IndexError, TypeError)):
+        HELPER.News(words, words, words[:100], words, [None] * 256)
     assert HELPER.Answered(words, 255, 0)() and not HELPER.Answered(words, 255, 1).spin(0)
     bell.close()
     words[0] = 1

@@ -27,6 +27,7 @@ def runtimes() -> str | None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_helper_reads_and_writes_nothing_beside_its_memory(tmp_path: Path):
     """A copy of bridge and tests with an instrumented helper; any finding ends the process that made it."""
     if (libraries := runtimes()) is None:
@@ -42,7 +43,7 @@ def test_the_helper_reads_and_writes_nothing_beside_its_memory(tmp_path: Path):
     }  # fmt: skip
     command = [sys.executable, "-m", "pytest", *(f"tests/shm_bridge/{name}" for name in FILES)]
     result = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | sanitized, capture_output=True, text=True, timeout=900, check=False
+        command, cwd=tmp_path, env=os.environ | sanitized, capture_output=True, text=True, timeout=1400, check=False
     )
     found = result.stdout + result.stderr
     assert result.returncode == 0 and "AddressSanitizer" not in found and "runtime error" not in found, found[-3000:]
