@@ -1,7 +1,7 @@
-/* The floor: what two processes with two semaphores and one memcpy cannot beat when both sleep.
+/* The floor: what two processes with two semaphores and one memcpy take which copy, then wake, then wait.
  * The client copies a frame into shared memory and posts; the server wakes, looks at both ends of the frame, posts back.
- * Timed as every other row: from before the copy until the answer is seen. Less than ours does: one place for the frame
- * (ours: two, in turn), sleeps without an end (ours: bounded, on the monotonic clock), no record, no checks, no verdict.
+ * Timed as every other row: from before the copy until the answer is seen. Less than ours does: sleeps without an end
+ * (ours: bounded, on the monotonic clock), no record, no checks, no verdict, no interpreter.
  * With SPIN both poll a word instead: what nobody beats who copies a frame and never sleeps.
  * usage: floor FRAME_BYTES WARMUP ROUNDS SERVER_CORE CLIENT_CORE (-1: any) GAP_US (between round trips) SPIN (0 or 1); prints ROUNDS
  * latencies in ns, then the CPU ns of both. */
