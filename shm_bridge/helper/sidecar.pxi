@@ -170,7 +170,7 @@ cdef class Served:
     cdef const uint64_t[::1] words
     cdef uint64_t[::1] verdicts
     cdef Bell bell
-    cdef uint64_t questions, frames, question_base, frame_base, verdict_base, epoch
+    cdef uint64_t questions, frames, question_base, frame_base, verdict_base, epoch, next_frame
     cdef Tally tally
     cdef object is_answering
     cdef public list views
@@ -211,6 +211,7 @@ cdef class Served:
         place = (ticket & (self.questions - 1)) * RECORD
         words = &self.words[0]
         fetch_ahead(words + self.question_base + place)
+        fetch_ahead(words + self.frame_base + self.next_frame * FRAME)
         if load_word(words + ASKED) != ticket or load_word(&self.verdicts[self.verdict_base + place]) == ticket:
             return None
         for at in range(DEADLINE_NS + 1):
@@ -230,6 +231,7 @@ cdef class Served:
         if (load_word(words + STATE) != PUBLISHED or load_word(words + F_EPISODE) != record[Q_EPISODE]
                 or load_word(words + SEQ) != record[FIRST_SEQ]):
             return None
+        self.next_frame = record[FIRST] + 1 if record[FIRST] + 1 < self.frames else 0  # as a rule
         self.taken = ticket
         return named(A_QUESTION, (
             self.owner, self.taken, DONE, self.task_episode, self.task, (record[FIRST],), (step,), record[FIRST_SEQ],

@@ -26,7 +26,7 @@ cdef int64_t U32 = (<int64_t>1 << 32) - 1
 cdef object DONE = Kind.DONE, OK = Status.OK
 cdef object A_SLOT = FrameSlot, A_QUESTION = Question, A_VERDICT = Verdict, AN_OPEN = Open
 cdef int DRAIN_LIMIT = 4096, THERE = waiting.THERE
-cdef int LOOKS = 512  # of a spinner between two yields
+cdef int LOOKS = 512  # of a spinner at once
 cdef int64_t early_ns = waiting.EARLY_NS, slice_ns = waiting.SLICE_NS
 cdef int64_t edges_ns[LATENCY_BUCKETS]
 

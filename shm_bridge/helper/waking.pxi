@@ -65,7 +65,7 @@ cdef class LaneBell:
 
 
 cdef class Look:
-    """What is waited for. Called: whether it is there. ``looks`` take a spinner some microseconds."""
+    """What is waited for. Called: whether it is there. ``looks`` take ten to fifty microseconds."""
 
     cdef int looks
 
@@ -83,7 +83,7 @@ cdef class Look:
         return self.spin_until(until)
 
     cdef bint spin_until(self, int64_t until) noexcept:
-        cdef bint found = look_for(self)  # at first without letting the interpreter's lock go, which takes as long
+        cdef bint found = look_for(self, self.looks)  # at first without letting the interpreter's lock go, which takes as long
         if not found:
             with nogil:
                 found = spin_for(self, until)
@@ -108,9 +108,9 @@ cdef bint glance_for(Look look, int64_t until) noexcept nogil:
     return False
 
 
-cdef inline bint look_for(Look look) noexcept nogil:
+cdef inline bint look_for(Look look, int looks) noexcept nogil:
     cdef int left
-    for left in range(look.looks):
+    for left in range(looks):
         if look.there():
             return True
         relax()
@@ -120,7 +120,7 @@ cdef inline bint look_for(Look look) noexcept nogil:
 cdef bint spin_for(Look look, int64_t until) noexcept nogil:
     while monotonic_ns() < until:
         sched_yield()  # with more spinners than cores the one that is waited for must get its turn
-        if look_for(look):
+        if look_for(look, look.looks // 8):
             return True
     return False
 
