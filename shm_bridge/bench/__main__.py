@@ -18,9 +18,9 @@ import subprocess
 import sys
 from typing import Any
 
-from shm_bridge.bench.floor import compiler
+from shm_bridge.bench.floor import compiler, measure_pauses
 from shm_bridge.bench.plot import save_plot
-from shm_bridge.bench.report import ratios, table
+from shm_bridge.bench.report import pauses, ratios, table
 
 PEERS = ("mp_queue", "mp_pipe", "zeromq", "http_raw", "http_jpeg", "ray", "torchrl", "iceoryx2")
 FLOORS = {"c_floor": "parked", "c_spin": "spin"}
@@ -132,7 +132,10 @@ def main(arguments: list[str]) -> int:
             if measured is not None:
                 found.setdefault(number, []).append(measured)
     merged = [merge(found[number]) for number in sorted(found)]
-    sys.stdout.write(json.dumps(merged, indent=1) + "\n" if options.json else table(merged) + ratios(merged))
+    if options.json:
+        sys.stdout.write(json.dumps(merged, indent=1) + "\n")
+    else:
+        sys.stdout.write(table(merged) + ratios(merged) + (pauses(measure_pauses(), merged) if compiler() else ""))
     if options.plot:
         say(save_plot(merged, options.plot))
     return 0 if any(row["transport"] == "shm" for row in merged) else 1

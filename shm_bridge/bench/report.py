@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from shm_bridge.bench.floor import Pauses
+
 Row = dict[str, Any]
 COLUMNS = (
     ("transport", 10), ("frame", 10), ("workers", 7), ("mode", 6), ("p50_us", 9), ("p99_us", 9), ("p999_us", 9),
@@ -45,3 +47,14 @@ def ratios(rows: list[Row]) -> str:
         ]
         lines.append(f"{frame}, one worker: " + ", ".join(parts))
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def pauses(found: Pauses, rows: list[Row]) -> str:
+    """What the machine itself adds to the slowest round trips: two cores take part in each."""
+    text = f"this machine takes a core away {found.per_s:.0f} times a second, for {found.mean_us:.0f} us"
+    met = [
+        f"{min(2 * found.per_s * row['p50_us'] / 1e4, 100):.1f} % of those of {row['p50_us']:.0f} us ({row['mode']})"
+        for row in rows
+        if row["transport"] == "shm" and row["workers"] == 1
+    ]
+    return text + (f"; of our round trips that hits {', '.join(met)}" if met else "") + "\n"

@@ -10,7 +10,8 @@ import pytest
 
 from shm_bridge.bench import lanes
 from shm_bridge.bench.__main__ import PEERS, available, merge
-from shm_bridge.bench.report import ratios, table
+from shm_bridge.bench.floor import Pauses, compiler, measure_pauses
+from shm_bridge.bench.report import pauses, ratios, table
 from tests.shm_bridge.conftest import ROOT
 
 KEYS = {
@@ -47,6 +48,17 @@ def test_medians_and_ratios():
     assert (merged["p50_us"], merged["max_us"]) == (20.0, 9.0)
     floor = row | {"transport": "c_floor", "p50_us": 10.0}
     assert "parked/floor 2.00" in ratios([merged, floor]) and "c_floor" in table([floor])
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C compiler")
+def test_the_machines_own_pauses_are_told():
+    """Who wonders about p99 sees what would be there without any bridge."""
+    found = measure_pauses()
+    assert found.per_s >= 0 and found.mean_us >= 0
+    row = dict.fromkeys(KEYS, 1.0) | {"transport": "shm", "frame": "f", "workers": 1, "mode": "spin", "p50_us": 10.0}
+    assert "1000 times a second, for 20 us; of our round trips that hits 2.0 % of those of 10 us (spin)" in pauses(
+        Pauses(1000.0, 20.0), [row]
+    )
 
 
 def test_what_lanes_cost_is_told_for_both_sides():
