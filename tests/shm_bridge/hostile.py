@@ -30,7 +30,10 @@ class HostileLane:
 
     def __init__(self, run_id: str) -> None:
         self.server = Server.create(run_id)
-        self.lane = Lane.attach(run_id, SPEC)
+        self._attach()
+
+    def _attach(self) -> None:
+        self.lane = Lane.attach(self.server.run_id, SPEC)
         self.lane.begin_episode(1, "t")
         echo.frame(self.lane, 1, 0)
         self.lane.ask(Kind.DONE, 0)
@@ -52,6 +55,12 @@ class HostileLane:
             values = np.zeros(len(question.places)) if question.kind is Kind.VALUE else None
             self.server.answer(question, values=values)
         return len(questions)
+
+    def renew(self) -> None:
+        """Another lane: one that was once found damaged is looked at by nobody any more."""
+        self.lane.close()
+        self.server.poll()
+        self._attach()
 
     def close(self) -> None:
         self.lane.close()
@@ -112,6 +121,7 @@ def fuzz() -> None:
         for _ in range(provider.ConsumeIntInRange(0, 8)):
             hostile.scribble(WORDS + provider.ConsumeIntInRange(0, span - 1), provider.ConsumeInt(8) & (1 << 64) - 1)
         hostile.serve()
+        hostile.renew()  # so an input does the same whatever came before it
 
     try:
         atheris.Setup(sys.argv, one)

@@ -18,7 +18,8 @@ assert numpy.__version__.startswith("1.26"), numpy.__version__
 import shm_bridge
 from pathlib import Path
 assert Path(sys.argv[2]) not in Path(shm_bridge.__file__).parents, shm_bridge.__file__
-from shm_bridge import CameraSpec, Controller, Kind, Lane, LaneReader, LaneSpec, Orientation
+from shm_bridge import CameraSpec, Controller, Kind, Lane, LaneReader, LaneSpec, Orientation, native
+assert (native.helper() is not None) == (sys.argv[3] == "compiler"), "the helper is built wherever it can be"
 run = sys.argv[1]
 spec = LaneSpec((CameraSpec("a", 16, 24, orientation=Orientation.FLIP_ROWS),), frames=9)
 with Lane.attach(run, spec, timeout=20, name="foreign") as lane, Controller.connect(run, 5) as controller:
@@ -35,7 +36,11 @@ print("passed")
 """
 
 
+MADE = ("__pycache__", "build", "*.egg-info", "_native.c", "*.so")
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("version", ["3.10", "3.11", "3.12"])
 def test_installed_alone_it_speaks_to_a_sidecar_elsewhere(version, sidecar, run_id, tmp_path):
     """pip install ./shm_bridge in a fresh environment: its client tests pass there."""
@@ -44,7 +49,7 @@ def test_installed_alone_it_speaks_to_a_sidecar_elsewhere(version, sidecar, run_
     if python is None:
         pytest.skip(f"no Python {version}")
     source = tmp_path / "shm_bridge"
-    shutil.copytree(ROOT / "shm_bridge", source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    shutil.copytree(ROOT / "shm_bridge", source, ignore=shutil.ignore_patterns(*MADE))
     subprocess.run([python, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=120)
     foreign = str(tmp_path / "venv" / "bin" / "python")
     subprocess.run([foreign, "-m", "pip", "install", "-q", "numpy==1.26.4", str(source)], check=True, timeout=400)
@@ -54,7 +59,9 @@ def test_installed_alone_it_speaks_to_a_sidecar_elsewhere(version, sidecar, run_
     assert names - {"pip", "setuptools", "wheel"} == {"numpy", "posix_ipc", "vlac_shm_bridge"}
     sidecar()
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    result = subprocess.run([foreign, "-c", CLIENT, run_id, str(ROOT)], capture_output=True, text=True, timeout=60,
-                            cwd=tmp_path / "venv", env=environment, check=False)  # fmt: skip
+    command = [foreign, "-c", CLIENT, run_id, str(ROOT), "compiler" if shutil.which("cc") else "none"]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, cwd=tmp_path / "venv", env=environment, check=False
+    )
     assert result.stdout.strip() == "passed", result.stderr
     assert sys.version_info[:2] >= (3, 10)
