@@ -45,8 +45,8 @@ def main(run_id: str, seed: int) -> None:
             server.wait(0.02 if held else 0.2)
             held += server.poll()
             dice.shuffle(held)
-            batch, held = held[: dice.randint(1, 48)], held[48:] if len(held) > 48 else []
-            batch, held = (batch, held) if held else (batch + held, [])
+            size = dice.randint(1, 48)
+            batch, held = held[:size], held[size:]  # the rest stays for a later one
             time.sleep(dice.uniform(0, 0.01))  # an engine at work
             for question in batch:
                 answer(server, question, len(batch))
