@@ -154,7 +154,8 @@ class Soak:
         first, second = self.samples[:half] or [(0, 0, 0)], self.samples[half:] or [(0, 0, 0)]
         return {
             "asked": self.total(worker.ASKED), "answered": self.total(worker.ANSWERED),
-            "failed_typed": self.total(worker.FAILED), "wrong": self.total(worker.WRONG),
+            "given_up": self.total(worker.GIVEN_UP), "failed_typed": self.total(worker.FAILED),
+            "wrong": self.total(worker.WRONG),
             "episodes": self.total(worker.EPISODES), "workers_killed": self.killed, "sidecars": self.sidecars,
             "unexpected_ends": self.unexpected,
             "files_max": max(files for files, _, _ in self.samples) if self.samples else 0,
@@ -176,7 +177,9 @@ def faults(result: dict[str, Any], options: argparse.Namespace) -> list[str]:
         found.append(f"left in /dev/shm: {result['left']}")
     if not result["answered"]:
         found.append("nothing was answered")
-    lost = result["asked"] - result["answered"] - result["failed_typed"]
+    if result["failed_typed"]:  # a sidecar is always back long before a worker's patience is at its end
+        found.append(f"{result['failed_typed']} waits ended by an error")
+    lost = result["asked"] - result["answered"] - result["given_up"]
     if lost > result["workers_killed"] * worker.SPEC.question_slots:  # the killed took theirs with them
         found.append(f"{lost} questions are neither answered nor failed")
     if result["files_max"] > (options.workers + 4) * LIMIT_FILES + 8:

@@ -12,8 +12,8 @@ from typing import Any
 from shm_bridge import BridgeError, CameraSpec, Kind, Lane, LaneSpec, Status, Verdict
 
 SPEC = LaneSpec((CameraSpec("camera", 64, 64),), frames=17, questions=32)
-ANSWERED, FAILED, WRONG, ASKED, EPISODES = range(5)
-COUNTERS = 5
+ANSWERED, FAILED, WRONG, ASKED, EPISODES, GIVEN_UP = range(6)
+COUNTERS = 6
 PATIENCE_S = 30.0
 Pending = dict[int, tuple[Kind, int, int, int]]  # ticket -> kind, episode, step, mark
 
@@ -57,7 +57,7 @@ def _episode(lane: Lane, worker: int, life: int, episode: int, counts: Any, base
         _receive(lane.poll(), pending, counts, base)
         time.sleep(dice.uniform(0, 0.02))
     if dice.random() < 0.2:  # cut short, as an episode that is done: what is open is given up
-        counts[base + FAILED] += len(pending)
+        counts[base + GIVEN_UP] += len(pending)
     else:
         ticket = lane.ask(Kind.VALUE, first=0, last=last, timeout=PATIENCE_S)
         counts[base + ASKED] += 1
