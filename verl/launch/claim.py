@@ -16,8 +16,8 @@ import fcntl
 import json
 import logging
 import os
-import shlex
 import socket
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 LAUNCHER, TRAINER, ENDING = OWNERS, OWNERS + 1, OWNERS + 2
 PATIENCE_S = 30.0  # for a run that is ending: a launcher cleans up in less, a sidecar drains in less
 POLL_S = 0.1
+COMMAND_LENGTH = 200  # of what a message shows
 
 
 class IdClaim:
@@ -158,7 +159,8 @@ def _written(descriptor: int) -> str:
 def _described(pid: int) -> dict[str, int | str]:
     process = psutil.Process(pid)
     since = datetime.datetime.fromtimestamp(process.create_time()).strftime("%Y-%m-%d %H:%M:%S")
-    return {"pid": pid, "command": shlex.join(process.cmdline()) or process.name(), "since": since}
+    command = textwrap.shorten(" ".join(process.cmdline()) or process.name(), COMMAND_LENGTH, placeholder=" ...")
+    return {"pid": pid, "command": command, "since": since}
 
 
 def _in_use(run_id: str, pid: int, ending: bool) -> str:
