@@ -41,7 +41,8 @@ words.take_over()
 logs = Path(sys.argv[1], "logs"); logs.mkdir()
 session = Path(sys.argv[1], f"session_2026-01-01_00-00-00_1_{os.getpid()}")
 (session / "logs").mkdir(parents=True)
-(session / "logs" / f"python-core-driver-01_{os.getpid()}.log").write_text("[0 E 1] Failed to connect to GCS.\\n   42\\n")
+log = session / "logs" / f"python-core-driver-01_{os.getpid()}.log"
+log.write_text("[0 E 1] Failed to connect to GCS.\\n   42\\n")
 words.say("folder", path=sys.argv[1]); words.say("ray", session=str(session))
 os._exit(int(sys.argv[2]))  # as C++ code does
 """

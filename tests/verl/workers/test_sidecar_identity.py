@@ -1,4 +1,4 @@
-"""The sidecar that a host has started is its own by its process, not by the run id that somebody else may have taken."""
+"""A host's sidecar is the process that it started, not whatever answers to the run id."""
 
 from __future__ import annotations
 
@@ -46,11 +46,13 @@ def test_anothers_sidecar_is_not_told_our_phases(tmp_path, hosted, monkeypatch):
         host = hosted(foreign.run_id)
         with psutil.Popen(["sleep", "60"]) as ours:
             host.process = ours
-            for call in (lambda: host.phase("UPDATE", 5), host.status):
-                with pytest.raises(SidecarLostError, match=f"process {foreign.service_pid()} .*serves it, which is not"):
-                    call()
-            assert foreign.status()["phase"] == "ROLLOUT"
-            ours.kill()
+            try:
+                for call in (lambda: host.phase("UPDATE", 5), host.status):
+                    with pytest.raises(SidecarLostError, match=f"process {foreign.service_pid()} .*which is not"):
+                        call()
+            finally:
+                ours.kill()
+        assert foreign.status()["phase"] != "UPDATE"
 
 
 def test_anothers_sidecar_is_taken_where_that_is_asked_for(tmp_path, hosted):
