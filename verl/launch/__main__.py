@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from verl.trainer import interrupt
 
@@ -15,8 +16,8 @@ def main(arguments: list[str]) -> int:
     from verl.launch.guard import run_guarded
     from verl.trainer.run_folder import new_run_id
 
-    given = [a.partition("=")[2] for a in arguments if a.startswith("trainer.run_id=")]
-    run_id = given[-1] if given else new_run_id()
+    given = _given_run_id(arguments)
+    run_id = given or new_run_id()
     extra = [] if given else [f"trainer.run_id={run_id}"]
     interrupt.install()
     try:
@@ -32,6 +33,21 @@ def main(arguments: list[str]) -> int:
         return interrupt.EXIT_CODE
     finally:
         claim.release()
+
+
+def _given_run_id(arguments: list[str]) -> str | None:
+    """From the command line, else from the ``--config`` file. What is wrong with that file the trainer will say."""
+    import yaml
+
+    given = [a.partition("=")[2] for a in arguments if a.startswith("trainer.run_id=")]
+    if given:
+        return given[-1]
+    files = [b for a, b in zip(arguments, arguments[1:]) if a == "--config"]
+    files += [a.partition("=")[2] for a in arguments if a.startswith("--config=")]
+    try:
+        return str(yaml.safe_load(Path(files[-1]).read_text())["trainer"]["run_id"] or "") or None
+    except (IndexError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        return None
 
 
 if __name__ == "__main__":

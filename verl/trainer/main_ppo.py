@@ -53,7 +53,6 @@ def _main(arguments: list[str] | None) -> int:
     parser.add_argument("--config", help="a YAML file with any part of the configuration")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parsed = parser.parse_args(arguments)
-    import yaml
     from rich.console import Console
 
     from verl.errors import VerlError
@@ -75,12 +74,11 @@ def _main(arguments: list[str] | None) -> int:
             owned.enter_context(claimed_folder(RunFolder.place(trainer.default_local_dir, run_id)))
             folder = RunFolder(trainer.default_local_dir, run_id, trainer.resume_mode != "disable")
             _wait_for_predecessors(config, claims)
-        except VerlError as error:
+        except (VerlError, OSError) as error:  # also a folder that cannot be made
             print(f"error: {error}", file=sys.stderr)  # noqa: T201
             return 2
         _log_to(folder.file("logs", "driver.log"))
         words.say("folder", path=str(folder.path))
-        folder.file("config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
         return _run(config, tree, folder, Console(highlight=False))
 
 
@@ -108,9 +106,12 @@ def _log_to(path: Path) -> None:
 
 
 def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Console) -> int:
+    import yaml
+
     from verl.errors import ConfigError
 
     try:
+        folder.file("config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
         _train(config, tree, folder, console)
         return 0
     except KeyboardInterrupt:
@@ -157,7 +158,12 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
 
     started = time.monotonic()
     console.print(f"run {folder.run_id}, {folder.path}")
-    checkpoint = find_checkpoint(config.trainer, folder, console.print)
+
+    def note(text: str) -> None:
+        logger.warning("%s", text)
+        console.print(text, markup=False)
+
+    checkpoint = find_checkpoint(config.trainer, folder, note)
     with ExitStack() as parts:
         recorder = Recorder(config, folder, tree, rewind(folder, checkpoint))
         parts.callback(recorder.close)

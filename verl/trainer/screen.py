@@ -42,4 +42,6 @@ class Screen:
 
 def outlive_the_screen() -> None:
     """From now on neither standard stream raises when its reader is gone."""
-    sys.stdout, sys.stderr = Screen(sys.stdout), Screen(sys.stderr)  # type: ignore[assignment]
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is not None:  # None: the shell's >&-
+            setattr(sys, name, Screen(stream))
