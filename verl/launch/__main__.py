@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from verl.trainer import interrupt
@@ -42,7 +43,7 @@ def _given_run_id(arguments: list[str]) -> str | None:
     given = [a.partition("=")[2] for a in arguments if a.startswith("trainer.run_id=")]
     if given:
         return given[-1]
-    files = [b for a, b in zip(arguments, arguments[1:]) if a == "--config"]
+    files = [b for a, b in pairwise(arguments) if a == "--config"]
     files += [a.partition("=")[2] for a in arguments if a.startswith("--config=")]
     try:
         return str(yaml.safe_load(Path(files[-1]).read_text())["trainer"]["run_id"] or "") or None
