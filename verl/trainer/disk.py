@@ -40,8 +40,8 @@ def _free(place: Path) -> int:
 def _told(place: Path, needed: int | None) -> str:
     more = f", about {needed / 2**20:.0f} MiB are needed" if needed else ""
     return (
-        f"no space left on device (or its quota is used up): {place}; {_free(place) / 2**20:.0f} MiB are free there{more}. "
-        "Make room, or choose another trainer.default_local_dir"
+        f"no space left on device (or its quota is used up): {place}; "
+        f"{_free(place) / 2**20:.0f} MiB are free there{more}. Make room, or choose another trainer.default_local_dir"
     )
 
 
