@@ -120,12 +120,17 @@ class RolloutConfig:
     dtype: str
     torch_threads: int
     deterministic: bool | None
-    episode_timeout_s: float
+    episode_timeout_s: float | None
+    step_timeout_s: float
+    worker_timeout_s: float
 
     def __post_init__(self) -> None:
         in_range("actor_rollout_ref.rollout.temperature", self.temperature, 1e-3, 10)
         in_range("actor_rollout_ref.rollout.workers", self.workers, 1, 4096)
         in_range("actor_rollout_ref.rollout.envs_per_worker", self.envs_per_worker, 1, 4096)
+        in_range("actor_rollout_ref.rollout.episode_timeout_s", self.episode_timeout_s or 1, 1)
+        in_range("actor_rollout_ref.rollout.step_timeout_s", self.step_timeout_s, 1)
+        in_range("actor_rollout_ref.rollout.worker_timeout_s", self.worker_timeout_s, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +185,10 @@ class CriticConfig:
     weights: WeightsConfig
     value_stride: int
     invalid: str
+    invalid_warn_share: float
+    invalid_stop_share: float | None
     verdict_timeout_s: float
+    max_failures: int
     overlap: bool
     audit_val: bool
     audit_min_precision: float
@@ -196,6 +204,10 @@ class CriticConfig:
         one_of("critic.invalid", self.invalid, ["not_done", "drop", "stop"])
         in_range("critic.threshold", self.threshold, 0, 1)
         in_range("critic.hold", self.hold, 1)
+        in_range("critic.invalid_warn_share", self.invalid_warn_share, 0, 1)
+        if self.invalid_stop_share is not None:
+            in_range("critic.invalid_stop_share", self.invalid_stop_share, 0, 1)
+        in_range("critic.max_failures", self.max_failures, 1)
         in_range("critic.value_stride", self.value_stride, 1)
 
 
@@ -218,13 +230,14 @@ class TrainerConfig:
     nnodes: int
     n_gpus_per_node: int | None
     videos: int
-    max_lost_episodes: int
+    max_lost_share: float
     ray_address: str | None
 
     def __post_init__(self) -> None:
         for name in self.logger:
             one_of("trainer.logger", name, ["console", "tensorboard", "wandb"])
         in_range("trainer.nnodes", self.nnodes, 1)
+        in_range("trainer.max_lost_share", self.max_lost_share, 0, 1)
         in_range("trainer.max_actor_ckpt_to_keep", self.max_actor_ckpt_to_keep, 1)
         one_of("trainer.resume_mode", self.resume_mode, ["disable", "auto", "resume_path"])
         if (self.resume_mode == "resume_path") != (self.resume_from_path is not None):

@@ -35,6 +35,10 @@ class SidecarLostError(VerlError):
     """The sidecar died and none took its place within the deadline."""
 
 
+class QuestionFailedError(SidecarLostError):
+    """One question to the critic gets no reply again and again, while others do."""
+
+
 class CriticBridgeError(VerlError):
     """The bridge to the critic cannot be used: no sidecar there, no memory, too many lanes, a foreign segment."""
 

@@ -33,6 +33,9 @@ class Episode:
         env_success_step: first step at which the simulator said success, or None.
         probabilities: (steps + 1,) float32 P(done) by VLAC, NaN where not asked or invalid.
         critic_values: float32 percent, VLAC's value list, when it was asked.
+        invalid_verdicts: replies of VLAC that could not be read, an unusable value list among them.
+        value_holes: unreadable pairs of a value list that was used all the same.
+        outages: askings to which no reply came; they were repeated and changed nothing.
         frames: (steps + 1, H, W, 3) uint8, kept for recorded episodes only.
     """
 
@@ -56,6 +59,8 @@ class Episode:
     probabilities: np.ndarray
     critic_values: np.ndarray | None
     invalid_verdicts: int = 0
+    value_holes: int = 0
+    outages: int = 0
     latencies_us: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     timings: dict[str, float] = field(default_factory=dict)
     frames: np.ndarray | None = None

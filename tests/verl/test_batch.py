@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.verl.conftest import ACTION_DIM, CHUNK
 from verl.config import AlgorithmConfig, KlConfig
-from verl.trainer.ppo.batch import build_samples, complete_groups
+from verl.trainer.ppo.batch import build_samples, usable_groups
 from verl.trajectory import Samples, token_mask
 
 
@@ -71,7 +71,8 @@ def test_gae_credits_each_chunk_with_its_own_steps(make_episode):
     assert np.allclose(samples.returns, [rewards.sum(), rewards[8:].sum(), rewards[16:].sum()])
 
 
-def test_a_group_counts_only_when_it_is_whole(make_episode):
-    """A group that lost a rollout is not trained on."""
-    episodes = [make_episode(i, group=i // 4) for i in range(7)]
-    assert [len(g) for g in complete_groups(episodes, 4)] == [4]
+def test_a_group_counts_without_what_was_dropped(make_episode):
+    """Smaller, while two are left to compare; one alone is no group, but where groups are of one."""
+    episodes = [make_episode(i, group=i // 4) for i in (0, 1, 2, 3, 4, 6, 9)]
+    assert [len(g) for g in usable_groups(episodes, 4)] == [4, 2]
+    assert [len(g) for g in usable_groups(episodes, 1)] == [4, 2, 1]

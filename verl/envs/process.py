@@ -41,6 +41,7 @@ class Start:
 
     env_config: dict[str, Any]
     bridge: BridgeConfig | None
+    simulator_limit_s: float | None
     name: str
     slots: int
     memory: int
@@ -105,7 +106,7 @@ def serve(channel: SocketChannel, start: Start) -> None:
             names = [start.name, f"{start.name}b"] if start.bridge.overlap else [start.name]
             for name in names:
                 links.append(CriticLink(start.bridge, env.cameras[0], env.max_steps, name, channel.alive))
-        runner = EpisodeRunner(env, channel, plain, links, start.bridge)
+        runner = EpisodeRunner(env, channel, plain, links, start.bridge, start.simulator_limit_s)
         channel.send(Ready(tuple(link.lane.name for link in links)))
         while True:
             message = channel.receive(SETTLE_S if runner.awaiting else None)

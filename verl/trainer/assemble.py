@@ -45,6 +45,7 @@ def bridge_config(config: Config, run_id: str) -> BridgeConfig | None:
         value_stride=critic.value_stride,
         invalid=critic.invalid,
         timeout_s=critic.verdict_timeout_s,
+        max_failures=critic.max_failures,
         overlap=critic.overlap,
         audit_evaluation=critic.audit_val,
         decides_training=critic.enable,
@@ -73,7 +74,8 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
             "env_config": dict(config.env),
             "bridge": bridge_config(config, run_id),
             "size": rollout.envs_per_worker,
-            "timeout_s": rollout.episode_timeout_s,
+            "simulator_limit_s": rollout.episode_timeout_s,
+            "silence_s": rollout.step_timeout_s,
         },
     )
 
@@ -120,8 +122,8 @@ class Run:
             make=lambda index: self.cluster.rollout_worker(index, options),
             workers=config.rollout.workers * len(self.cluster.nodes),
             capacity=config.rollout.envs_per_worker * (2 if config.critic.overlap else 1),
-            timeout_s=max(60.0, config.rollout.episode_timeout_s * 2),
-            max_lost=config.trainer.max_lost_episodes,
+            timeout_s=config.rollout.worker_timeout_s,
+            max_lost_share=config.trainer.max_lost_share,
             on_tick=sidecars.tick,
             away=self.cluster.away,
         )

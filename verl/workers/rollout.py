@@ -52,6 +52,7 @@ class Advance:
     episodes: list[Episode] = field(default_factory=list)
     lost: list[EpisodeLost] = field(default_factory=list)
     running: int = 0
+    environments_replaced: int = 0
     policy_s: float = 0.0
     policy_batches: int = 0
     policy_observations: int = 0
@@ -98,7 +99,7 @@ class RolloutWorker:
             self.decisions[request.episode] = _Decisions()
             self.training[request.episode] = request.training
             self.pool.submit(request)
-        report, end = Advance(), time.monotonic() + seconds
+        report, end, replaced = Advance(), time.monotonic() + seconds, self.pool.replaced
         while self.decisions and (left := end - time.monotonic()) > 0:
             timeout = 0.0 if self.waiting else min(left, 0.5)
             for event in self.pool.poll(timeout):
@@ -107,7 +108,7 @@ class RolloutWorker:
                 self._decide(report)
             elif report.episodes or report.lost:
                 break  # nothing to do but to wait: let the driver start new episodes first
-        report.running = len(self.decisions)
+        report.running, report.environments_replaced = len(self.decisions), self.pool.replaced - replaced
         return report
 
     def _take(self, event: Observation | EpisodeEnd | EpisodeLost, report: Advance) -> None:
@@ -207,6 +208,8 @@ def _episode(end: EpisodeEnd, decisions: _Decisions) -> Episode:
         probabilities=_dense(end.asked, end.probabilities, end.steps),
         critic_values=end.values,
         invalid_verdicts=end.invalid,
+        value_holes=end.value_holes,
+        outages=end.outages,
         latencies_us=end.latencies_us,
         timings=end.timings,
         frames=end.frames,

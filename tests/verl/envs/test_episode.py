@@ -198,7 +198,7 @@ def test_a_value_without_a_meaning_follows_the_policy(policy: str, expected: Any
         return
     end, _, _ = run(bridge, critic)
     if policy == "drop":
-        assert isinstance(end, Dropped) and end.reason == "invalid value"
+        assert isinstance(end, Dropped) and end.reason == "unreadable value list"
     else:
         assert isinstance(end, EpisodeEnd)
         assert end.score == 0.0 and end.invalid == 1 and end.values is None

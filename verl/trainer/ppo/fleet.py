@@ -1,4 +1,10 @@
-"""The driver's view of all rollout workers: hands episodes out, takes results in, replaces what dies."""
+"""The driver's view of all rollout workers: hands episodes out, takes results in, replaces what dies.
+
+    request -> a worker -> Episode
+       ^           |-----> lost with the worker, or for the first time: once more, identically
+       |           |-----> lost for the second time: given up
+       `-----------+-----> dropped for a verdict: given up at once, since the same episode would be dropped again
+"""
 
 from __future__ import annotations
 
@@ -12,28 +18,42 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
-from verl.envs.pool import EpisodeRequest
+from verl.envs.pool import EpisodeLost, EpisodeRequest
 from verl.errors import RunFailedError
 from verl.trainer import interrupt
 from verl.trajectory import Episode
 
 logger = logging.getLogger(__name__)
 SLICE_S = 1.0  # how long a worker runs before it reports
+TRIES = 2  # of one request that fails by itself
+WINDOW = 200  # the latest episodes, over which the share of lost ones is taken
 MOST_FAILURES = 3  # in a row: the worker is given up, the others go on
 GONE = (RayActorError, ObjectLostError)  # it, or its node with what it had reported
 
 
 @dataclass(slots=True)
 class FleetStatistics:
-    """Where the rollout's time went; seconds are summed over workers."""
+    """Where the rollout's time went, and what went wrong, over the whole run; seconds are summed over workers.
+
+    Attributes:
+        lost: tries that did not end, each given up or made once more.
+        lost_with_workers: of those, the ones that a rollout worker took with it.
+        given_up: requests that were lost twice; their groups are smaller.
+        dropped: requests that the policy for unreadable replies took out; their groups are smaller.
+        recent: 1 for a lost try, 0 for an episode, of the latest ``WINDOW``.
+    """
 
     policy_s: float = 0.0
     policy_batches: int = 0
     policy_observations: int = 0
     lost: int = 0
-    lost_with_workers: int = 0  # of those
+    lost_with_workers: int = 0
     lost_reasons: dict[str, int] = field(default_factory=dict)
+    given_up: int = 0
+    dropped: int = 0
     workers_replaced: int = 0
+    environments_replaced: int = 0
+    recent: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -56,7 +76,7 @@ class Fleet:
         workers: int,
         capacity: int,
         timeout_s: float,
-        max_lost: int,
+        max_lost_share: float,
         on_tick: Callable[[], None],
         away: Callable[[int], bool] = lambda index: False,
     ) -> None:
@@ -64,12 +84,14 @@ class Fleet:
         Args:
             capacity: episodes that one worker can have at once: playing, or waiting for their verdicts.
             timeout_s: a worker that does not report for so long is replaced.
-            max_lost: lost episodes after which the run fails; those that a worker takes with it do not count.
+            max_lost_share: of the latest ``WINDOW`` episodes, the share of lost ones over which the run fails; those
+                that a worker takes with it do not count.
             on_tick: called about once a second while episodes run.
             away: whether a worker should be made anew where it belongs: a lost node was replaced.
         """
         self.make, self.capacity, self.timeout_s = make, capacity, timeout_s
-        self.max_lost, self.on_tick, self.away = max_lost, on_tick, away
+        self.max_lost_share, self.on_tick, self.away = max_lost_share, on_tick, away
+        self._failed: dict[int, int] = {}  # tries of running requests that failed, by episode
         self.statistics = FleetStatistics()
         self.weights: Any = None
         self.workers = [_Worker(make(i), i) for i in range(workers)]
@@ -93,13 +115,15 @@ class Fleet:
         self,
         requests: list[EpisodeRequest],
         finished: list[Episode],
-        refill: Callable[[Episode], list[EpisodeRequest]],
+        given_up: list[EpisodeLost],
+        refill: Callable[[int], list[EpisodeRequest]],
     ) -> Iterator[Episode]:
-        """Runs ``requests``, and whatever ``refill`` adds after each episode; yields them as they end.
+        """Runs ``requests``, and whatever ``refill(group)`` adds after each that has ended; yields the episodes.
 
-        Each is in ``finished`` before ``refill`` sees it.
+        Each request is in ``finished`` or in ``given_up`` before ``refill`` is told its group.
         """
         queue = deque(requests)
+        self._failed.clear()
         while queue or any(w.running for w in self.workers):
             for worker in self.workers:
                 self._dispatch(worker, queue)
@@ -107,9 +131,13 @@ class Fleet:
             done, _ = ray.wait(calls, num_returns=1, timeout=SLICE_S * 2) if calls else ([], [])
             for worker in list(self.workers):
                 if worker.call is not None and worker.call in done:
-                    for episode in self._collect(worker, queue):
+                    episodes, gone = self._collect(worker, queue)
+                    for lost in gone:
+                        given_up.append(lost)
+                        queue.extend(refill(lost.request.group))
+                    for episode in episodes:
                         finished.append(episode)
-                        queue.extend(refill(episode))
+                        queue.extend(refill(episode.group))
                         yield episode
                 elif worker.call is not None and time.monotonic() - worker.started > self.timeout_s:
                     self._replace(worker, queue, f"no report for {self.timeout_s:.0f} s")
@@ -128,26 +156,60 @@ class Fleet:
             worker.call = worker.actor.advance.remote(fresh, SLICE_S)
             worker.started = time.monotonic()
 
-    def _collect(self, worker: _Worker, queue: deque[EpisodeRequest]) -> list[Episode]:
+    def _collect(self, worker: _Worker, queue: deque[EpisodeRequest]) -> tuple[list[Episode], list[EpisodeLost]]:
+        """What a worker reports: episodes, and requests that nobody will run again."""
         try:
             if worker.loading is not None:
                 ray.get(worker.loading)
             report = ray.get(worker.call)
         except GONE as error:
             self._replace(worker, queue, _story(error))
-            return []
+            return [], []
         except RayTaskError as error:
             raise RunFailedError(f"rollout worker {worker.index}: {error.cause}") from error
         worker.call, worker.loading, worker.failures = None, None, 0
         self.statistics.policy_s += report.policy_s
         self.statistics.policy_batches += report.policy_batches
         self.statistics.policy_observations += report.policy_observations
+        self.statistics.environments_replaced += report.environments_replaced
+        gone: list[EpisodeLost] = []
         for lost in report.lost:
-            self._count_lost(lost.reason)
-            queue.append(worker.running.pop(lost.request.episode))
+            worker.running.pop(lost.request.episode)
+            if lost.dropped:
+                self.statistics.dropped += 1
+                logger.warning("episode %d dropped: %s", lost.request.episode, lost.reason)
+                gone.append(lost)
+            elif self._try_again(lost):
+                queue.append(lost.request)
+            else:
+                gone.append(lost)
         for episode in report.episodes:
             worker.running.pop(episode.episode)
-        return list(report.episodes)
+            self._failed.pop(episode.episode, None)
+            self._note(0)
+        return list(report.episodes), gone
+
+    def _try_again(self, lost: EpisodeLost) -> bool:
+        """Counts a try that failed by itself; False when it was the last. Raises when too many do."""
+        stats, number = self.statistics, lost.request.episode
+        self._count_lost(lost.reason)
+        self._note(1)
+        if (failed := sum(stats.recent)) > self.max_lost_share * WINDOW:
+            raise RunFailedError(
+                f"{failed} of the latest {len(stats.recent)} episodes were lost, more than "
+                f"trainer.max_lost_share={self.max_lost_share:g} of {WINDOW}; the last: {lost.reason}"
+            )
+        self._failed[number] = self._failed.get(number, 0) + 1
+        if self._failed[number] < TRIES:
+            return True
+        del self._failed[number]
+        stats.given_up += 1
+        logger.warning("episode %d (task %d, seed %d) was lost %d times: given up", number, lost.request.task,
+                       lost.request.seed, TRIES)  # fmt: skip
+        return False
+
+    def _note(self, lost: int) -> None:
+        self.statistics.recent = [*self.statistics.recent, lost][-WINDOW:]
 
     def _count_lost(self, reason: str, number: int = 1) -> None:
         if not number:
@@ -156,10 +218,6 @@ class Fleet:
         stats.lost += number
         stats.lost_reasons[reason] = stats.lost_reasons.get(reason, 0) + number
         logger.warning("%d episode(s) lost: %s", number, reason)
-        if (failed := stats.lost - stats.lost_with_workers) > self.max_lost:
-            raise RunFailedError(
-                f"{failed} episodes were lost, more than trainer.max_lost_episodes={self.max_lost}; the last: {reason}"
-            )
 
     def _replace(self, worker: _Worker, queue: deque[EpisodeRequest], reason: str) -> None:
         """A new actor in the place of one that died or hangs; its episodes are run again."""

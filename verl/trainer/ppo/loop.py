@@ -20,11 +20,11 @@ from ray.exceptions import RayActorError
 
 from verl.config import Config
 from verl.degrade import shuffle_rewards
-from verl.envs.pool import EpisodeRequest
+from verl.envs.pool import EpisodeLost, EpisodeRequest
 from verl.errors import RunFailedError
 from verl.trainer.audit import Audit
 from verl.trainer.checkpoint import Checkpoints
-from verl.trainer.ppo.batch import build_samples, complete_groups, group_filter, keeps
+from verl.trainer.ppo.batch import build_samples, group_filter, keeps, usable_groups
 from verl.trainer.ppo.fleet import Fleet, FleetStatistics
 from verl.trainer.ppo.replay import ReplayBuffer
 from verl.trainer.ppo.schedule import Schedule
@@ -123,16 +123,17 @@ class Trainer:
         record = trainer.videos if self._records() else 0
         requests = [r for g in range(started) for r in self.schedule.group(record if g == 0 else 0)]
         finished: list[Episode] = []
+        given_up: list[EpisodeLost] = []
         ended = kept = 0
 
-        def refill(episode: Episode) -> list[EpisodeRequest]:
+        def refill(number: int) -> list[EpisodeRequest]:
             """Another group in the place of one that just turned out to carry no signal."""
             nonlocal started, ended, kept
-            group = [e for e in finished if e.group == episode.group]
-            if len(group) < size:
+            group = [e for e in finished if e.group == number]
+            if len(group) + sum(lost.request.group == number for lost in given_up) < size:
                 return []
             ended += 1
-            if keeps(self.rule, group):
+            if len(group) >= min(2, size) and keeps(self.rule, group):
                 kept += 1
             else:
                 self.dropped_groups += 1
@@ -143,15 +144,18 @@ class Trainer:
 
         with self._timed("rollout"):
             self.progress.stage("rollout", len(requests))
-            for episode in self.fleet.run(requests, finished, refill):
+            for episode in self.fleet.run(requests, finished, given_up, refill):
                 self._record_training(episode)
+        for lost in given_up:
+            if lost.dropped:
+                self.audit.add_dropped(lost)
         finished.sort(key=lambda e: e.episode)  # sums and buffers must not depend on who came first
         if self.config.critic.shuffle:
             finished = shuffle_rewards(finished, np.random.default_rng((self.config.data.seed, self.updates)))
-        self.episodes += len(finished)
+        self.episodes += len(finished) + len(given_up)
         self.replay.add(finished)
-        groups = [g for g in complete_groups(finished, size) if keeps(self.rule, g)][:wanted]
-        self._log_rollout(finished, len(groups))
+        groups = [g for g in usable_groups(finished, size) if keeps(self.rule, g)][:wanted]
+        self._log_rollout(finished, given_up, len(groups))
         return [e for g in groups for e in g]
 
     def _records(self) -> bool:
@@ -165,9 +169,10 @@ class Trainer:
         self.recorder.episode(episode, self.updates)
         self.progress.episode(episode, self.audit)
 
-    def _log_rollout(self, episodes: list[Episode], kept: int) -> None:
+    def _log_rollout(self, episodes: list[Episode], given_up: list[EpisodeLost], kept: int) -> None:
         if not episodes:
-            raise RunFailedError("the rollout brought no episode")
+            reasons = {lost.reason for lost in given_up}
+            raise RunFailedError(f"the rollout brought no episode: {len(given_up)} were given up ({', '.join(reasons)})")
         confusion = self.audit.total
         self.recorder.log(
             self.updates,
@@ -180,15 +185,32 @@ class Trainer:
                 "train/groups_kept": kept,
                 "train/groups_dropped": self.dropped_groups,
                 "train/episodes_lost": self.fleet.statistics.lost,
+                "train/episodes_given_up": self.fleet.statistics.given_up,
+                "train/episodes_dropped": self.fleet.statistics.dropped,
                 "critic/p50_ms": self.audit.latency_ms(50),
                 "critic/p99_ms": self.audit.latency_ms(99),
                 "critic/precision": confusion.precision,
                 "critic/recall": confusion.recall,
                 "critic/invalid": self.audit.invalid,
+                "critic/invalid_share": self.audit.recent_invalid_share(),
+                "critic/value_holes": self.audit.value_holes,
+                "critic/outages": self.audit.outages,
                 "time/rollout_s": self.time_s["rollout"],
             },
         )
+        self._check_invalid()
         self._check_audit()
+
+    def _check_invalid(self) -> None:
+        """A share of unreadable replies over the configured lines warns, or ends the run."""
+        critic, share = self.config.critic, self.audit.recent_invalid_share()
+        told = f"{100 * share:.1f} % of VLAC's latest replies could not be read"
+        if critic.invalid_stop_share is not None and share > critic.invalid_stop_share:
+            raise RunFailedError(f"{told}, more than critic.invalid_stop_share={critic.invalid_stop_share:g}")
+        if critic.enable and share > critic.invalid_warn_share:
+            message = f"{told} (critic.invalid_warn_share={critic.invalid_warn_share:g}); their texts: the sidecar's log"
+            logger.warning(message)
+            self.progress.note(message)
 
     def _check_audit(self) -> None:
         critic, precision = self.config.critic, self.audit.recent_precision()
@@ -214,7 +236,10 @@ class Trainer:
         with self._timed("update"):
             self.progress.stage("update", None)
             model = self.config.model
-            samples = build_samples(episodes, self.config.algorithm, model.action_chunks_len, model.action_token_len)
+            samples = build_samples(
+                episodes, self.config.algorithm, model.action_chunks_len, model.action_token_len,
+                self.config.data.n_samples,
+            )  # fmt: skip
             samples = self._with_replay(samples)
             self.sidecars.phase("UPDATE")
             metrics = self._learn(samples)
@@ -258,7 +283,7 @@ class Trainer:
         episodes: list[Episode] = []
         with self._timed("evaluation"):
             self.progress.stage("evaluation", len(requests))
-            for episode in self.fleet.run(requests, episodes, lambda _: []):
+            for episode in self.fleet.run(requests, episodes, [], lambda _: []):
                 self.recorder.episode(episode, self.updates)
                 self.progress.episode(episode, None)
         episodes.sort(key=lambda e: e.episode)

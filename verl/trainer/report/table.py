@@ -33,6 +33,20 @@ def _success(summary: dict[str, Any], when: str) -> str:
     return f"{percent(value)}  (95 %: {100 * low:.0f} to {100 * high:.0f}, n={trials})"
 
 
+def _what_went_wrong(summary: dict[str, Any]) -> str:
+    """Counts that are not zero; none of them became a reward."""
+    named = {
+        "outages": "questions asked again",
+        "value_holes": "unreadable pairs of values",
+        "episodes_lost": "tries of episodes lost",
+        "episodes_given_up": "episodes given up",
+        "episodes_dropped": "episodes dropped for a verdict",
+        "environments_replaced": "environments replaced",
+        "workers_replaced": "rollout workers replaced",
+    }
+    return ", ".join(f"{summary[key]} {name}" for key, name in named.items() if summary.get(key))
+
+
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """What the run shows, in two small tables."""
     table = Table(title=f"run {summary['run_id']}", title_justify="left", show_header=False)
@@ -45,6 +59,8 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
             f"p50 {summary['verdict_p50_ms']:.1f} ms, p99 {summary['verdict_p99_ms']:.1f} ms"
             f" ({summary['verdicts']} verdicts, {summary['invalid_verdicts']} invalid)",
         )
+    if wrong := _what_went_wrong(summary):
+        table.add_row("what went wrong", wrong)
     where = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["time_s"].items())
     table.add_row("where the time went", f"{where}; all {summary['wall_s']:.0f} s")
     if summary["episode_s"]:
