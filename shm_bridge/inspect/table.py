@@ -39,7 +39,8 @@ def show_text(shown: Snapshot, rate: float | None = None) -> str:
         per_s = "" if rate is None else f"   {rate:.1f} verdicts/s"
         batches = "  ".join(f"{size}: {count}" for size, count in shown["batch_sizes"].items()) or "-"
         lines += [
-            f"verdicts {shown['verdicts']} (invalid {shown['invalid']}, failed {shown['failed']}, late {shown['late']})   "
+            f"verdicts {shown['verdicts']} (invalid {shown['invalid']}, failed {shown['failed']}, "
+            f"late {shown['late']})   "
             f"questions {shown['questions']} (refused {shown['rejected']})   "
             f"lanes reclaimed {shown['reclaimed']}{per_s}",
             f"latency {latency}   batch sizes {batches}",

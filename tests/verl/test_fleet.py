@@ -17,7 +17,7 @@ LOST = ObjectLostError("1" * 56, "driver", "the node with the report is gone")
 
 
 class FakeActor:
-    """Answers each ``advance`` with the next of ``script``: an error, ``lost`` or ``dropped`` (all were), or ``well``."""
+    """Answers each ``advance`` with the next of ``script``: an error, ``lost`` or ``dropped`` (all), or ``well``."""
 
     def __init__(self, script: list) -> None:
         self.script = script
@@ -125,7 +125,7 @@ def test_the_budget_of_lost_episodes_is_a_rate():
         for _ in range(9):
             fleet._note(0)
     assert fleet.statistics.lost == 1000 and len(fleet.statistics.recent) == 200
-    with pytest.raises(RunFailedError, match="21 of the latest 200 episodes were lost.*max_lost_share=0.1.*died"):
+    with pytest.raises(RunFailedError, match=r"21 of the latest 200 episodes were lost.*max_lost_share=0.1.*died"):
         for number in range(20_000, 20_021):
             fleet._try_again(lost[number])
 

@@ -172,9 +172,8 @@ class EnvPool:
         if not child.ready:
             if child.silent > START_TIMEOUT_S:
                 return self._replace(child, f"environment process not ready within {START_TIMEOUT_S:g} s")
-        elif child.requests:
-            if child.silent > self._silence_s:
-                return self._replace(child, f"environment process silent for {self._silence_s:g} s")
+        elif child.requests and child.silent > self._silence_s:
+            return self._replace(child, f"environment process silent for {self._silence_s:g} s")
         return []
 
     def _replace(self, child: Child, reason: str) -> list[Event]:

@@ -1,4 +1,4 @@
-"""An outage is no verdict: over the real bridge, with a sidecar that fails, is slow, or cannot be read, when told to."""
+"""An outage is no verdict: over the real bridge, with a sidecar that fails, is slow or cannot be read when told to."""
 
 from __future__ import annotations
 

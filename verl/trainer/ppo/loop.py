@@ -171,8 +171,8 @@ class Trainer:
 
     def _log_rollout(self, episodes: list[Episode], given_up: list[EpisodeLost], kept: int) -> None:
         if not episodes:
-            reasons = {lost.reason for lost in given_up}
-            raise RunFailedError(f"the rollout brought no episode: {len(given_up)} were given up ({', '.join(reasons)})")
+            why = ", ".join({lost.reason for lost in given_up})
+            raise RunFailedError(f"the rollout brought no episode: {len(given_up)} were given up ({why})")
         confusion = self.audit.total
         self.recorder.log(
             self.updates,
@@ -208,7 +208,7 @@ class Trainer:
         if critic.invalid_stop_share is not None and share > critic.invalid_stop_share:
             raise RunFailedError(f"{told}, more than critic.invalid_stop_share={critic.invalid_stop_share:g}")
         if critic.enable and share > critic.invalid_warn_share:
-            message = f"{told} (critic.invalid_warn_share={critic.invalid_warn_share:g}); their texts: the sidecar's log"
+            message = f"{told} (critic.invalid_warn_share={critic.invalid_warn_share:g}); the sidecar's log has them"
             logger.warning(message)
             self.progress.note(message)
 
