@@ -18,7 +18,7 @@ from verl.trainer.checkpoint import Checkpoints, find_checkpoint, rewind
 from verl.trainer.load_config import load_config
 from verl.trainer.run_folder import RunFolder
 
-ARRAYS = {"latencies_us": np.arange(3)}
+ARRAYS = {"latencies": np.arange(3)}
 
 
 class FakeLearner:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from verl.envs.messages import EpisodeLost
+from verl.trainer.latencies import Latencies
 from verl.trajectory import Episode
 
 
@@ -45,7 +46,8 @@ class Confusion:
 
 @dataclass(slots=True)
 class Audit:
-    """Counts over the whole run, and a window of the latest episodes, by number, for the warning.
+    """Counts over the whole run, of a size that does not grow with it, and a window of the latest episodes, by number,
+    for the warnings.
 
     A success of the simulator counts as missed only if the episode went on to its end without a done; an episode that
     the critic ended one frame early is a false done.
@@ -55,7 +57,7 @@ class Audit:
     total: Confusion = field(default_factory=Confusion)
     recent: list[tuple[int, bool, bool]] = field(default_factory=list)
     recent_replies: list[tuple[int, int, int]] = field(default_factory=list)  # episode, unreadable, all
-    latencies_us: list[np.ndarray] = field(default_factory=list)
+    latencies: Latencies = field(default_factory=Latencies)
     invalid: int = 0
     value_holes: int = 0
     outages: int = 0
@@ -65,7 +67,7 @@ class Audit:
         self.total.add(episode.complete, episode.env_success)
         # by number, not by arrival: the order in which episodes end is chance
         self.recent = sorted([*self.recent, (episode.episode, episode.complete, episode.env_success)])[-self.window :]
-        self.latencies_us.append(episode.latencies_us)
+        self.latencies.add(episode.latencies_us)
         self.value_holes += episode.value_holes
         self.outages += episode.outages
         self._count(episode.episode, episode.invalid_verdicts, len(episode.latencies_us))
@@ -89,16 +91,11 @@ class Audit:
         return float(np.mean(dones)) if len(dones) >= 8 else float("nan")
 
     def latency_ms(self, percentile: float) -> float:
-        """Percentile of all verdicts' latencies, asked to answered, in ms; NaN without any."""
-        merged = self.latencies()
-        return float(np.percentile(merged, percentile)) / 1000 if len(merged) else float("nan")
-
-    def latencies(self) -> np.ndarray:
-        """(n,) int64 microseconds, of all verdicts so far."""
-        return np.concatenate(self.latencies_us) if self.latencies_us else np.zeros(0, np.int64)
+        """Percentile of all verdicts' latencies, asked to answered, in ms, to 1 %; NaN without any."""
+        return self.latencies.percentile_ms(percentile)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint; :meth:`latencies` go beside it."""
+        """For a checkpoint; the counts of :attr:`latencies` go beside it."""
         return {
             "total": asdict(self.total),
             "recent": [list(entry) for entry in self.recent],
@@ -116,4 +113,4 @@ class Audit:
         self.recent_replies = [tuple(entry) for entry in state["recent_replies"]]
         for name in ("invalid", "value_holes", "outages", "verdicts"):
             setattr(self, name, state[name])
-        self.latencies_us = [latencies]
+        self.latencies.counts = np.array(latencies)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from verl.trainer.ppo.loop import Trainer
 
 logger = logging.getLogger(__name__)
+LISTED_VIDEOS = 100  # in the summary: the latest; the folder has all
 
 
 class Recorder:
@@ -59,7 +60,7 @@ class Recorder:
         name = f"step{step:03d}-{kind}-{episode.episode & 0xFFFFFF:05d}-{ending}.mp4"
         try:
             write_verdict_video(episode, self.folder.file("videos", name), self.config.critic.threshold)
-            self.videos.append(name)
+            self.videos = [*self.videos, name][-LISTED_VIDEOS:]
         except (OSError, ValueError) as error:  # a video is not worth a run
             logger.warning("video %s not written: %s", name, error)
         episode.frames = None

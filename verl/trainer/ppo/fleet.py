@@ -26,6 +26,7 @@ from verl.trajectory import Episode
 logger = logging.getLogger(__name__)
 SLICE_S = 1.0  # how long a worker runs before it reports
 TRIES = 2  # of one request that fails by itself
+MOST_REASONS = 32  # kept apart; some name an actor, and no two are alike
 WINDOW = 200  # the latest episodes, over which the share of lost ones is taken
 MOST_FAILURES = 3  # in a row: the worker is given up, the others go on
 GONE = (RayActorError, ObjectLostError)  # it, or its node with what it had reported
@@ -216,7 +217,8 @@ class Fleet:
             return
         stats = self.statistics
         stats.lost += number
-        stats.lost_reasons[reason] = stats.lost_reasons.get(reason, 0) + number
+        told = reason if reason in stats.lost_reasons or len(stats.lost_reasons) < MOST_REASONS else "another reason"
+        stats.lost_reasons[told] = stats.lost_reasons.get(told, 0) + number
         logger.warning("%d episode(s) lost: %s", number, reason)
 
     def _replace(self, worker: _Worker, queue: deque[EpisodeRequest], reason: str) -> None:

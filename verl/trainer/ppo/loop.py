@@ -29,6 +29,7 @@ from verl.trainer.ppo.fleet import Fleet, FleetStatistics
 from verl.trainer.ppo.replay import ReplayBuffer
 from verl.trainer.ppo.schedule import Schedule
 from verl.trainer.progress import Progress
+from verl.trainer.ray_store import store_metrics
 from verl.trainer.recorder import Recorder
 from verl.trainer.watch import Sidecars
 from verl.trajectory import Episode, Samples
@@ -81,6 +82,7 @@ class Trainer:
         while not self._finished():
             self.checkpoints.tick()
             self._update(self._rollout())
+            self.recorder.log(self.updates, store_metrics())  # nothing of this update's is referred to any more
             if self._finished() or (trainer.save_freq > 0 and self.updates % trainer.save_freq == 0):
                 self.save()
             self._evaluate_if_due()
@@ -304,7 +306,7 @@ class Trainer:
         """Starts a checkpoint in ``checkpoints/step-N``; what takes long is done in the background."""
         with self._timed("checkpoint"):
             arrays = {f"replay.{name}": array for name, array in self.replay.state().items()}
-            arrays["latencies_us"] = self.audit.latencies()
+            arrays["latencies"] = self.audit.latencies.counts.copy()
             self.checkpoints.save(self.updates, self.learners, self.state(), arrays)
 
     def state(self) -> dict[str, Any]:
@@ -324,7 +326,7 @@ class Trainer:
         for name in _COUNTERS:
             setattr(self, name, state[name])
         self.schedule.restore(state["schedule"])
-        self.audit.restore(state["audit"], arrays["latencies_us"])
+        self.audit.restore(state["audit"], arrays["latencies"])
         self.replay.restore({n.removeprefix("replay."): a for n, a in arrays.items() if n.startswith("replay.")})
         self.fleet.statistics = FleetStatistics(**state["fleet"])
         self.recorder.restore(state["recorder"])
