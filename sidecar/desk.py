@@ -133,8 +133,9 @@ class Desk:
         try:
             return self._read(ask, job, answer)
         except Exception as error:  # whatever an answer does to its reading, the others go on
-            logger.warning("a %s answer cannot be looked at", job.question.kind.name, exc_info=True)
-            return self._read(ask, job, Answer("", error=f"{type(error).__name__}: {error}"))
+            logger.debug("a %s answer", job.question.kind.name, exc_info=True)
+            reason = f"the engine's answer cannot be read: {type(error).__name__}: {error}"
+            return self._read(ask, job, Answer("", error=reason))
 
     def _read(self, ask: Ask, job: Job, answer: Answer) -> Verdict | None:
         if job.error is None:

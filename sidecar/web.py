@@ -56,7 +56,7 @@ class BoundedServer(ThreadingHTTPServer):
     MOST = 16
     LONGEST_S = 10.0
     daemon_threads = True
-    request_queue_size = 16
+    request_queue_size = 128  # the kernel's; a short one makes connecting slow
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._open: dict[socket.socket, float] = {}  # and when each has to be over

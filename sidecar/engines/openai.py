@@ -81,7 +81,7 @@ class OpenaiEngine:
         except (RemoteEngineError, EvoVlacError) as error:
             return Answer("", error=f"{self.config.url}: {error}")
         except Exception as error:  # whatever a reply brings out of a library belongs to its query
-            logger.warning("a %s query failed", query.kind, exc_info=True)
+            logger.debug("a %s query failed", query.kind, exc_info=True)
             return Answer("", error=f"{self.config.url}: {type(error).__name__}: {error}")
 
     def _ask(self, query: Query, until: float) -> Answer:
