@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from shm_bridge.errors import BridgeError, BridgeTimeout
-from shm_bridge.locks import ADMIN, LANES, SERVER, RunLocks, open_locks
+from shm_bridge.locks import LANES, OWNERS, SERVER, RunLocks, open_locks
 from shm_bridge.names import SHM, Entry, checked_run_id, entries
 
 
@@ -19,8 +19,15 @@ def _remove(entry: Entry) -> bool:
 
 
 def _is_alive(locks: RunLocks) -> bool:
-    """Anybody but an administrator."""
-    return locks.holder(SERVER) is not None or locks.holder(ADMIN + 1, 0) is not None
+    """Whether anybody works with the run's shared memory."""
+    return locks.holder(SERVER) is not None or locks.holder(LANES, 0) is not None
+
+
+def _removable(run_id: str, locks: RunLocks) -> list[Entry]:
+    """All of a run that nobody works with, the lock file last; not that file while it says who owns the run."""
+    owned = locks.holder(OWNERS, LANES - OWNERS) is not None
+    found = [entry for entry in entries(run_id) if not (owned and entry.part == "lock")]
+    return sorted(found, key=lambda entry: entry.part == "lock")
 
 
 def remove_if_dead(run_id: str, locks: RunLocks) -> list[str]:
@@ -29,9 +36,7 @@ def remove_if_dead(run_id: str, locks: RunLocks) -> list[str]:
         with locks.administration():
             if _is_alive(locks):
                 return []
-            found = list(entries(run_id))
-            found.sort(key=lambda entry: entry.part == "lock")
-            return [entry.file for entry in found if _remove(entry)]
+            return [entry.file for entry in _removable(run_id, locks) if _remove(entry)]
     except (BridgeTimeout, FileNotFoundError):  # somebody else is at it
         return []
 
@@ -55,7 +60,7 @@ def leftovers(run_id: str) -> list[str]:
     try:
         if _is_alive(locks):
             return [entry.file for entry in _dead_lanes(run_id, locks)]
-        return [entry.file for entry in entries(run_id)]
+        return [entry.file for entry in _removable(run_id, locks)]
     finally:
         locks.close()
 

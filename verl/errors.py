@@ -23,6 +23,14 @@ class AssetsMissingError(VerlError):
     """A simulator's data files (meshes, textures, initial states) were not found."""
 
 
+class RunInUseError(VerlError):
+    """A living process owns the run's id or folder."""
+
+
+class CheckpointDamagedError(VerlError):
+    """A checkpoint's file is missing, cut short or changed."""
+
+
 class EnvironmentFailedError(VerlError):
     """An environment process could not be started, or went on dying after it was replaced."""
 

@@ -35,11 +35,14 @@ class Launched:
     arguments: list[str]
     module: str = "verl.launch"
     mark: str = field(default_factory=lambda: f"test-{secrets.token_hex(6)}")
+    below: str | None = None  # the source of a program that starts the launcher, whose command it is given
 
     def __post_init__(self) -> None:
         command = [sys.executable, "-m", self.module, *self.arguments]
         command += [f"trainer.run_id={self.mark}", f"trainer.default_local_dir={self.folder}"]
-        self.output = self.folder / f"{self.mark}.out"
+        if self.below is not None:
+            command = [sys.executable, "-c", self.below, *command]
+        self.output = self.folder / f"{self.mark}.{os.urandom(3).hex()}.out"
         with open(self.output, "wb") as out:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdout=out, stderr=out, stdin=subprocess.DEVNULL,

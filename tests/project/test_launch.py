@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import signal
 import time
+from pathlib import Path
 
 import pytest
+import ray
 
 from shm_bridge import BridgeError, Controller
 from tests.project.launching import QUICK, ROOT, SCRIPTED, Launched
 
 pytestmark = pytest.mark.timeout(240)
+RAY = Path(ray._common.utils.get_default_ray_temp_dir())
+SUBREAPER = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1)
+subprocess.Popen(sys.argv[1:])
+while True:
+    os.wait()
+"""
 
 
 def test_one_command_trains_and_shows_what_it_did(tmp_path):
@@ -86,6 +96,72 @@ def test_ctrl_c_stops_everything(tmp_path):
     launched.wait_for("rollout:")
     launched.process.send_signal(signal.SIGINT)
     assert launched.wait(60) == 130, launched.text()
+    assert launched.leftovers() == []
+
+
+def test_a_second_launch_of_a_living_run_is_refused_and_changes_nothing(tmp_path):
+    """In the same folder, also to resume it, or in another folder (the run's shared memory is the same): exit code 2.
+
+    The first goes on: no row is cut, no checkpoint is lost. At its end Ray's session folder is gone, too.
+    """
+    long = [*QUICK, *SCRIPTED, "env.name=tests.verl.envs.dot_env:DotEnv", "env.max_steps=24", "trainer.videos=0",
+            "trainer.total_episodes=10000", "trainer.save_freq=1", "trainer.test_freq=-1",
+            "trainer.val_before_train=false", "trainer.logger=[console]", "critic.audit_min_precision=0"]  # fmt: skip
+    first = Launched(tmp_path, long)
+    log = first.run / "episodes.jsonl"
+    first.until(lambda: (first.run / "checkpoints" / "last").exists() and log.stat().st_size > 0)
+    (trainer,) = [p.pid for p in first.processes() if "verl.trainer.main_ppo" in p.cmdline()]
+    rows = log.read_text()
+    for folder, module, more in (
+        (tmp_path, "verl.launch", ["trainer.resume_mode=auto"]),
+        (tmp_path, "verl.trainer.main_ppo", ["trainer.resume_mode=auto"]),
+        (tmp_path / "other", "verl.launch", []),
+    ):
+        folder.mkdir(exist_ok=True)
+        second = Launched(folder, [*long, *more], module, first.mark)
+        assert second.wait(60) == 2, second.text()
+        assert f"trainer.run_id={first.mark} is in use: process {first.process.pid} (" in second.text()
+    assert first.process.poll() is None and log.read_text().startswith(rows)
+    first.process.send_signal(signal.SIGINT)
+    assert first.wait(60) == 130, first.text()
+    episodes = [json.loads(line)["episode"] for line in log.read_text().splitlines()]
+    assert sorted(episodes) == list(range(len(episodes)))
+    assert first.leftovers() == [] and not list(RAY.glob(f"session_*_{trainer}"))
+
+
+@pytest.mark.slow
+def test_nothing_outlives_a_killed_launcher_and_trainer_below_a_foreign_subreaper(tmp_path):
+    """As under ``tini -s`` or ``systemd --user``: all ends within seconds, and the run can be resumed at once."""
+    arguments = [*QUICK, *SCRIPTED, "env.name=tests.verl.envs.dot_env:DotEnv", "env.max_steps=24",
+                 "trainer.videos=0", "trainer.total_episodes=40", "trainer.save_freq=1", "trainer.test_freq=-1",
+                 "critic.audit_min_precision=0", "trainer.val_before_train=false"]  # fmt: skip
+    first = Launched(tmp_path, arguments, below=SUBREAPER)
+    first.until(lambda: (first.run / "checkpoints" / "last").exists())
+    below = [p for p in first.processes() if p.pid != first.process.pid]
+    (launcher,) = [p for p in below if "verl.launch" in p.cmdline()]
+    (trainer,) = [p for p in below if "verl.trainer.main_ppo" in p.cmdline()]
+    launcher.kill()
+    trainer.kill()
+    resumed = Launched(tmp_path, [*arguments, "trainer.resume_mode=auto"], mark=first.mark)
+    assert resumed.wait(240) == 0, resumed.text()
+    rows = [json.loads(line) for line in (resumed.run / "episodes.jsonl").read_text().splitlines()]
+    assert sorted(row["episode"] for row in rows if row["training"]) == list(range(40))
+    first.process.kill()  # the subreaper
+    first.process.wait(10)
+    assert resumed.leftovers() == [] and not list(RAY.glob(f"session_*_{trainer.pid}"))
+
+
+@pytest.mark.slow
+def test_a_killed_part_of_ray_ends_the_run_with_a_line_that_says_so(tmp_path):
+    """Ray's C++ code then calls ``exit``: the launcher says what the trainer could not."""
+    launched = Launched(tmp_path, [*QUICK, *SCRIPTED, "trainer.total_episodes=10000"])
+    launched.wait_for("ready after")
+    (gcs,) = [p for p in launched.processes() if p.name() == "gcs_server"]
+    gcs.kill()
+    assert launched.wait(200) == 1
+    assert "error: " in launched.text() and "Traceback" not in launched.text()
+    log = (launched.run / "logs" / "driver.log").read_text()
+    assert "ended without a word" in log or "the run failed" in log
     assert launched.leftovers() == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
-from verl.errors import ConfigError, RunFailedError
+from verl.errors import CheckpointDamagedError, ConfigError, RunFailedError
+from verl.trainer import checkpoint as checkpoint_module
 from verl.trainer.checkpoint import Checkpoints, find_checkpoint, rewind
 from verl.trainer.load_config import load_config
 from verl.trainer.run_folder import RunFolder
@@ -153,3 +155,75 @@ def test_logs_are_cut_back_to_the_checkpoint(folder, tmp_path):
     assert rewind(RunFolder(str(tmp_path), "other"), last) == 1
     assert rewind(folder, last) == 1 and metrics.read_text() == '{"step": 1}\n'
     assert rewind(folder, None) == 0 and metrics.read_text() == ""
+
+
+@pytest.fixture
+def two(folder):
+    """Two whole checkpoints, the older first."""
+    checkpoints = Checkpoints(folder, keep=2)
+    for step in (1, 2):
+        checkpoints.save(step, [FakeLearner()], {"updates": step}, ARRAYS)
+    checkpoints.wait()
+    return [folder.file("checkpoints", f"step-{step}") for step in (1, 2)]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    """One bit, in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("spoil", [cut, flip, Path.unlink])
+@pytest.mark.parametrize("name", ["trainer.json", "trainer.npz", "learner/*.distcp", "learner/.metadata"])
+def test_a_damaged_checkpoint_is_named_and_auto_goes_back_to_one_that_is_whole(folder, two, name, spoil):
+    """Whatever file it is, whatever happened to it; the user reads which file, and from where the run goes on."""
+    (file,) = two[1].glob(name)
+    spoil(file)
+    said: list[str] = []
+    assert find_checkpoint(trainer(resume_mode="auto"), folder, said.append) == two[0]
+    assert str(file) in said[0] and str(two[0]) in said[1]
+    named = trainer(resume_mode="resume_path", resume_from_path=str(two[1]))
+    if (two[1] / "trainer.json").exists():
+        with pytest.raises(CheckpointDamagedError, match=rf"{file.name}.*resume_from_path={two[0]}"):
+            find_checkpoint(named, folder)
+
+
+def test_without_a_whole_checkpoint_there_is_no_silent_fresh_start(folder, two):
+    for one in two:
+        cut(one / "trainer.json")
+    with pytest.raises(CheckpointDamagedError, match=r"step-2/trainer\.json has .* bytes.*another trainer\.run_id"):
+        find_checkpoint(trainer(resume_mode="auto"), folder)
+
+
+def test_a_checkpoint_without_checksums_is_read_as_far_as_it_can_be_checked(folder, two, caplog):
+    """One of an older version; the log says that its contents are taken on trust."""
+    for one in two:
+        (one / "manifest.json").unlink()
+    assert find_checkpoint(trainer(resume_mode="auto"), folder) == two[1]
+    assert "cannot be checked" in caplog.text
+    (two[1] / "trainer.json").write_text("")
+    assert find_checkpoint(trainer(resume_mode="auto"), folder) == two[0]
+
+
+@pytest.mark.parametrize("who", ["trainer", "learner"])
+def test_a_full_disk_is_told_with_path_and_room_and_leaves_no_half_checkpoint(folder, two, monkeypatch, who):
+    """Also where a library has wrapped the error, as torch does, and the error names no file."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    wrapped = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+    wrapped.__context__ = full
+    checkpoints = Checkpoints(folder, keep=2)
+    checkpoints.save(3, [FakeLearner()], {"updates": 3}, ARRAYS)
+    checkpoints.wait()
+    if who == "trainer":
+        monkeypatch.setattr(checkpoint_module.np, "savez", lambda *a, **k: (_ for _ in ()).throw(full))
+    checkpoints.save(4, [FakeLearner(wrapped if who == "learner" else True)], {"updates": 4}, ARRAYS)
+    words = r"checkpoint 4 .*no space left.*\.part-4; \d+ MiB are free.*\d+ MiB are needed"
+    with pytest.raises(RunFailedError, match=words):
+        checkpoints.wait()
+    assert steps(folder) == ["step-2", "step-3"]
+    assert not folder.file("checkpoints", ".part-4").exists()

@@ -64,11 +64,11 @@ def test_what_cannot_be_shared_out_is_one_line(gpus, overrides, words):
 
 
 @pytest.fixture
-def nodes(monkeypatch, tmp_path):
+def nodes(monkeypatch):
     """A head and a second node, three CPUs each, and this process as the driver of a run on them."""
     made = RayCluster(initialize_head=True, head_node_args={**SMALL, "_system_config": NOTICED_SOON})
     second = made.add_node(**SMALL)
-    start_ray(configured(f"trainer.ray_address={made.address}"), tmp_path)
+    start_ray(configured(f"trainer.ray_address={made.address}"))
     yield made, second
     ray.shutdown()
     made.shutdown()

@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
+from pathlib import Path
 
-from verl.launch.guard import run_guarded
-from verl.trainer.run_folder import new_run_id
+from verl.trainer import interrupt
 
 
 def main(arguments: list[str]) -> int:
-    """Runs ``verl.trainer.main_ppo`` under a run id known here, and cleans up behind it."""
-    given = [a.partition("=")[2] for a in arguments if a.startswith("trainer.run_id=")]
-    run_id = given[-1] if given else new_run_id()
+    """Runs ``verl.trainer.main_ppo`` under a run id known here, and cleans up after it; its exit code."""
+    interrupt.leave()  # first: the imports below take long enough for a Ctrl-C
+    from verl.errors import VerlError
+    from verl.launch.claim import claim_as_launcher
+    from verl.launch.guard import run_guarded
+    from verl.trainer.run_folder import new_run_id
+
+    given = _given_run_id(arguments)
+    run_id = given or new_run_id()
     extra = [] if given else [f"trainer.run_id={run_id}"]
-    return run_guarded([sys.executable, "-m", "verl.trainer.main_ppo", *arguments, *extra], run_id)
+    interrupt.install()
+    try:
+        claim = claim_as_launcher(run_id)
+    except VerlError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return interrupt.EXIT_CODE
+    try:
+        return run_guarded([sys.executable, "-m", "verl.trainer.main_ppo", *arguments, *extra], claim)
+    except KeyboardInterrupt:  # before the guard has taken the signals over
+        return interrupt.EXIT_CODE
+    finally:
+        claim.release()
+
+
+def _given_run_id(arguments: list[str]) -> str | None:
+    """From the command line, else from the ``--config`` file. What is wrong with that file the trainer will say."""
+    import yaml
+
+    given = [a.partition("=")[2] for a in arguments if a.startswith("trainer.run_id=")]
+    if given:
+        return given[-1]
+    files = [b for a, b in pairwise(arguments) if a == "--config"]
+    files += [a.partition("=")[2] for a in arguments if a.startswith("--config=")]
+    try:
+        return str(yaml.safe_load(Path(files[-1]).read_text())["trainer"]["run_id"] or "") or None
+    except (IndexError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        return None
 
 
 if __name__ == "__main__":

@@ -1,101 +1,141 @@
-"""Runs a command and leaves nothing behind: no process, no segment, no semaphore, however it ends.
+"""Runs the trainer and leaves nothing behind: no process, no segment, no semaphore, however it ends.
 
-guard (this process; the subreaper)
+guard (this process; the subreaper; holds the run's id until all is cleaned up)
   +- main_ppo, in a session of its own: Ctrl-C reaches only the guard, which asks it to stop in order
        +- Ray's daemons, workers, environment processes, sidecar: whoever loses its parent comes to the guard
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import datetime
 import logging
 import os
-import re
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import psutil
 
-from shm_bridge.cleaning import clean_run
-from shm_bridge.names import entries
+from verl.launch import remains, words
+from verl.launch.claim import IdClaim
 
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_S = 20.0  # from the first Ctrl-C until everything is killed
-ENDINGS_S = 3.0  # from SIGTERM to SIGKILL for what is left
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
-def run_guarded(command: list[str], run_id: str) -> int:
-    """Runs ``command`` to its end; its exit code, 130 after Ctrl-C, 128 + n when signal n killed it."""
+def run_guarded(command: list[str], claim: IdClaim) -> int:
+    """Runs the trainer to its end; its exit code, 130 after Ctrl-C, 128 + n when signal n killed it.
+
+    Args:
+        command: starts :mod:`verl.trainer.main_ppo`, for the run that ``claim`` is of.
+    """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    process = subprocess.Popen(command, start_new_session=True, preexec_fn=_stop_without_guard)
+    stop = _Stop()
+    for number in SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, stop)
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        command, start_new_session=True, preexec_fn=_in_trainer, pass_fds=(write,),
+        env={**os.environ, words.VARIABLE: str(write)},
+    )  # fmt: skip
+    os.close(write)
+    stop.watch(process)
+    code = process.wait()
+    # Signals stay held from here to the end: another Ctrl-C would otherwise stop the cleaning, not the run.
+    stop.cleaning = True
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    claim.ending()
+    told = words.heard(read)
+    os.close(read)
     try:
-        with _asked_to_stop(process):
-            code = process.wait()
+        code = _last_words(code, told, process.pid, stop.asked > 0)
     finally:
-        _end_descendants()
-        removed = _clean(run_id)
-    if removed:
-        logger.info("removed %s", ", ".join(removed))
-    if code < 0:
-        print(f"error: the training was killed by {signal.Signals(-code).name}", file=sys.stderr)  # noqa: T201
-        return 128 - code
+        _clean(claim.run_id, told, process.pid, code)
     return code
 
 
-def _stop_without_guard() -> None:
-    """A guard that is killed takes the training with it, in order."""
+def _in_trainer() -> None:
+    """In the new process: a guard that is killed takes it along; it gets signals once it has its handlers."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
-@contextmanager
-def _asked_to_stop(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Ctrl-C or SIGTERM: once asks the child to stop; twice, or no answer for ``GRACE_S``, kills it."""
-    asked = 0
+class _Stop:
+    """Ctrl-C or SIGTERM: once asks the trainer to stop; twice, or no answer for ``GRACE_S``, kills it."""
 
-    def stop(number: int, _: object) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            os.write(2, b"\nstopping (again to stop at once) ...\n")
+    def __init__(self) -> None:
+        self.asked, self.cleaning = 0, False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def watch(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        if self.asked:
             process.send_signal(signal.SIGINT)
+
+    def __call__(self, number: int, _: object) -> None:
+        self.asked += 1
+        if self.cleaning:
+            _tell("\ncleaning up, a few seconds ...\n")
+        elif self._process is None:
+            return
+        elif self.asked == 1:
+            _tell("\nstopping (again to stop at once) ...\n")
+            self._process.send_signal(signal.SIGINT)
             signal.setitimer(signal.ITIMER_REAL, GRACE_S)
         else:
-            process.kill()
-
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-    before = {number: signal.signal(number, stop) for number in names}
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            self._process.kill()
 
 
-def _clean(run_id: str) -> list[str]:
-    """Removes what is left of the run, and of its nodes' own runs where several Ray nodes are on this machine."""
-    names = {entry.run_id for entry in entries() if re.fullmatch(re.escape(run_id) + r"-n\d+", entry.run_id)}
-    return [file for name in (run_id, *sorted(names)) for file in clean_run(name)]
+def _last_words(code: int, told: dict[str, Any], trainer: int, asked: bool) -> int:
+    """The exit code to give; tells the user, and the log, of an end that the trainer did not tell of itself."""
+    if code >= 0 and ("end" in told or asked):
+        return code
+    if code < 0:
+        reason = f"the training was killed by {signal.Signals(-code).name}"
+        code = 128 - code
+    else:
+        reason, code = f"the training ended without a word, with exit code {code}", code or 1
+        if line := _line_of_ray(told, trainer):
+            reason += f"; Ray's last line: {line}"
+    _tell(f"error: {reason}\n")
+    if "folder" in told:
+        log = Path(told["folder"]["path"], "logs", "driver.log")
+        when = datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
+        with contextlib.suppress(OSError), open(log, "a") as lines:
+            lines.write(f"{when} ERROR {__name__}: {reason}\n")
+        _tell(f"  the whole story: {log.parent}\n")
+    return code
 
 
-def _end_descendants() -> None:
-    """SIGTERM, then SIGKILL, for every process that is still below this one, orphans included."""
-    left = psutil.Process().children(recursive=True)
-    for process in left:
-        _send(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(left, timeout=ENDINGS_S)
-    alive += psutil.Process().children(recursive=True)
-    for process in alive:
-        _send(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=ENDINGS_S)
+def _line_of_ray(told: dict[str, Any], trainer: int) -> str | None:
+    """The last line that Ray's part of the trainer wrote to a log of its own."""
+    logs = Path(told["ray"]["session"], "logs") if "ray" in told else Path("/nowhere")
+    for file in logs.glob(f"python-core-driver-*_{trainer}.log"):
+        with contextlib.suppress(OSError):
+            lines = [line for line in file.read_text(errors="replace").splitlines() if line.startswith("[")]
+            return lines[-1].strip()[:500] if lines else None
+    return None
 
 
-def _send(process: psutil.Process, number: int) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return
+def _clean(run_id: str, told: dict[str, Any], trainer: int, code: int) -> None:
+    left = remains.end(psutil.Process().children(recursive=True))
+    left += remains.end(psutil.Process().children(recursive=True))  # orphans that came meanwhile
+    removed = remains.clean_shared_memory(run_id)
+    if "ray" in told:
+        failed = code not in (0, 2, 130) and "folder" in told
+        keep = Path(told["folder"]["path"], "logs", "ray") if failed else None
+        remains.remove_session(Path(told["ray"]["session"]), trainer, keep)
+    if removed or left:
+        logger.info("removed %s; still alive: %s", ", ".join(removed) or "nothing", left or "nothing")
+
+
+def _tell(text: str) -> None:
+    """On the screen, if somebody still reads it."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())

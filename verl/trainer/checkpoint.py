@@ -1,6 +1,7 @@
 """Checkpoints of a run: written in the background, visible whole or not at all, found again.
 
     checkpoints/step-N/   policy/ (published layout)  learner/ (shards)  trainer.json  trainer.npz
+                        manifest.json (sizes and checksums)
     checkpoints/last      link to the newest
     checkpoints/best      link to the one that evaluated best
 
@@ -12,22 +13,27 @@ episode, the update), and the numbers are in ``trainer.json``.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from verl.errors import ConfigError, RunFailedError
+from verl.errors import CheckpointDamagedError, ConfigError, RunFailedError
+from verl.trainer.disk import full_disk
+from verl.trainer.manifest import damage, write_manifest
 from verl.trainer.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from verl.config import TrainerConfig
     from verl.trainer.ppo.loop import Trainer
 
+logger = logging.getLogger(__name__)
 TIMEOUT_S = 3600.0
 POLL_S = 0.2
 LOGS = ("metrics.jsonl", "episodes.jsonl")  # a resumed run goes on where these were when the checkpoint was made
@@ -46,6 +52,7 @@ class Checkpoints:
         self.last: int | None = None
         self._writer: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._size: int | None = None  # of the last one, bytes
         self._lock = threading.Lock()
         for unfinished in self.root.glob(".*-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -102,6 +109,7 @@ class Checkpoints:
                     f"checkpoint {step}: {missing} is not here, a learner wrote it on another node: "
                     "trainer.default_local_dir must be on a file system that all nodes share"
                 )
+            self._size = write_manifest(part)
             _sync(part)
             with self._lock:
                 final = self.root / f"step-{step}"
@@ -110,7 +118,9 @@ class Checkpoints:
                 os.replace(part, final)
                 self._link_and_prune()
         except BaseException as error:  # noqa: BLE001 (raised in the driver's thread by tick)
-            self._error = error
+            shutil.rmtree(part, ignore_errors=True)
+            full = full_disk(error, part, self._size)
+            self._error = RunFailedError(f"checkpoint {step} was not written: {full}") if full else error
 
     def _link_and_prune(self) -> None:
         for name, step in (("last", self.last), ("best", self.best)):
@@ -127,16 +137,19 @@ class Checkpoints:
                 _remove(folder)
 
 
-def find_checkpoint(trainer: TrainerConfig, folder: RunFolder) -> Path | None:
+def find_checkpoint(
+    trainer: TrainerConfig, folder: RunFolder, note: Callable[[str], None] = logger.warning
+) -> Path | None:
     """The folder to go on from by ``trainer.resume_mode``; None for a fresh start (also with ``auto`` and none yet).
+
+    All of it is read and compared with its checksums. ``auto`` goes back to the newest whole one, and says so
 
     Raises:
         ConfigError: ``trainer.resume_from_path`` is no checkpoint.
+        CheckpointDamagedError: that one, or with ``auto`` every one there is, is damaged.
     """
     if trainer.resume_mode == "auto":
-        last = folder.file("checkpoints", "last")
-        found = [last.resolve()] if last.exists() else _by_age(folder.file("checkpoints"))
-        return found[-1] if found else None
+        return _newest_whole(folder, note)
     if trainer.resume_mode == "disable" or trainer.resume_from_path is None:
         return None
     path = Path(trainer.resume_from_path).expanduser()
@@ -144,7 +157,41 @@ def find_checkpoint(trainer: TrainerConfig, folder: RunFolder) -> Path | None:
         raise ConfigError(
             f"trainer.resume_from_path={path}: not a checkpoint folder (trainer.json and learner/ expected)"
         )
+    if reason := damage(path):
+        raise CheckpointDamagedError(
+            f"trainer.resume_from_path={path}: {reason}; {_way_on(_by_age(path.resolve().parent), path.resolve())}"
+        )
     return path.resolve()
+
+
+def _newest_whole(folder: RunFolder, note: Callable[[str], None]) -> Path | None:
+    root = folder.file("checkpoints")
+    found = _by_age(root)[::-1]
+    if (root / "last").exists():
+        last = (root / "last").resolve()
+        found = [last, *(one for one in found if one != last)]
+    reasons = []
+    for checkpoint in found:
+        reason = damage(checkpoint)
+        if reason is None:
+            if reasons:
+                note(f"going back to {checkpoint}, the newest checkpoint that is whole")
+            return checkpoint
+        reasons.append(reason)
+        note(f"damaged: {reason}")
+    if reasons:
+        raise CheckpointDamagedError(f"{reasons[0]}; {_way_on([], None)}")
+    return None
+
+
+def _way_on(others: list[Path], damaged: Path | None) -> str:
+    for other in reversed(others):
+        if other != damaged and damage(other) is None:
+            return f"go on from trainer.resume_mode=resume_path trainer.resume_from_path={other}"
+    return (
+        "no other checkpoint of this run is whole: start it anew under another trainer.run_id, or go on from another "
+        "run's by trainer.resume_mode=resume_path trainer.resume_from_path=FOLDER"
+    )
 
 
 def rewind(folder: RunFolder, checkpoint: Path | None) -> int:

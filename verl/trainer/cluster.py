@@ -31,8 +31,12 @@ START_TIMEOUT_S = 300.0
 OBJECT_STORE_BYTES = 256 * 2**20  # on a machine of our own; a cluster has its own setting
 
 
-def start_ray(config: Config, log_folder: Path) -> None:
-    """Joins ``trainer.ray_address``, or starts a Ray of our own on this machine."""
+def start_ray(config: Config) -> Path | None:
+    """Joins ``trainer.ray_address``, or starts a Ray of our own on this machine; then returns its session folder.
+
+    Raises:
+        ConfigError: no cluster answers at that address.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # OpenMP's threads spin while they wait: beside simulators and a critic on the same cores an update takes 10 times
     # as long. All actors, environment processes and sidecars inherit this.
@@ -49,18 +53,19 @@ def start_ray(config: Config, log_folder: Path) -> None:
             ray.init(address=address, **common)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"trainer.ray_address={address}: no Ray cluster answers there ({error})") from None
-    else:
-        del common["runtime_env"]
-        learners = config.actor.fsdp_config.world_size or max(1, torch.cuda.device_count())
-        # Logical CPUs only count actors here; what they really use is the threads that the configuration gives them.
-        ray.init(
-            address="local",
-            num_cpus=max(os.cpu_count() or 1, 1 + config.rollout.workers + learners),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            configure_logging=True,
-            **common,
-        )
+        return None
+    del common["runtime_env"]
+    learners = config.actor.fsdp_config.world_size or max(1, torch.cuda.device_count())
+    # Logical CPUs only count actors here; what they really use is the threads that the configuration gives them.
+    context = ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, 1 + config.rollout.workers + learners),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        configure_logging=True,
+        **common,
+    )
+    return Path(context.address_info["session_dir"])
 
 
 @dataclass(slots=True, eq=False)

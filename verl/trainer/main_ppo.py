@@ -6,25 +6,45 @@ import argparse
 import logging
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from rich.console import Console
+from verl.launch import words
+from verl.trainer import interrupt, screen
 
-from verl.config import Config
-from verl.errors import ConfigError, VerlError
-from verl.trainer import interrupt
-from verl.trainer.load_config import load_config
-from verl.trainer.preflight import preflight
-from verl.trainer.run_folder import RunFolder, new_run_id
+# Everything else takes seconds to import: it is imported where a Ctrl-C or a mistake is told without a traceback.
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from verl.config import Config
+    from verl.launch.claim import IdClaim
+    from verl.trainer.run_folder import RunFolder
 
 logger = logging.getLogger("verl")
 DEFAULTS = Path(__file__).parent / "config" / "ppo_trainer.yaml"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the process's exit code: 0 well, 1 failed, 2 a mistake in the configuration, 130 interrupted."""
+    """Returns the process's exit code: 0 well, 1 failed, 2 a mistake or a run id in use, 130 interrupted."""
+    words.take_over()
+    interrupt.leave()
+    screen.outlive_the_screen()
+    code: object = 1
+    try:
+        code = _main(arguments)
+        return code
+    except KeyboardInterrupt:
+        code = interrupt.EXIT_CODE
+        return code
+    except SystemExit as error:  # argparse's
+        code = error.code
+        raise
+    finally:
+        words.say("end", code=code)
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m verl.trainer.main_ppo",
         description="Train or evaluate a policy on a critic's verdicts.",
@@ -33,21 +53,46 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", help="a YAML file with any part of the configuration")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parsed = parser.parse_args(arguments)
-    console = Console(highlight=False)
-    try:
-        config, tree = load_config(parsed.overrides, parsed.config)
-        preflight(config)
-        folder = RunFolder(
-            config.trainer.default_local_dir,
-            config.trainer.run_id or new_run_id(),
-            config.trainer.resume_mode != "disable",
-        )
-    except VerlError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    _log_to(folder.file("logs", "driver.log"))
-    folder.file("config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    return _run(config, tree, folder, console)
+    from rich.console import Console
+
+    from verl.errors import VerlError
+    from verl.launch.claim import claim_as_trainer, claimed_folder
+    from verl.trainer.load_config import load_config
+    from verl.trainer.preflight import preflight
+    from verl.trainer.run_folder import RunFolder, new_run_id
+
+    with ExitStack() as owned:
+        try:
+            config, tree = load_config(parsed.overrides, parsed.config)
+            preflight(config)
+            trainer = config.trainer
+            run_id = trainer.run_id or new_run_id()
+            interrupt.install()
+            claims = [claim_as_trainer(name) for name in _ids(config, run_id)]
+            for claim in claims:
+                owned.callback(claim.release)
+            owned.enter_context(claimed_folder(RunFolder.place(trainer.default_local_dir, run_id)))
+            folder = RunFolder(trainer.default_local_dir, run_id, trainer.resume_mode != "disable")
+            _wait_for_predecessors(config, claims)
+        except (VerlError, OSError) as error:  # also a folder that cannot be made
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+            return 2
+        _log_to(folder.file("logs", "driver.log"))
+        words.say("folder", path=str(folder.path))
+        return _run(config, tree, folder, Console(highlight=False))
+
+
+def _ids(config: Config, run_id: str) -> list[str]:
+    """The run's id, and that of its sidecar where it has another and is ours."""
+    sidecar = config.critic.run_id
+    return [run_id, sidecar] if sidecar and sidecar != run_id and config.critic.sidecar.start else [run_id]
+
+
+def _wait_for_predecessors(config: Config, claims: list[IdClaim]) -> None:
+    """A sidecar or an environment of an earlier run with this id, whose trainer was killed, is about to end."""
+    if config.critic.sidecar.start:  # else the sidecar is somebody else's, and lives
+        for claim in claims:
+            claim.wait_vacant()
 
 
 def _log_to(path: Path) -> None:
@@ -57,52 +102,74 @@ def _log_to(path: Path) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         force=True,
     )
+    logging.raiseExceptions = False  # a log on a full disk is no reason for tracebacks on the screen
 
 
 def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Console) -> int:
-    interrupt.install()
+    import yaml
+
+    from verl.errors import ConfigError
+
     try:
+        folder.file("config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
         _train(config, tree, folder, console)
         return 0
     except KeyboardInterrupt:
-        console.print("interrupted: everything was stopped")
-        return 130
+        return _interrupted(console)
     except ConfigError as error:
+        logger.error("%s", error)
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except Exception as error:
+        if interrupt.asked():  # in an import, say, where it became another error
+            return _interrupted(console)
         logger.exception("the run failed")
         print(  # noqa: T201
-            f"error: {_reason(error)}\n  the whole story: {folder.file('logs')}", file=sys.stderr
+            f"error: {_reason(error, folder.path)}\n  the whole story: {folder.file('logs')}", file=sys.stderr
         )
         return 1
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost error of ours, without Ray's remote traceback."""
+def _interrupted(console: Console) -> int:
+    logger.warning("interrupted")
+    console.print("interrupted: everything was stopped")
+    return interrupt.EXIT_CODE
+
+
+def _reason(error: BaseException, folder: Path) -> str:
+    """The innermost error of ours, without Ray's remote traceback; a full disk with its path."""
+    from verl.trainer.disk import full_disk
+
+    return full_disk(error, folder) or _innermost(error)
+
+
+def _innermost(error: BaseException) -> str:
     cause = getattr(error, "cause", None)
-    return _reason(cause) if isinstance(cause, BaseException) else f"{error}" or type(error).__name__
+    return _innermost(cause) if isinstance(cause, BaseException) else f"{error}" or type(error).__name__
 
 
 def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Console) -> None:
-    # torch and Ray take seconds to import: a mistake in the configuration is told before
-    import ray
-
     from verl.trainer.assemble import Run
     from verl.trainer.checkpoint import find_checkpoint, resume, rewind
-    from verl.trainer.cluster import start_ray
     from verl.trainer.progress import Progress
+    from verl.trainer.ray_session import ray_session
     from verl.trainer.recorder import Recorder
     from verl.trainer.report.table import print_summary
 
     started = time.monotonic()
-    checkpoint = find_checkpoint(config.trainer, folder)
     console.print(f"run {folder.run_id}, {folder.path}")
-    recorder = Recorder(config, folder, tree, rewind(folder, checkpoint))
-    try:
+
+    def note(text: str) -> None:
+        logger.warning("%s", text)
+        console.print(text, markup=False)
+
+    checkpoint = find_checkpoint(config.trainer, folder, note)
+    with ExitStack() as parts:
+        recorder = Recorder(config, folder, tree, rewind(folder, checkpoint))
+        parts.callback(recorder.close)
         with Progress(console, config.trainer.total_episodes) as progress:
             progress.stage("starting Ray, the sidecar and the policy", None)
-            start_ray(config, folder.file("logs"))
+            parts.enter_context(ray_session(config, _ids(config, folder.run_id), folder.file("logs")))
             with Run(config, folder, recorder, progress) as run:
                 trainer = run.start()
                 progress.note(f"ready after {time.monotonic() - started:.0f} s")
@@ -114,9 +181,6 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
         summary = recorder.finish(trainer)
         print_summary(console, summary)
         console.print(f"curves, videos, metrics: {folder.path}")
-    finally:
-        recorder.close()
-        ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class RunFolder:
 
     def __init__(self, root: str, run_id: str, resume: bool = False) -> None:
         self.run_id = run_id
-        self.path = Path(root).expanduser().absolute() / run_id
+        self.path = self.place(root, run_id)
         if (self.path / "metrics.jsonl").exists() and not resume:
             raise ConfigError(
                 f"trainer.run_id={run_id}: {self.path} exists already; choose another or resume it with "
@@ -34,6 +34,11 @@ class RunFolder:
         for name in ("logs", "videos", "checkpoints", "tensorboard"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         self._link_latest()
+
+    @staticmethod
+    def place(root: str, run_id: str) -> Path:
+        """Where the folder is, or will be."""
+        return Path(root).expanduser().absolute() / run_id
 
     def _link_latest(self) -> None:
         link, temporary = self.path.parent / "latest", self.path.parent / f".latest-{os.getpid()}"

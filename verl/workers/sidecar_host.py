@@ -16,15 +16,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from shm_bridge import BridgeError, Controller, Phase
 from verl.errors import SidecarLostError
 
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
+ORPHAN_S = 2.0  # a service whose supervisor was killed has another parent for a moment, until it dies too
 
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class _ForeignSidecarError(Exception):
+    """Another's sidecar serves the run id."""
 
 
 class SidecarHost:
@@ -48,15 +55,16 @@ class SidecarHost:
             )  # fmt: skip
 
     def wait_ready(self, timeout: float) -> None:
-        """Until a probe query has been answered."""
+        """Until a probe query has been answered, by the sidecar that was started here if one was."""
         deadline = time.monotonic() + timeout
         while True:
             self._check_running()
             try:
                 self._connection().wait_ready(timeout=min(1.0, max(0.05, deadline - time.monotonic())))
+                self._check_own(self._connection())
                 return
-            except BridgeError as error:
-                self.controller = None
+            except (BridgeError, _ForeignSidecarError) as error:
+                self._disconnect()
                 if time.monotonic() > deadline:
                     raise SidecarLostError(
                         f"the sidecar was not ready within {timeout:.0f} s ({error}); its log: {self.log_file}\n"
@@ -68,6 +76,42 @@ class SidecarHost:
         if self.controller is None:
             self.controller = Controller.connect(self.run_id, timeout=1.0)
         return self.controller
+
+    def _own_connection(self) -> Controller:
+        """Raises SidecarLostError when another's sidecar serves the run. None may, while ours is being restarted."""
+        deadline = time.monotonic() + ORPHAN_S
+        while True:
+            connection = self._connection()
+            try:
+                self._check_own(connection)
+                return connection
+            except _ForeignSidecarError as error:
+                self._disconnect()
+                if time.monotonic() > deadline:
+                    raise SidecarLostError(str(error)) from None
+                time.sleep(0.05)
+
+    def _check_own(self, connection: Controller) -> None:
+        """A sidecar is known by its process, not by the run id that it was told: ours descends from what we started."""
+        pid = connection.status()["pid"]
+        if self.process is None or not pid:  # somebody else's on purpose; or none
+            return
+        try:
+            one = psutil.Process(pid)
+            ours = self.process.pid in (pid, *(parent.pid for parent in one.parents()))
+            command = " ".join(one.cmdline())
+        except psutil.NoSuchProcess:
+            return
+        if not ours and connection.status()["pid"] == pid:
+            raise _ForeignSidecarError(
+                f"run_id={self.run_id}: process {pid} ({command}) serves it, which is not the sidecar that was started "
+                f"here (process {self.process.pid})"
+            )
+
+    def _disconnect(self) -> None:
+        if self.controller is not None:
+            self.controller.close()
+            self.controller = None
 
     def _check_running(self) -> None:
         if self.process is not None and (code := self.process.poll()) is not None:
@@ -88,11 +132,11 @@ class SidecarHost:
 
     def phase(self, name: str, timeout: float) -> None:
         """``ROLLOUT`` or ``UPDATE``; returns when the sidecar has acknowledged it."""
-        self._connection().request_phase(Phase[name], timeout=timeout)
+        self._own_connection().request_phase(Phase[name], timeout=timeout)
 
     def status(self) -> dict[str, Any]:
         """What the control segment says, as a mapping."""
-        return dict(self._connection().status())
+        return dict(self._own_connection().status())
 
     def log_tail(self, lines: int = 12) -> str:
         """The log's last lines."""
@@ -103,9 +147,7 @@ class SidecarHost:
 
     def stop(self, timeout: float = 10.0) -> None:
         """SIGTERM, and SIGKILL when that does not help."""
-        if self.controller is not None:
-            self.controller.close()
-            self.controller = None
+        self._disconnect()
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()

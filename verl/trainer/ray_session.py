@@ -1,0 +1,60 @@
+"""A Ray of our own that leaves nothing behind: no process, no session folder; or a cluster's, left as it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from verl.config import Config
+from verl.launch import remains, words
+from verl.launch.reaper import Reaper
+from verl.trainer.cluster import start_ray
+
+logger = logging.getLogger(__name__)
+SHUTDOWN_S = 2.0  # for what Ray has not ended itself
+
+
+@contextmanager
+def ray_session(config: Config, run_ids: list[str], logs: Path) -> Iterator[None]:
+    """Starts or joins Ray; ends ours, and removes its session folder. A run that failed gets Ray's logs first.
+
+    Args:
+        run_ids: whose shared memory is cleaned should this process be killed.
+        logs: the run's folder for logs.
+
+    Raises:
+        ConfigError: see :func:`~verl.trainer.cluster.start_ray`.
+    """
+    if config.trainer.ray_address is not None:
+        start_ray(config)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    mark = secrets.token_hex(8)
+    reaper = Reaper(mark, run_ids, logs / "driver.log")
+    os.environ[remains.MARK] = mark
+    session: Path | None = None
+    keep: Path | None = None
+    try:
+        session = start_ray(config)
+        assert session is not None
+        reaper.tell_session(str(session))
+        words.say("ray", session=str(session))
+        yield
+    except Exception:
+        keep = logs / "ray"
+        raise
+    finally:
+        ray.shutdown()
+        remains.end(remains.marked(mark, session), SHUTDOWN_S)
+        if session is not None and not remains.remove_session(session, os.getpid(), keep):
+            logger.warning("Ray's session folder %s could not be removed", session)
+        reaper.dismiss()
