@@ -42,6 +42,8 @@ class DataConfig:
         in_range("data.n_samples", self.n_samples, 1)
         in_range("data.train_batch_size", self.train_batch_size, 1)
         in_range("data.val_batch_size", self.val_batch_size, 0)
+        in_range("data.seed", self.seed, 0)
+        in_range("data.val_seed", self.val_seed, 0)
         in_range("data.oversample_factor", self.oversample_factor, 1)
         in_range("data.accuracy_lower_bound", self.accuracy_lower_bound, 0, 1)
         in_range("data.accuracy_upper_bound", self.accuracy_upper_bound, self.accuracy_lower_bound, 1)
