@@ -249,6 +249,19 @@ class Config:
     critic: CriticConfig
     trainer: TrainerConfig
 
+    def __post_init__(self) -> None:
+        critic, chunk = self.critic, self.model.action_chunks_len
+        if not critic.enable or critic.every != "chunk" or critic.reward == "done":
+            return
+        # between chunk ends frames are drawn for the value list alone: only such strides give pairs of one length
+        if chunk % critic.value_stride and critic.value_stride % chunk:
+            divisors = ", ".join(str(n) for n in range(1, chunk) if chunk % n == 0)
+            raise ConfigError(
+                f"critic.value_stride={critic.value_stride!r} with critic.every=chunk: the pairs of the value list would be "
+                f"uneven; allowed are {divisors} and multiples of actor_rollout_ref.model.action_chunks_len={chunk}, or "
+                "critic.every=step"
+            )
+
     @classmethod
     def from_mapping(cls, tree: dict[str, Any]) -> Config:
         """From the resolved configuration tree (``OmegaConf.to_container(cfg, resolve=True)``)."""

@@ -15,6 +15,7 @@ from rich.console import Console
 from verl.config import Config
 from verl.errors import ConfigError, VerlError
 from verl.trainer import interrupt
+from verl.trainer.critic_rules import in_force
 from verl.trainer.load_config import load_config
 from verl.trainer.preflight import preflight
 from verl.trainer.run_folder import RunFolder, new_run_id
@@ -46,7 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     _log_to(folder.file("logs", "driver.log"))
-    folder.file("config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    rules = in_force(tree)
+    folder.file("config.yaml").write_text(
+        "".join(f"# {rule}\n" for rule in rules) + yaml.safe_dump(tree, sort_keys=False)
+    )
+    if rules:
+        console.print(f"as {rules[0].file} asks: {', '.join(f'{rule.key}={rule.value}' for rule in rules)}")
     return _run(config, tree, folder, console)
 
 
