@@ -77,11 +77,12 @@ def test_a_file_with_an_unknown_key_or_that_is_not_there_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("stride", [5, 3, 12])
 def test_a_stride_that_would_give_uneven_pairs_is_refused(stride):
-    """Asked once a chunk, frames are drawn at chunk ends and for the value list: 0, 5, 8, 10, 15, 16 are no even pairs."""
+    """Asked once a chunk, frames are drawn at chunk ends and for the value list: 0, 5, 8, 10, 15 are no even pairs."""
     keys = ["critic.every=chunk", f"critic.value_stride={stride}"]
     with pytest.raises(ConfigError) as caught:
         load_config(keys)
-    for word in (f"critic.value_stride={stride}", "critic.every=chunk", "1, 2, 4 and multiples of", "action_chunks_len=8"):
+    words = (f"critic.value_stride={stride}", "critic.every=chunk", "1, 2, 4 and multiples of", "action_chunks_len=8")
+    for word in words:
         assert word in str(caught.value)
     for harmless in ("critic.every=step", "critic.reward=done", "critic.enable=false"):
         load_config([*keys, harmless])

@@ -18,8 +18,8 @@ ELSEWHERE = ("name", "suite", "num_images_in_input", "use_proprio", "unnorm_key"
 def create_environment(env: Mapping[str, Any]) -> Environment:
     """The environment that ``env.name`` names: ``robosuite``, ``libero``, or ``package.module:callable``.
 
-    A callable of your own is given the whole section and returns a :class:`verl.envs.base.Environment`; its ``reset`` may
-    take seed and task alone.
+    A callable of your own is given the whole section and returns a :class:`verl.envs.base.Environment`; its ``reset``
+    may take seed and task alone.
     """
     name = str(env.get("name", ""))
     if name == "robosuite":

@@ -1,8 +1,9 @@
 """LIBERO behind :class:`verl.envs.base.Environment`: all suites, with their published initial states.
 
-An episode is: the model's fixtures placed from a fixed seed, one of the task's initial states (``seed`` modulo the number
-of those held out for evaluation, or of the others), ``num_steps_wait`` steps without motion, then the policy. Frames are stored as the renderer leaves them
-and turned by 180 degrees by strides, as the published checkpoints expect (``image[::-1, ::-1]``).
+An episode is: the model's fixtures placed from a fixed seed, one of the task's initial states (``seed`` modulo the
+number of those held out for evaluation, or of the others), ``num_steps_wait`` steps without motion, then the policy.
+Frames are stored as the renderer leaves them and turned by 180 degrees by strides, as the published checkpoints expect
+(``image[::-1, ::-1]``).
 """
 
 from __future__ import annotations
@@ -183,7 +184,8 @@ class _World(ArmWorld):
         self._states = initial_states(task)
         if len(self._states) < config.num_trials_per_task:
             raise ConfigError(
-                f"env.num_trials_per_task={config.num_trials_per_task}: {task.name} has {len(self._states)} initial states"
+                f"env.num_trials_per_task={config.num_trials_per_task}: {task.name} has {len(self._states)} initial "
+                "states"
             )
         self._wait = config.num_steps_wait
         self._furniture = self.model.body_pos.copy(), self.model.body_quat.copy()

@@ -1,8 +1,8 @@
 """Which numbers name initial states of training and which those of evaluation: never the same ones.
 
 A seed is a number from 0 to 2**32 - 1. ``EVALUATION_SEEDS`` are evaluation's, all others are training's, whatever
-``data.seed`` and ``data.val_seed`` say: both only choose where in their part the counting begins. So an environment that
-looks at nothing but its seed is split, too. One with a table of initial states holds some of them out
+``data.seed`` and ``data.val_seed`` say: both only choose where in their part the counting begins. So an environment
+that looks at nothing but its seed is split, too. One with a table of initial states holds some of them out
 (``env.val_trials`` of LIBERO).
 
     0 ......... 99 999 | 100 000 ..... 199 999 | 200 000 ............................. 2**32 - 1
