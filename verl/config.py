@@ -257,9 +257,9 @@ class Config:
         if chunk % critic.value_stride and critic.value_stride % chunk:
             divisors = ", ".join(str(n) for n in range(1, chunk) if chunk % n == 0)
             raise ConfigError(
-                f"critic.value_stride={critic.value_stride!r} with critic.every=chunk: the pairs of the value list would "
-                f"be uneven; allowed are {divisors} and multiples of actor_rollout_ref.model.action_chunks_len={chunk}, "
-                "or critic.every=step"
+                f"critic.value_stride={critic.value_stride!r} with critic.every=chunk: the value list's pairs would be "
+                f"uneven; allowed are {divisors} and multiples of actor_rollout_ref.model.action_chunks_len={chunk}, or "
+                "critic.every=step"
             )
 
     @classmethod
