@@ -258,7 +258,7 @@ class Config:
             divisors = ", ".join(str(n) for n in range(1, chunk) if chunk % n == 0)
             raise ConfigError(
                 f"critic.value_stride={critic.value_stride!r} with critic.every=chunk: the value list's pairs would be "
-                f"uneven; allowed are {divisors} and multiples of actor_rollout_ref.model.action_chunks_len={chunk}, or "
+                f"uneven; allowed are {divisors}, multiples of actor_rollout_ref.model.action_chunks_len={chunk}, or "
                 "critic.every=step"
             )
 

@@ -81,7 +81,7 @@ def test_a_stride_that_would_give_uneven_pairs_is_refused(stride):
     keys = ["critic.every=chunk", f"critic.value_stride={stride}"]
     with pytest.raises(ConfigError) as caught:
         load_config(keys)
-    words = (f"critic.value_stride={stride}", "critic.every=chunk", "1, 2, 4 and multiples of", "action_chunks_len=8")
+    words = (f"critic.value_stride={stride}", "critic.every=chunk", "1, 2, 4, multiples of", "action_chunks_len=8")
     for word in words:
         assert word in str(caught.value)
     for harmless in ("critic.every=step", "critic.reward=done", "critic.enable=false"):
