@@ -42,6 +42,8 @@ class DataConfig:
         in_range("data.n_samples", self.n_samples, 1)
         in_range("data.train_batch_size", self.train_batch_size, 1)
         in_range("data.val_batch_size", self.val_batch_size, 0)
+        in_range("data.seed", self.seed, 0)
+        in_range("data.val_seed", self.val_seed, 0)
         in_range("data.oversample_factor", self.oversample_factor, 1)
         in_range("data.accuracy_lower_bound", self.accuracy_lower_bound, 0, 1)
         in_range("data.accuracy_upper_bound", self.accuracy_upper_bound, self.accuracy_lower_bound, 1)
@@ -259,6 +261,19 @@ class Config:
     algorithm: AlgorithmConfig
     critic: CriticConfig
     trainer: TrainerConfig
+
+    def __post_init__(self) -> None:
+        critic, chunk = self.critic, self.model.action_chunks_len
+        if not critic.enable or critic.every != "chunk" or critic.reward == "done":
+            return
+        # between chunk ends frames are drawn for the value list alone: only such strides give pairs of one length
+        if chunk % critic.value_stride and critic.value_stride % chunk:
+            divisors = ", ".join(str(n) for n in range(1, chunk) if chunk % n == 0)
+            raise ConfigError(
+                f"critic.value_stride={critic.value_stride!r} with critic.every=chunk: the value list's pairs would be "
+                f"uneven; allowed are {divisors}, multiples of actor_rollout_ref.model.action_chunks_len={chunk}, or "
+                "critic.every=step"
+            )
 
     @classmethod
     def from_mapping(cls, tree: dict[str, Any]) -> Config:

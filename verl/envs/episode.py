@@ -131,7 +131,7 @@ class EpisodeRunner:
             self.critic = next(link for link in self._links if link not in taken)
         self.judgement = Judgement(request, self.critic, bridge, self.decided)
         with self._timed("reset"):
-            self.env.reset(request.seed, request.task)
+            self.env.reset(request.seed, request.task, request.training)
         if self.critic is not None:
             self.critic.begin(request.episode, self.env.instruction)
 

@@ -12,7 +12,7 @@ import yaml
 
 from verl.config import Config
 from verl.degrade import VerdictNoise
-from verl.envs.factory import count_tasks
+from verl.envs.factory import count_tasks, evaluation_states
 from verl.envs.pool import BridgeConfig
 from verl.trainer.checkpoint import Checkpoints
 from verl.trainer.cluster import Cluster
@@ -130,9 +130,20 @@ class Run:
         ray.get([learner.pid.remote() for learner in self.learners], timeout=START_TIMEOUT_S)
         if ready:
             ray.get(ready, timeout=config.critic.ready_timeout_s + 30)
-        schedule = Schedule(config.data, tasks=count_tasks(config.env))
+        schedule = self._schedule()
         checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep)
         return Trainer(config, schedule, self.fleet, self.learners, sidecars, self.recorder, self.progress, checkpoints)
+
+    def _schedule(self) -> Schedule:
+        config = self.config
+        states, greedy = evaluation_states(config.env), not config.rollout.val_do_sample
+        schedule = Schedule(config.data, count_tasks(config.env), states, greedy)
+        if (episodes := schedule.evaluation_episodes()) < config.data.val_batch_size:
+            self.progress.note(
+                f"an evaluation has {episodes} episodes, not data.val_batch_size={config.data.val_batch_size}: "
+                "so many initial states are there for it, and greedily each is played once"
+            )
+        return schedule
 
     def _sidecar_file(self, run_id: str) -> Path:
         path = self.folder.file("logs", f"sidecar-{run_id}.yaml")

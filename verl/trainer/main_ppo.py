@@ -109,9 +109,14 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
     import yaml
 
     from verl.errors import ConfigError
+    from verl.trainer.critic_rules import in_force
 
     try:
-        folder.file("config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+        rules = in_force(tree)
+        told = "".join(f"# {rule}\n" for rule in rules)
+        folder.file("config.yaml").write_text(told + yaml.safe_dump(tree, sort_keys=False))
+        if rules:
+            console.print(f"as {rules[0].file} asks: {', '.join(f'{rule.key}={rule.value}' for rule in rules)}")
         _train(config, tree, folder, console)
         return 0
     except KeyboardInterrupt:

@@ -31,14 +31,15 @@ class FakeEnv:
         self.cameras = (Camera("agentview", SIZE, SIZE), Camera("wrist", SIZE, SIZE // 2))
         self.instruction = "task 0"
         self.steps = self.seed = 0
+        self.training: bool | None = None
         self.drawn: list[tuple[int, str]] = []
 
-    def reset(self, seed: int, task: int = 0) -> None:
+    def reset(self, seed: int, task: int = 0, training: bool = True) -> None:
         if self.config.get("refuse") == "crash":
             os._exit(7)
         if self.config.get("refuse") == "assets":
             raise AssetsMissingError("LIBERO's assets: not here")
-        self.seed, self.steps, self.instruction = seed, 0, f"task {task}"
+        self.seed, self.steps, self.instruction, self.training = seed, 0, f"task {task}", training
         self.drawn = []
 
     def step(self, action: np.ndarray) -> bool:

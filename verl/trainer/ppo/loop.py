@@ -299,7 +299,7 @@ class Trainer:
         for task in sorted({e.task for e in episodes}):
             metrics[f"val/success/{task}"] = float(np.mean([e.env_success for e in episodes if e.task == task]))
         self.recorder.log(self.updates, metrics)
-        self.progress.evaluated(success, len(episodes), self.updates)
+        self.progress.evaluated(success, len(episodes), self.schedule.evaluation_states(), self.updates)
         return success
 
     def save(self) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(successes: float, trials: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a proportion (Wilson 1927, eq. 2)."""
     if trials == 0:
         return 0.0, 1.0
@@ -28,9 +28,9 @@ def _success(summary: dict[str, Any], when: str) -> str:
     value = summary.get(f"success_{when}")
     if value is None:
         return "-"
-    trials = summary["eval_episodes"]
-    low, high = wilson(round(value * trials), trials)
-    return f"{percent(value)}  (95 %: {100 * low:.0f} to {100 * high:.0f}, n={trials})"
+    states = summary["eval_states"]  # episodes from one state are no independent trials
+    low, high = wilson(value * states, states)
+    return f"{percent(value)}  (95 %: {100 * low:.0f} to {100 * high:.0f}, n={states})"
 
 
 def _what_went_wrong(summary: dict[str, Any]) -> str:
