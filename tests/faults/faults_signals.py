@@ -1,4 +1,4 @@
-"""INT, TERM and HUP to the launcher, from the first second to the last, also while it cleans up; a reader that leaves."""
+"""INT, TERM and HUP to the launcher, from the first second to the last, and to the guard; a reader that leaves."""
 
 from __future__ import annotations
 

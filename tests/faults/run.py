@@ -45,14 +45,14 @@ class NotReached(Exception):
 class Options:
     """How a run is started, beside its configuration.
 
-    ``stdout``: a descriptor in the place of the file that the screen is kept in. ``prefix``: a command in front.
+    ``stdout``: a descriptor in the place of the file that keeps the screen. ``base``: what all runs have in common.
     """
 
     run_id: str | None = None
     total: int = TOTAL
     environ: Mapping[str, str] = field(default_factory=dict)
     stdout: int | None = None
-    prefix: Sequence[str] = ()
+    base: Sequence[str] = BASE
 
 
 class Run:
@@ -70,7 +70,7 @@ class Run:
         self.fault_at: float | None = None
         self.started = time.monotonic()
         self._started_wall = time.time()
-        command = [*options.prefix, sys.executable, "-m", "verl.launch", *BASE, f"trainer.total_episodes={self.total}"]
+        command = [sys.executable, "-m", "verl.launch", *options.base, f"trainer.total_episodes={self.total}"]
         command += [*arguments, f"trainer.run_id={self.id}", f"trainer.default_local_dir={runs}"]
         mark = secrets.token_hex(8)
         environ = {**os.environ, "COLUMNS": "160", MARK: mark, **options.environ}

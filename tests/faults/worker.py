@@ -100,7 +100,8 @@ def _inject(fault: registry.Fault, lab: Lab, outcome: Outcome) -> None:
 def main(arguments: list[str]) -> int:
     name, folder = arguments[0], Path(arguments[1])
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     outcome = undisturbed(folder) if name == UNDISTURBED else run_fault(registry.load()[name], folder)
     result: dict[str, Any] = asdict(outcome)
     (folder / f"{name}.json").write_text(json.dumps(result, indent=1))
@@ -108,7 +109,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _stop(*_: object) -> None:
-    """The laboratory then ends its runs."""
+    """The laboratory then ends its runs, once: the group's signal and the parent's death may both come."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -75,3 +75,19 @@ def test_a_group_counts_only_when_it_is_whole(make_episode):
     """A group that lost a rollout is not trained on."""
     episodes = [make_episode(i, group=i // 4) for i in range(7)]
     assert [len(g) for g in complete_groups(episodes, 4)] == [4]
+
+
+def test_a_digest_tells_two_inputs_of_the_learner_apart(make_episode):
+    """Equal for the same samples made twice; different for another bit, type, shape or word."""
+    episodes = [make_episode(i, steps=8 + i, score=i % 2 * 1.0) for i in range(4)]
+    samples, again = (build_samples(episodes, algorithm(), CHUNK, ACTION_DIM) for _ in range(2))
+    assert samples.digest() == again.digest() and len(samples.digest()) == 32
+    images = samples.images.copy()
+    images.flat[-1] ^= 1
+    words = [*samples.instructions[:-1], samples.instructions[-1] + " "]
+    changed = [
+        {"images": images}, {"instructions": words}, {"mask": samples.mask.astype(np.float64)},
+        {"advantages": -samples.advantages}, {"tokens": samples.tokens.reshape(len(samples), -1, 1)},
+    ]  # fmt: skip
+    digests = {dataclasses.replace(samples, **change).digest() for change in changed} | {samples.digest()}
+    assert len(digests) == len(changed) + 1
