@@ -20,7 +20,7 @@ PARTS: dict[str, tuple[str, Promise]] = {
     "rollout": ("the rollout worker", Exact()),
     "supervisor": ("the sidecar's supervisor", Exact()),
     "service": ("the sidecar's service", Exact()),
-    "host": ("the actor that keeps the sidecar", Exact(150)),
+    "host": ("the actor that keeps the sidecar", Exact()),
     "learner": ("the learner", LEARNER),
 }
 

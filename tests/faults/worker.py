@@ -25,7 +25,7 @@ from tests.faults.promises import EndsWithin, Exact
 from tests.faults.run import NotReached
 
 UNDISTURBED = "undisturbed"
-LONGEST = 64  # episodes of the undisturbed run: as many as the longest of the others
+LONGEST = 48  # episodes of the undisturbed run: as many as the longest of the others
 PR_SET_PDEATHSIG = 1
 TAIL = 1500  # characters of the screen that are kept
 KEPT, BROKEN, SKIPPED = "kept", "BROKEN", "skipped"
