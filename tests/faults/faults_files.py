@@ -13,7 +13,7 @@ from tests.faults.run import Run
 
 SHM = Path("/dev/shm")
 FULL_DISK = EndsWithin(60, r"(?=.*(no space|full))(?=.*checkpoints)")
-FULL_SHM = EndsWithin(120, r"(?=.*/dev/shm)(?=.*\d)")
+FULL_SHM = EndsWithin(180, r"(?=.*/dev/shm)(?=.*\d)")
 FLIPPED_AT = 0.6  # of a file's length: in the tensors, behind the head
 
 
@@ -32,7 +32,7 @@ def lane_truncated(lab: Lab) -> Facts:
     return lab.facts(run)
 
 
-@fault("shm-64m", Exact(), "/dev/shm of 64 MB, as in a container")
+@fault("shm-64m", Exact(300), "/dev/shm of 64 MB, as in a container")
 def shm_of_a_container(lab: Lab) -> Facts:
     return _small_shm(lab, "64m")
 
@@ -96,7 +96,7 @@ def flipped_learner(lab: Lab) -> Facts:
 def _with_checkpoint(lab: Lab) -> Run:
     """A run of one update that has ended well."""
     run = lab.start(total=16)
-    lab.also(Exact(180), run.facts(210), "the run before")
+    lab.also(Exact(300), run.facts(330), "the run before")
     lab.close(run)
     return run
 

@@ -41,5 +41,5 @@ def _both(lab: Lab, refused: Run, owner: Run) -> Facts:
     ended = refused.until_ended(lab.promise.within)
     facts = refused.facts(ended, settle=0.0)
     facts.shm, facts.rows = [], []
-    lab.also(Exact(180), owner.facts(210), "the first run")
+    lab.also(Exact(300), owner.facts(330), "the first run")
     return facts

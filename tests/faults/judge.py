@@ -53,7 +53,7 @@ def cause(screen: str) -> str:
 
 def judge(promise: Promise, facts: Facts) -> list[str]:
     """What is wrong; empty when the promise was kept."""
-    problems = [*facts.notes, *_rewards(facts), *_left(promise, facts)]
+    problems = [*facts.notes, *_rewards(facts), *_left(facts)]
     if "Traceback (most recent call last)" in facts.screen:
         problems.append("a traceback on the screen")
     if facts.code is None:
@@ -97,14 +97,13 @@ def _differs(row: dict[str, Any], expected: dict[int, dict[str, Any]]) -> str:
     return f"episode {row['episode']}: " + ", ".join(f"{n} {row.get(n)}, not {other.get(n)}" for n in names)
 
 
-def _left(promise: Promise, facts: Facts) -> list[str]:
+def _left(facts: Facts) -> list[str]:
     problems = []
     if facts.processes:
         problems.append(f"{len(facts.processes)} process(es) left: {_some(facts.processes)}")
     if facts.shm:
         problems.append(f"{len(facts.shm)} file(s) left in /dev/shm: {_some(facts.shm)}")
-    nobody = isinstance(promise, EndsWithin) and promise.nobody_left
-    if facts.sessions and not nobody:
+    if facts.sessions:
         problems.append(f"Ray's session folder is left: {_some(facts.sessions)}")
     return problems
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.faults.run import SETTLE_S, Options, Run
 CLONE_NEWNS = 0x00020000
 MORE_S = 30.0  # a run is watched for so long beyond what was promised, to say by how much it missed
 CREATED_S = 30.0
+RESUMED_S = 300.0  # with its start
 
 
 class Skipped(Exception):
@@ -59,10 +60,10 @@ class Lab:
         self.started.append(run)
         return run
 
-    def facts(self, run: Run, screen: Callable[[], str] | None = None) -> Facts:
+    def facts(self, run: Run) -> Facts:
         """Waits for what the promise says, and somewhat longer."""
         nobody = isinstance(self.promise, EndsWithin) and self.promise.nobody_left
-        return run.facts(self.promise.within + MORE_S, self.promise.within if nobody else SETTLE_S, screen)
+        return run.facts(self.promise.within + MORE_S, self.promise.within if nobody else SETTLE_S)
 
     def also(self, promise: Promise, facts: Facts, who: str) -> None:
         """Judges a run beside the one that the fault's promise is about."""
@@ -76,7 +77,7 @@ class Lab:
         """Goes on with a run that has ended, and judges that."""
         self.close(broken)
         run = self.start(*broken.arguments, "trainer.resume_mode=auto", run_id=broken.id, total=broken.total)
-        promise = Exact(within=180)
+        promise = Exact(within=RESUMED_S)
         self.also(promise, run.facts(promise.within + MORE_S), "resumed")
 
     # ---- what a fault may need

@@ -33,7 +33,7 @@ class EndsWithin:
     """``names``: what the cause on the screen must match (case is ignored, ``.`` matches a line's end, too).
 
     ``codes``: exit codes. ``resumes``: ``trainer.resume_mode=auto`` then makes the run exact. ``nobody_left``: launcher
-    and driver were killed, so that nobody can say anything, nor remove Ray's session folder.
+    and driver were killed, so that nobody can say anything; all that they left is gone in time nevertheless.
     """
 
     within: float

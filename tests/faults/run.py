@@ -173,32 +173,34 @@ class Run:
             time.sleep(POLL_S)
         return time.monotonic() - self.started
 
-    def facts(self, within: float, settle: float = SETTLE_S, screen: Callable[[], str] | None = None) -> Facts:
+    def facts(self, within: float, settle: float = SETTLE_S) -> Facts:
         """Waits for the end, at most until ``within`` seconds after the fault, and some for what is slow to go.
 
         Args:
             settle: seconds that processes and files may outlive the launcher.
-            screen: in the place of what it wrote to the terminal.
         """
         begun = self.fault_at or self.started
         over, ended_at = begun + within, None
         while True:
             ended = self.process.poll() is not None
             ended_at = ended_at or (time.monotonic() if ended else None)
-            left = [*self.family.alive(), *self.shm()] if ended else []
+            left = self._left() if ended else []
             if (ended and not left) or time.monotonic() > (ended_at + settle if ended_at else over):
                 break
             time.sleep(POLL_S)
         seconds = time.monotonic() - begun
-        if ended_at and (self.family.alive() or self.shm()):
+        if ended_at and self._left():
             seconds = ended_at - begun  # what is left counts as that, not as time
         rows = self.rows()
         alive = self.family.alive() if ended_at else []
         return Facts(
-            self.process.poll(), round(seconds, 1), (screen or self.screen)(), rows, self.expected, self.total,
+            self.process.poll(), round(seconds, 1), self.screen(), rows, self.expected, self.total,
             processes=[_line(process) for process in alive], shm=self.shm() if ended_at else [],
             sessions=[folder.name for folder in self.sessions()] if ended_at else [], notes=self.notes,
         )  # fmt: skip
+
+    def _left(self) -> list:
+        return [*self.family.alive(), *self.shm(), *self.sessions()]
 
     def shm(self) -> list[str]:
         """Its names in /dev/shm."""

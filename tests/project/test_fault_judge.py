@@ -90,9 +90,9 @@ def test_an_end_is_in_time_and_names_its_cause(changes, words):
 
 
 def test_where_nobody_is_left_nobody_must_speak():
-    """Launcher and driver are dead: neither words nor Ray's folder are asked for, an empty machine is."""
+    """Launcher and driver are dead: no words are asked for, an empty machine is."""
     promise = EndsWithin(30, "", codes=(-9,), nobody_left=True)
-    facts = dataclasses.replace(ENDED, code=-9, screen="", sessions=["session_2026"])
+    facts = dataclasses.replace(ENDED, code=-9, screen="")
     assert judge(promise, facts) == []
     assert len(judge(promise, dataclasses.replace(facts, processes=["7 sidecar"]))) == 1
 
