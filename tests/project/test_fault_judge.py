@@ -40,7 +40,7 @@ def test_a_kept_promise_has_no_problem():
     [
         ({"code": None}, "still running"),
         ({"code": 1}, "exit code 1"),
-        ({"seconds": 121.0}, "took 121 s"),
+        ({"seconds": 181.0}, "took 181 s"),
         ({"rows": ROWS[:-1]}, "7 of 8 episodes"),
         ({"rows": [*ROWS, ROWS[0]]}, "duplicate episode(s): 0"),
         ({"rows": [*ROWS[1:], row(0, score=0.0, complete=False)]}, "score 0.0, not 1.0"),
