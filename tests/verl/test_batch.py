@@ -76,3 +76,19 @@ def test_a_group_counts_without_what_was_dropped(make_episode):
     episodes = [make_episode(i, group=i // 4) for i in (0, 1, 2, 3, 4, 6, 9)]
     assert [len(g) for g in usable_groups(episodes, 4)] == [4, 2]
     assert [len(g) for g in usable_groups(episodes, 1)] == [4, 2, 1]
+
+
+def test_a_digest_tells_two_inputs_of_the_learner_apart(make_episode):
+    """Equal for the same samples made twice; different for another bit, type, shape or word."""
+    episodes = [make_episode(i, steps=8 + i, score=i % 2 * 1.0) for i in range(4)]
+    samples, again = (build_samples(episodes, algorithm(), CHUNK, ACTION_DIM) for _ in range(2))
+    assert samples.digest() == again.digest() and len(samples.digest()) == 32
+    images = samples.images.copy()
+    images.flat[-1] ^= 1
+    words = [*samples.instructions[:-1], samples.instructions[-1] + " "]
+    changed = [
+        {"images": images}, {"instructions": words}, {"mask": samples.mask.astype(np.float64)},
+        {"advantages": -samples.advantages}, {"tokens": samples.tokens.reshape(len(samples), -1, 1)},
+    ]  # fmt: skip
+    digests = {dataclasses.replace(samples, **change).digest() for change in changed} | {samples.digest()}
+    assert len(digests) == len(changed) + 1

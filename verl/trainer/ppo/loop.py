@@ -253,6 +253,7 @@ class Trainer:
         )
 
     def _learn(self, samples: Samples) -> dict[str, float]:
+        logger.info("update %d: %d samples, digest %s", self.updates, len(samples), samples.digest())
         reference = ray.put(samples)
         calls = [learner.update.remote(reference, self.updates) for learner in self.learners]
         try:
