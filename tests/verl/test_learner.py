@@ -25,7 +25,7 @@ def options(path: str, **changes) -> LearnerOptions:
         ["actor_rollout_ref.actor.ppo_micro_batch_size=2", "actor_rollout_ref.actor.ppo_mini_batch_size=5"]
     )
     model = dataclasses.replace(config.model, path=path)
-    made = LearnerOptions(model, config.actor, config.algorithm, "tiny", False, 1.0, 0, 1)
+    made = LearnerOptions(model, config.actor, config.algorithm, "tiny", False, 1.0, 0, 1, "float32", None)
     return dataclasses.replace(made, **changes)
 
 
