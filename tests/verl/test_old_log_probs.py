@@ -17,7 +17,7 @@ from verl.trainer.load_config import load_config
 from verl.trainer.ppo.core_algos import kl_to_reference
 from verl.trajectory import Samples
 from verl.workers.learner import Learner, LearnerOptions
-from verl.workers.old_log_probs import MOST_MISMATCH, choose, mismatch_warning
+from verl.workers.old_log_probs import MOST_MISMATCH, MOST_OFF_POLICY, choose, mismatch_warning
 
 
 @pytest.fixture
@@ -114,9 +114,15 @@ def test_the_mismatch_is_that_of_the_log_probabilities_given(checkpoint):
     assert np.allclose(own.old_log_probs[4:], samples(checkpoint, 9).old_log_probs[4:], atol=1e-4)
     assert metrics["mismatch"] == pytest.approx(0.1, abs=1e-3) == metrics["mismatch_max"]
     k3 = float(kl_to_reference(torch.tensor(0.1), torch.tensor(0.0)))
-    assert metrics["mismatch_kl"] == pytest.approx(k3, rel=0.05) and k3 > MOST_MISMATCH
-    assert "KL" in mismatch_warning(metrics) and "dtype" in mismatch_warning(metrics)
-    assert "recompute_log_prob=auto" in mismatch_warning({**metrics, "recomputed": 0.0})
+    assert metrics["mismatch_kl"] == pytest.approx(k3, rel=0.05)
+
+
+def test_a_mismatch_is_told_over_a_line_that_is_lower_where_it_is_in_the_ratio():
+    metrics = {"recomputed": 0.0, "mismatch_kl": 2 * MOST_MISMATCH, "mismatch_max": 0.5}
+    assert "recompute_log_prob=auto" in mismatch_warning(metrics)
+    assert mismatch_warning({**metrics, "recomputed": 1.0}) is None
+    assert "dtypes" in mismatch_warning({**metrics, "recomputed": 1.0, "mismatch_kl": 2 * MOST_OFF_POLICY})
+    assert mismatch_warning({**metrics, "mismatch_kl": MOST_MISMATCH / 2}) is None
 
 
 def _rank(rank: int, world: int, port: int, path: str, target: str) -> None:
