@@ -17,10 +17,10 @@ import torch.distributed as dist
 from verl.trainer.ppo.core_algos import kl_to_reference
 
 # KL(rollout || learner) over which a person is told, nats a token.
-# Not recomputed: 0.002 is log-probabilities that differ by 0.063 (root mean square). The lower clip of 0.2 lies three of
-# those away, so about one token in a thousand is clipped before the first step.
-# Recomputed: 0.01 is what PPO allows a whole update to move the policy (Spinning Up's target_kl), and the rollout's policy
-# is that far off before it. The shipped policy in bfloat16 beside float32: 0.0004 to 0.0013.
+# Not recomputed: 0.002 is log-probabilities that differ by 0.063 (root mean square). The lower clip of 0.2 lies three
+# of those away, so about one token in a thousand is clipped before the first step.
+# Recomputed: 0.01 is what PPO allows a whole update to move the policy (Spinning Up's target_kl), and the rollout's
+# policy is that far off before it. The shipped policy in bfloat16 beside float32: 0.0004 to 0.0013.
 MOST_MISMATCH = 2e-3
 MOST_OFF_POLICY = 1e-2
 
