@@ -97,6 +97,7 @@ class ActorConfig:
     imitation_coeff: float
     replay_episodes: int
     replay_share: float
+    recompute_log_prob: str
     num_images_in_input: int
     fsdp_config: FsdpConfig
 
@@ -104,6 +105,7 @@ class ActorConfig:
         in_range("actor_rollout_ref.actor.ppo_mini_batch_size", self.ppo_mini_batch_size, 1)
         in_range("actor_rollout_ref.actor.ppo_micro_batch_size", self.ppo_micro_batch_size, 1)
         in_range("actor_rollout_ref.actor.ppo_epochs", self.ppo_epochs, 1)
+        one_of("actor_rollout_ref.actor.recompute_log_prob", self.recompute_log_prob, ["auto", "always", "never"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,14 @@ class EnvironmentFailedError(VerlError):
     """An environment process could not be started, or went on dying after it was replaced."""
 
 
+class InvalidObservationError(VerlError):
+    """An environment's proprioception is not finite or has another shape. A failure of that environment, as a crash."""
+
+
+class InvalidActionError(VerlError):
+    """The policy's actions or their log-probabilities are not finite."""
+
+
 class InvalidVerdictError(VerlError):
     """The critic's answer could not be parsed and ``critic.invalid`` is ``stop``."""
 

@@ -92,3 +92,18 @@ def test_a_digest_tells_two_inputs_of_the_learner_apart(make_episode):
     ]  # fmt: skip
     digests = {dataclasses.replace(samples, **change).digest() for change in changed} | {samples.digest()}
     assert len(digests) == len(changed) + 1
+
+
+@pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-mean"])
+def test_gae_is_whitened_by_what_counts_in_the_loss(make_episode, mode):
+    """Short last chunks weigh by their tokens: under the loss's mean the advantages have mean 0 and deviation 1."""
+    lengths = (3, 9, 17, 40, 64)
+    episodes = [make_episode(i, steps=s, score=float(i % 2), values=np.full(-(-s // CHUNK), 0.1 * i, np.float32))
+                for i, s in enumerate(lengths)]  # fmt: skip
+    samples = build_samples(episodes, algorithm("gae", mode), CHUNK, ACTION_DIM)
+    equal = mode == "seq-mean-token-mean"
+    weight = [np.mean(lengths) / e.steps if equal else 1.0 for e in episodes for _ in range(e.chunks)]
+    weights = samples.mask * np.array(weight)[:, None]
+    advantages = samples.advantages / np.array(weight)[:, None]
+    assert np.average(advantages, weights=weights) == pytest.approx(0, abs=1e-5)
+    assert np.average(advantages**2, weights=weights) == pytest.approx(1, abs=1e-4)

@@ -10,6 +10,8 @@ import numpy as np
 
 from verl.errors import ConfigError
 
+PROPRIO_DIM = 8
+
 
 class Stored(IntEnum):
     """How stored rows become an upright image: by strides, never by a copy. Numbered as in ``shm_bridge``."""

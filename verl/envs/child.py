@@ -42,6 +42,7 @@ class Child:
         self.ready = False
         self.request: EpisodeRequest | None = None
         self.awaiting: Look | None = None
+        self.error = ""  # what it said before it ended
         self.awaited: dict[int, EpisodeRequest] = {}  # played out, their verdicts not there yet
         self._readers: list[Any] = []
         self._has_turn = True  # the process has work to do; else it waits for us

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from verl.envs.base import Environment
+from verl.envs.checks import checked_proprio, checked_success
 from verl.envs.frames import PlainFrames
 from verl.envs.judgement import Critic, Judgement, Played
 from verl.envs.messages import Act, BridgeConfig, Dropped, Ended, EpisodeEnd, EpisodeRequest, Look, PlayedOut
@@ -150,7 +151,7 @@ class EpisodeRunner:
 
     def _step(self, action: np.ndarray, chunk_end: bool) -> None:
         with self._timed("physics"):
-            success = self.env.step(action)
+            success = checked_success(self.env, self.env.step(action))
         self.step += 1
         if success and self.success_step is None:
             self.success_step = self.step
@@ -203,11 +204,10 @@ class EpisodeRunner:
 
     def _look(self) -> None:
         link = None if self.critic is None else self._links.index(self.critic)
+        proprio = checked_proprio(self.env, self.request.task, self.request.seed, self.step)
         self.channel.send(
-            Look(
-                self.request.episode, self.chunk, self.step, link, self.slot, self.env.proprio(), self.env.instruction
-            )
-        )  # fmt: skip
+            Look(self.request.episode, self.chunk, self.step, link, self.slot, proprio, self.env.instruction)
+        )
 
     def _next_actions(self) -> np.ndarray | None:
         """The policy's next chunk, or None when the critic ended the episode meanwhile."""

@@ -37,7 +37,7 @@ from verl.envs.messages import (
     PlayedOut,
     Ready,
 )
-from verl.errors import ConfigError, EnvironmentFailedError, VerlError
+from verl.errors import ConfigError, EnvironmentFailedError, InvalidObservationError, VerlError
 
 __all__ = ["BridgeConfig", "EnvPool", "EpisodeEnd", "EpisodeLost", "EpisodeRequest", "Observation"]
 
@@ -162,10 +162,10 @@ class EnvPool:
             request = child.free(message.episode)
             return EpisodeLost(request, message.reason, message.by_verdict, message.verdicts)
         elif isinstance(message, Failed):
-            if isinstance(message.error, VerlError):
+            if isinstance(message.error, VerlError) and not isinstance(message.error, InvalidObservationError):
                 raise message.error
             logger.error("environment %d: %s", child.index, message.error)
-            self._last_error = str(message.error)
+            self._last_error = child.error = str(message.error)
         return None  # Alive: that it was heard is enough
 
     def _check_time(self, child: Child) -> list[Event]:
@@ -215,4 +215,4 @@ def _ending(child: Child) -> str:
         code = child.process.wait(1.0)
     except subprocess.TimeoutExpired:
         return "its connection broke"
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"signal {-code}" if code < 0 else f"exit code {code}" + (f": {child.error}" if child.error else "")

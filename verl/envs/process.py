@@ -23,6 +23,7 @@ from typing import Any
 
 from shm_bridge import BridgeError
 from verl.envs.base import Environment
+from verl.envs.checks import checked_proprio
 from verl.envs.episode import EpisodeRunner
 from verl.envs.factory import create_environment
 from verl.envs.frames import PlainFrames
@@ -123,6 +124,7 @@ def serve(channel: SocketChannel, start: Start) -> None:
 def warm_up(env: Environment, plain: PlainFrames) -> None:
     """Builds the first task's simulator and renderer, so that what is missing is said now and not in an episode."""
     env.reset(0, 0)
+    checked_proprio(env, task=0, seed=0, step=0)
     for camera in env.cameras:
         env.render(camera.name, plain.raw(0, camera.name))
 

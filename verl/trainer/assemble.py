@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from verl.trainer.watch import Sidecars
 from verl.workers.learner import LearnerOptions
 from verl.workers.rollout import RolloutOptions
 
+logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
 
 
@@ -92,6 +94,8 @@ def learner_options(config: Config) -> LearnerOptions:
         temperature=config.rollout.temperature,
         seed=config.data.seed,
         threads=max(1, (os.cpu_count() or 1)),
+        rollout_dtype=config.rollout.dtype,
+        rollout_device=config.rollout.device,
     )
 
 
@@ -127,7 +131,8 @@ class Run:
             on_tick=sidecars.tick,
             away=self.cluster.away,
         )
-        ray.get([learner.pid.remote() for learner in self.learners], timeout=START_TIMEOUT_S)
+        reasons = ray.get([learner.why_recompute.remote() for learner in self.learners], timeout=START_TIMEOUT_S)
+        logger.info("the learner recomputes old log-probabilities: %s", reasons[0])
         if ready:
             ray.get(ready, timeout=config.critic.ready_timeout_s + 30)
         schedule = self._schedule()

@@ -86,6 +86,7 @@ class Recorder:
             "eval_states": trainer.schedule.evaluation_states(),
             "episodes": trainer.episodes,
             "updates": trainer.updates,
+            "rollouts_without_update": trainer.skipped,
             "wall_s": round(self.tracker.wall_s(), 1),
             "verdict_p50_ms": audit.latency_ms(50),
             "verdict_p99_ms": audit.latency_ms(99),

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from verl.envs.checks import check_decisions
 from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeLost, EpisodeRequest, Observation
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.trajectory import Episode
@@ -147,6 +148,7 @@ class RolloutWorker:
             uniforms=noise,
         )
         tokens, log_probs = output.tokens.numpy(), output.log_probs.numpy()
+        check_decisions(self.options.model_path, batch, output.actions, log_probs)
         values = None if output.values is None else output.values.numpy()
         for i, observation in enumerate(batch):
             self.pool.act(observation.env, output.actions[i], observation.episode)

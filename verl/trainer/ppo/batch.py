@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from verl.config import AlgorithmConfig, DataConfig
-from verl.trainer.ppo.core_algos import GroupFilter, batch_advantages, gae, grpo_advantages
+from verl.trainer.ppo.core_algos import GroupFilter, batch_advantages, gae, grpo_advantages, whiten
 from verl.trajectory import Episode, Samples, token_mask
 
 
@@ -53,9 +53,10 @@ def build_samples(
     Token ``finish_step * action_dim - 1`` is the last that counts; an episode of no step has none.
     """
     masks = [token_mask(e.steps, e.chunks, chunk, action_dim) for e in episodes]
+    weights = _episode_weights(episodes, algorithm.loss_agg_mode)
     if algorithm.adv_estimator == "gae":
         pairs = [_chunk_gae(e, algorithm, chunk) for e in episodes]
-        per_chunk = _normalised([p[0] for p in pairs], masks)
+        per_chunk = _whitened([p[0] for p in pairs], [w * m.sum(axis=1) for w, m in zip(weights, masks)])
         returns = [p[1] for p in pairs]
     else:
         scores = np.array([e.step_rewards.sum() for e in episodes], np.float32)
@@ -70,7 +71,6 @@ def build_samples(
             per_episode = batch_advantages(scores)
         per_chunk = [np.full(e.chunks, a, np.float32) for e, a in zip(episodes, per_episode)]
         returns = [np.zeros(e.chunks, np.float32) for e in episodes]
-    weights = _episode_weights(episodes, algorithm.loss_agg_mode)
     advantages = [w * a[:, None] * m for w, a, m in zip(weights, per_chunk, masks)]
     return Samples(
         images=np.concatenate([e.images for e in episodes]),
@@ -115,12 +115,13 @@ def _chunk_gae(episode: Episode, algorithm: AlgorithmConfig, chunk: int) -> tupl
     return gae(rewards, values, algorithm.gamma, algorithm.lam)
 
 
-def _normalised(advantages: list[np.ndarray], masks: list[np.ndarray]) -> list[np.ndarray]:
-    """To zero mean and unit deviation over the batch, as PPO does."""
-    flat = np.concatenate(advantages)
-    valid = np.concatenate([m.any(axis=1) for m in masks])
-    mean, deviation = flat[valid].mean(), flat[valid].std() + 1e-6
-    return [((a - mean) / deviation).astype(np.float32) for a in advantages]
+def _whitened(advantages: list[np.ndarray], weights: list[np.ndarray]) -> list[np.ndarray]:
+    """To zero mean and unit deviation over the batch, as PPO does; ``weights``: of each chunk in the loss.
+
+    The loss is a mean over tokens, and a chunk that an episode's end cuts has fewer of them.
+    """
+    flat = whiten(np.concatenate(advantages), np.concatenate(weights))
+    return np.split(flat, np.cumsum([len(a) for a in advantages])[:-1])
 
 
 def _leave_one_out(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -33,11 +33,13 @@ from verl.trainer.ray_store import store_metrics
 from verl.trainer.recorder import Recorder
 from verl.trainer.watch import Sidecars
 from verl.trajectory import Episode, Samples
+from verl.workers.old_log_probs import mismatch_warning
 
 logger = logging.getLogger(__name__)
 UPDATE_TIMEOUT_S = 3600.0
 MOST_OVERSAMPLING = 4
-_COUNTERS = ("updates", "episodes", "dropped_groups", "success_before", "success_after", "evaluated_at", "best")
+_COUNTERS = ("updates", "rollouts", "episodes", "dropped_groups")
+_RESULTS = ("success_before", "success_after", "evaluated_at", "best")
 
 
 class Trainer:
@@ -62,19 +64,21 @@ class Trainer:
         replayed = actor.replay_episodes if actor.imitation_coeff > 0 else 0
         self.replay = ReplayBuffer(replayed, model.action_chunks_len, model.action_token_len)
         self.rule = group_filter(config.data)
-        self.updates, self.episodes, self.dropped_groups = 0, 0, 0
+        self.updates, self.rollouts = 0, 0  # without a signal a rollout has no update; draws are keyed by rollout
+        self.episodes, self.dropped_groups = 0, 0
         self.success_before: float | None = None
         self.success_after: float | None = None
         self.evaluated_at: int | None = None  # updates
         self.best: float | None = None
         self.time_s: dict[str, float] = defaultdict(float)
+        self._told: set[str] = set()
 
     # ---- the run
 
     def fit(self) -> None:
         """Trains until the episodes or the updates are used up; evaluates before (if asked), between and after."""
         trainer = self.config.trainer
-        if trainer.val_only or (trainer.val_before_train and not self.updates):
+        if trainer.val_only or (trainer.val_before_train and not self.rollouts):
             self.success_before = self.evaluate()
         if trainer.val_only:
             return
@@ -83,22 +87,28 @@ class Trainer:
             self.checkpoints.tick()
             self._update(self._rollout())
             self.recorder.log(self.updates, store_metrics())  # nothing of this update's is referred to any more
-            if self._finished() or (trainer.save_freq > 0 and self.updates % trainer.save_freq == 0):
-                self.save()
+            if self._finished() or self._due(trainer.save_freq):
+                self._save_once()
             self._evaluate_if_due()
         self.checkpoints.wait()
 
     def _evaluate_if_due(self) -> None:
-        frequency = self.config.trainer.test_freq
-        due = self._finished() or (frequency > 0 and self.updates > 0 and self.updates % frequency == 0)
+        due = self._finished() or self._due(self.config.trainer.test_freq)
         if not due or self.evaluated_at == self.updates:
             return
         success = self.evaluate()
         if self.updates and (self.best is None or success > self.best):  # never for NaN
             self.best = success
-            if self.checkpoints.last != self.updates:
-                self.save()
+            self._save_once()
             self.checkpoints.mark_best(self.updates)
+
+    def _save_once(self) -> None:
+        """A checkpoint of these weights, unless there is one: a rollout without an update changes none."""
+        if self.checkpoints.last != self.updates:
+            self.save()
+
+    def _due(self, frequency: int) -> bool:
+        return frequency > 0 and self.updates > 0 and self.updates % frequency == 0
 
     def _finished(self) -> bool:
         limit = self.config.trainer.total_training_steps
@@ -153,7 +163,7 @@ class Trainer:
                 self.audit.add_dropped(lost)
         finished.sort(key=lambda e: e.episode)  # sums and buffers must not depend on who came first
         if self.config.critic.shuffle:
-            finished = shuffle_rewards(finished, np.random.default_rng((self.config.data.seed, self.updates)))
+            finished = shuffle_rewards(finished, np.random.default_rng((self.config.data.seed, self.rollouts)))
         self.episodes += len(finished) + len(given_up)
         self.replay.add(finished)
         groups = [g for g in usable_groups(finished, size) if keeps(self.rule, g)][:wanted]
@@ -164,7 +174,7 @@ class Trainer:
         """The first rollout is recorded, and the last one or two: dropped groups make a rollout up to twice as long."""
         data, trainer = self.config.data, self.config.trainer
         left = trainer.total_episodes - self.episodes
-        return self.updates == 0 or left <= 2 * data.train_batch_size * data.n_samples
+        return self.rollouts == 0 or left <= 2 * data.train_batch_size * data.n_samples
 
     def _record_training(self, episode: Episode) -> None:
         self.audit.add(episode)
@@ -230,9 +240,10 @@ class Trainer:
     # ---- update
 
     def _update(self, episodes: list[Episode]) -> None:
-        self.updates += 1
+        """Trains on the rollout's ``episodes``. Without any, or without a finite gradient, it is no update."""
+        self.rollouts += 1
         if not episodes:
-            self.recorder.log(self.updates, {"train/episodes": self.episodes, "actor/skipped": 1})
+            self.recorder.log(self.updates, {"train/episodes": self.episodes, "actor/skipped": self.skipped})
             self.progress.note("no group carried a signal: no update")
             return
         with self._timed("update"):
@@ -247,15 +258,36 @@ class Trainer:
             metrics = self._learn(samples)
             self.sidecars.phase("ROLLOUT")
             self._hand_out_weights()
+        self.updates += metrics["steps"] > 0
         self.recorder.log(
             self.updates,
-            {"train/episodes": self.episodes, **{f"actor/{k}": v for k, v in metrics.items()}},
+            {
+                "train/episodes": self.episodes,
+                "actor/skipped": self.skipped,
+                **{f"actor/{k}": v for k, v in metrics.items()},
+            },
         )
+        if metrics["steps_skipped"]:
+            self._warn("skipped", f"{metrics['steps_skipped']:.0f} step(s) skipped: the gradient was not finite")
+        if message := mismatch_warning(metrics):
+            self._warn("mismatch", message)
+
+    @property
+    def skipped(self) -> int:
+        """Rollouts without an update."""
+        return self.rollouts - self.updates
+
+    def _warn(self, kind: str, message: str) -> None:
+        """Into the log each time, to the person the first time."""
+        logger.warning(message)
+        if kind not in self._told:
+            self._told.add(kind)
+            self.progress.note(message)
 
     def _learn(self, samples: Samples) -> dict[str, float]:
-        logger.info("update %d: %d samples, digest %s", self.updates, len(samples), samples.digest())
+        logger.info("update %d: %d samples, digest %s", self.rollouts, len(samples), samples.digest())
         reference = ray.put(samples)
-        calls = [learner.update.remote(reference, self.updates) for learner in self.learners]
+        calls = [learner.update.remote(reference, self.rollouts) for learner in self.learners]
         try:
             return ray.get(calls, timeout=UPDATE_TIMEOUT_S)[0]
         except RayActorError as error:
@@ -268,7 +300,7 @@ class Trainer:
         actor = self.config.actor
         if actor.imitation_coeff <= 0:
             return samples
-        rng = np.random.default_rng((self.config.data.seed, self.updates))
+        rng = np.random.default_rng((self.config.data.seed, self.rollouts))
         replayed = self.replay.sample(round(len(samples) * actor.replay_share), rng)
         return samples if replayed is None else Samples.join([samples, replayed])
 
@@ -313,7 +345,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """What a resumed run needs beside the learners' own state and the arrays."""
         return {
-            **{name: getattr(self, name) for name in _COUNTERS},
+            **{name: getattr(self, name) for name in (*_COUNTERS, *_RESULTS)},
             "schedule": self.schedule.state(),
             "audit": self.audit.state(),
             "fleet": asdict(self.fleet.statistics),
@@ -324,7 +356,7 @@ class Trainer:
 
     def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """The counterpart of :meth:`state`; the learners have loaded theirs already."""
-        for name in _COUNTERS:
+        for name in (*_COUNTERS, *_RESULTS):
             setattr(self, name, state[name])
         self.schedule.restore(state["schedule"])
         self.audit.restore(state["audit"], arrays["latencies"])
