@@ -21,10 +21,13 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from verl.config import Config
 from verl.errors import ConfigError, RunFailedError
+from verl.trainer import ray_wait
 from verl.trainer.placement import Placement, make_plan
+from verl.trainer.watchdog import ray_faults
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
 from verl.workers.sidecar_host import SidecarHost
+from verl.workers.work import CONCURRENCY_GROUPS
 
 logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
@@ -117,7 +120,8 @@ class Cluster:
             for worker in node.workers:  # also one that was to start there and would wait for ever
                 ray.kill(worker)
         if not self.nodes:
-            raise RunFailedError("all nodes that took part have died")
+            why = ": " + "; ".join(faults) if (faults := ray_faults(ask=False)) else ""
+            raise RunFailedError(f"for Ray all nodes that took part have died{why}")
         if len(self.nodes) < len(self._names):
             self._take_in(alive)
         return self.nodes
@@ -160,13 +164,18 @@ class Cluster:
         for node in self.nodes:
             self.make_host(node)
         if self.config.critic.sidecar.start:
-            ray.get([node.sidecar.start.remote() for node in self.nodes], timeout=START_TIMEOUT_S)
+            starts = [node.sidecar.start.remote() for node in self.nodes]
+            ray_wait.get(starts, START_TIMEOUT_S, "the start of the actors that keep the sidecars")
 
     def make_host(self, node: Node) -> None:
         """The host of the sidecar on ``node``, also in the place of one that died; it has not started it yet."""
         critic = self.config.critic
         assert self._config_file is not None
-        host = ray.remote(SidecarHost).options(num_cpus=1, scheduling_strategy=self.placement.at(node.place))
+        host = ray.remote(SidecarHost).options(
+            num_cpus=1,
+            scheduling_strategy=self.placement.at(node.place),
+            concurrency_groups=CONCURRENCY_GROUPS,
+        )
         node.sidecar = host.remote(
             node.run_id,
             str(self._config_file(node.run_id)),
@@ -178,8 +187,7 @@ class Cluster:
     def stop_sidecars(self, timeout: float) -> None:
         """Asks all of them to end, waits for that."""
         hosts = [node.sidecar for node in (*self.nodes, *self._coming) if node.sidecar is not None]
-        if stops := [host.stop.remote() for host in hosts]:
-            ray.wait(stops, num_returns=len(stops), timeout=timeout)
+        ray_wait.settle([host.stop.remote() for host in hosts], timeout, "the end of the sidecars")
 
     def rollout_worker(self, index: int, options: RolloutOptions) -> Any:
         """A rollout worker on the node that its number falls to, or on another living one; bound to its sidecar."""
@@ -195,6 +203,7 @@ class Cluster:
             num_cpus=1 if node.place == home else 0,  # a guest: its host's CPUs are all given away
             num_gpus=self.config.rollout.gpus_per_worker, scheduling_strategy=self.placement.at(node.place),
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(options.threads)}},
+            concurrency_groups=CONCURRENCY_GROUPS,
         ).remote(bound)  # fmt: skip
         node.workers.append(worker)
         return worker
@@ -208,12 +217,12 @@ class Cluster:
         """All ranks, made together: they meet in torch.distributed."""
         plan, at = self.placement.plan, self.placement.at
         find_port = ray.remote(_free_port).options(num_cpus=0, scheduling_strategy=at(plan.learners[0]))
-        address = f"{self.nodes[plan.learners[0]].address}:{ray.get(find_port.remote(), timeout=START_TIMEOUT_S)}"
+        (port,) = ray_wait.get([find_port.remote()], START_TIMEOUT_S, "a port for the learners")
+        address = f"{self.nodes[plan.learners[0]].address}:{port}"
         make, world = ray.remote(Learner), len(plan.learners)
+        common = {"num_cpus": 1, "num_gpus": plan.learner_gpus, "concurrency_groups": CONCURRENCY_GROUPS}
         return [
-            make.options(num_cpus=1, num_gpus=plan.learner_gpus, scheduling_strategy=at(place)).remote(
-                options, rank, world, address
-            )
+            make.options(**common, scheduling_strategy=at(place)).remote(options, rank, world, address)
             for rank, place in enumerate(plan.learners)
         ]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from verl.trainer import interrupt
 from verl.trainer.load_config import load_config
 from verl.trainer.preflight import preflight
 from verl.trainer.run_folder import RunFolder, new_run_id
+from verl.trainer.watchdog import watching
 
 logger = logging.getLogger("verl")
 DEFAULTS = Path(__file__).parent / "config" / "ppo_trainer.yaml"
@@ -62,7 +65,8 @@ def _log_to(path: Path) -> None:
 def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Console) -> int:
     interrupt.install()
     try:
-        _train(config, tree, folder, console)
+        with watching(console.print, partial(_end_at_once, folder, console), config.trainer.stall_timeout_s):
+            _train(config, tree, folder, console)
         return 0
     except KeyboardInterrupt:
         console.print("interrupted: everything was stopped")
@@ -76,6 +80,14 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
             f"error: {_reason(error)}\n  the whole story: {folder.file('logs')}", file=sys.stderr
         )
         return 1
+
+
+def _end_at_once(folder: RunFolder, console: Console, reason: str) -> None:
+    """In the watchdog's thread: the main one cannot be reached. Whoever started this process cleans up."""
+    logger.critical("the run is ended: %s", reason)
+    console.show_cursor()
+    print(f"error: {reason}\n  the whole story: {folder.file('logs')}", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(1)
 
 
 def _reason(error: BaseException) -> str:

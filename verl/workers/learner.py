@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +40,7 @@ from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.checkpoint import read as read_checkpoint
 from verl.trainer.ppo import core_algos
 from verl.trajectory import Samples
+from verl.workers.work import Report, Work, at_work
 
 logger = logging.getLogger(__name__)
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -61,11 +61,12 @@ class LearnerOptions:
 
 
 class Learner:
-    """One rank. Made, and its methods called, on all ranks alike."""
+    """One rank. Made, and its methods called, on all ranks alike; but :meth:`report`, by any thread at any time."""
 
     def __init__(self, options: LearnerOptions, rank: int, world: int, address: str) -> None:
         """``address``: ``host:port`` of rank 0, for torch.distributed."""
         self.options, self.rank, self.world = options, rank, world
+        self.work = Work()
         self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
@@ -117,6 +118,7 @@ class Learner:
 
     # ---- learning
 
+    @at_work
     def update(self, samples: Samples, step: int) -> dict[str, float]:
         """All epochs over ``samples``; the mean of each metric over the gradient steps."""
         actor = self.options.actor
@@ -144,6 +146,7 @@ class Learner:
         for part, weight in self._parts(batch):
             loss, metrics = self._loss(part, counts, weight)
             (loss * self.world).backward()
+            self.work.step()
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), actor.grad_clip)
@@ -226,11 +229,13 @@ class Learner:
 
     # ---- weights and checkpoints
 
+    @at_work
     def weights(self) -> dict[str, torch.Tensor] | None:
         """The whole policy on the CPU, from rank 0; None from the others. Adapters come merged."""
         state = get_model_state_dict(self.policy, options=FULL)
         return state if self.rank == 0 else None
 
+    @at_work
     def save(self, folder: str) -> None:
         """Copies the state, then writes it below ``folder`` in the background; :meth:`written` tells its end.
 
@@ -265,6 +270,7 @@ class Learner:
             writing.result()
         return True
 
+    @at_work
     def load(self, folder: str) -> None:
         """Back to what :meth:`save` wrote, also with another number of ranks."""
         saved = self._shards()
@@ -281,5 +287,6 @@ class Learner:
         with contextlib.suppress(Exception):
             dist.destroy_process_group()
 
-    def pid(self) -> int:
-        return os.getpid()
+    def report(self) -> Report:
+        """What it is at."""
+        return self.work.report()
