@@ -138,8 +138,9 @@ class Run:
         schedule = Schedule(config.data, tasks=count_tasks(config.env))
         checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep, learner_watch.wait)
         return Trainer(
-            config, schedule, self.fleet, self.learners, learner_watch, sidecars, self.recorder, self.progress, checkpoints
-        )
+            config, schedule, self.fleet, self.learners, learner_watch, sidecars,
+            self.recorder, self.progress, checkpoints,
+        )  # fmt: skip
 
     def _sidecar_file(self, run_id: str) -> Path:
         path = self.folder.file("logs", f"sidecar-{run_id}.yaml")

@@ -120,7 +120,8 @@ class _Round:
                 f"{self.what}: no learner has made a step for {still:.0f} s, "
                 f"trainer.stall_timeout_s={self.watch.stall_timeout_s:g} ({first.place()})"
             )
-        self._tell(still >= STILL_S, "still", f"no learner has made a step for {still:.0f} s: {first.place()}, it answers")
+        message = f"no learner has made a step for {still:.0f} s, though they answer ({first.place()})"
+        self._tell(still >= STILL_S, "still", message)
 
     def _tell(self, wrong: bool, key: str, message: str) -> None:
         """Once when it begins, once when it is over."""

@@ -94,6 +94,7 @@ class Recorder:
                           "neither": total.neither},
             "groups_dropped": trainer.dropped_groups,
             "episodes_lost": trainer.fleet.statistics.lost,
+            "replaced": {"rollout_workers": trainer.fleet.statistics.workers_replaced, **trainer.sidecars.state()},
             "policy_s": round(trainer.fleet.statistics.policy_s, 1),
             "time_s": {name: round(seconds, 1) for name, seconds in trainer.time_s.items()},
             "episode_s": {s: round(t / max(1, trainer.episodes), 3) for s, t in self.stages.items()},

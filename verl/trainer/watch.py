@@ -67,12 +67,12 @@ class Sidecars:
         self._last = 0.0
 
     def state(self) -> dict[str, int]:
-        """What a resumed run needs."""
-        return {"restarts": self.restarts, "hosts_lost": self.hosts_lost}
+        """How many of each were started in the place of one that was lost: for the summary, and a resumed run."""
+        return {"sidecars": self.restarts, "sidecar_hosts": self.hosts_lost}
 
     def restore(self, state: dict[str, int]) -> None:
         """The counterpart of :meth:`state`."""
-        self.restarts, self.hosts_lost = state["restarts"], state["hosts_lost"]
+        self.restarts, self.hosts_lost = state["sidecars"], state["sidecar_hosts"]
 
     def _nodes(self) -> list[Node]:
         return [node for node in self.cluster.nodes if node.sidecar is not None]
@@ -174,11 +174,12 @@ class Sidecars:
             for node_id, request in list(open_nodes.items()):
                 if request.node not in living or self._reached(request):
                     del open_nodes[node_id]
-            if open_nodes and time.monotonic() - started > PHASE_TIMEOUT_S + self.ready_timeout_s:
-                request = next(iter(open_nodes.values()))
+            waited = time.monotonic() - started
+            if open_nodes and waited > PHASE_TIMEOUT_S + self.ready_timeout_s:
+                late = next(iter(open_nodes.values()))
                 raise SidecarLostError(
-                    f"the sidecar on {request.node.address} did not reach phase {name} within "
-                    f"{time.monotonic() - started:.0f} s ({request.story}; critic.ready_timeout_s={self.ready_timeout_s:g})"
+                    f"the sidecar on {late.node.address} did not reach {name} within {waited:.0f} s: {late.story} "
+                    f"(critic.ready_timeout_s={self.ready_timeout_s:g})"
                 )
 
     def _ask(self, request: _Request) -> None:

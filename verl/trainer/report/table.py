@@ -45,6 +45,9 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
             f"p50 {summary['verdict_p50_ms']:.1f} ms, p99 {summary['verdict_p99_ms']:.1f} ms"
             f" ({summary['verdicts']} verdicts, {summary['invalid_verdicts']} invalid)",
         )
+    if any(summary["replaced"].values()):
+        replaced = [f"{count} {name.replace('_', ' ')}" for name, count in summary["replaced"].items() if count]
+        table.add_row("lost and replaced", ", ".join(replaced))
     where = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["time_s"].items())
     table.add_row("where the time went", f"{where}; all {summary['wall_s']:.0f} s")
     if summary["episode_s"]:
