@@ -22,12 +22,12 @@ from ray.exceptions import RayActorError, RayTaskError
 from verl.config import Config
 from verl.errors import ConfigError, RunFailedError
 from verl.trainer import ray_wait
+from verl.trainer.heartbeat import reporting
 from verl.trainer.placement import Placement, make_plan
 from verl.trainer.watchdog import ray_faults
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
 from verl.workers.sidecar_host import SidecarHost
-from verl.workers.work import CONCURRENCY_GROUPS
 
 logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
@@ -171,11 +171,7 @@ class Cluster:
         """The host of the sidecar on ``node``, also in the place of one that died; it has not started it yet."""
         critic = self.config.critic
         assert self._config_file is not None
-        host = ray.remote(SidecarHost).options(
-            num_cpus=1,
-            scheduling_strategy=self.placement.at(node.place),
-            concurrency_groups=CONCURRENCY_GROUPS,
-        )
+        host = reporting(SidecarHost).options(num_cpus=1, scheduling_strategy=self.placement.at(node.place))
         node.sidecar = host.remote(
             node.run_id,
             str(self._config_file(node.run_id)),
@@ -199,11 +195,10 @@ class Cluster:
         if pool.get("bridge") is not None:
             pool["bridge"] = dataclasses.replace(pool["bridge"], run_id=node.run_id)
         bound = dataclasses.replace(options, pool=pool)
-        worker = ray.remote(RolloutWorker).options(
+        worker = reporting(RolloutWorker).options(
             num_cpus=1 if node.place == home else 0,  # a guest: its host's CPUs are all given away
             num_gpus=self.config.rollout.gpus_per_worker, scheduling_strategy=self.placement.at(node.place),
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(options.threads)}},
-            concurrency_groups=CONCURRENCY_GROUPS,
         ).remote(bound)  # fmt: skip
         node.workers.append(worker)
         return worker
@@ -219,10 +214,11 @@ class Cluster:
         find_port = ray.remote(_free_port).options(num_cpus=0, scheduling_strategy=at(plan.learners[0]))
         (port,) = ray_wait.get([find_port.remote()], START_TIMEOUT_S, "a port for the learners")
         address = f"{self.nodes[plan.learners[0]].address}:{port}"
-        make, world = ray.remote(Learner), len(plan.learners)
-        common = {"num_cpus": 1, "num_gpus": plan.learner_gpus, "concurrency_groups": CONCURRENCY_GROUPS}
+        make, world = reporting(Learner), len(plan.learners)
         return [
-            make.options(**common, scheduling_strategy=at(place)).remote(options, rank, world, address)
+            make.options(num_cpus=1, num_gpus=plan.learner_gpus, scheduling_strategy=at(place)).remote(
+                options, rank, world, address
+            )
             for rank, place in enumerate(plan.learners)
         ]
 

@@ -25,6 +25,11 @@ SILENT_S = 75.0  # ... and given up
 STILL_S = 110.0  # no step for so long: said
 
 
+def reporting(kind: type) -> Any:
+    """The actor class of ``kind``, whose method ``report`` is answered by a thread of its own."""
+    return ray.remote(concurrency_groups={GROUP: 1})(kind)
+
+
 class Heartbeat:
     """One actor's. ``started``: it has answered before; else its start, which may take long, is not counted."""
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 GROUP = "report"
-CONCURRENCY_GROUPS = {GROUP: 1}  # of an actor that has a method ``report``: a thread of its own
 
 
 @dataclass(frozen=True, slots=True)
