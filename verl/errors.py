@@ -61,3 +61,7 @@ class CriticBridgeError(VerlError):
 
 class RunFailedError(VerlError):
     """The run cannot go on: too many lost episodes, a failed worker, or an audit that was told to stop it."""
+
+
+class NoAnswerError(RunFailedError):
+    """A Ray actor did not answer within its time: it is stopped, or hangs in one call."""

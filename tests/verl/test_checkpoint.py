@@ -42,6 +42,7 @@ class FakeLearner:
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch):
     monkeypatch.setattr("ray.get", lambda answers, timeout=None: answers)
+    monkeypatch.setattr("ray.wait", lambda answers, num_returns, timeout: (answers, []))
 
 
 @pytest.fixture

@@ -11,9 +11,13 @@ from verl.envs.pool import EpisodeLost, EpisodeRequest
 from verl.errors import RunFailedError
 from verl.trainer.ppo.fleet import MOST_FAILURES, Fleet
 from verl.workers.rollout import Advance
+from verl.workers.work import Report
 
 DEAD = ActorUnavailableError("its node does not answer", None)
 LOST = ObjectLostError("1" * 56, "driver", "the node with the report is gone")
+
+
+REPORT = Report("here", 1, None, 0, 0)
 
 
 class FakeActor:
@@ -23,6 +27,7 @@ class FakeActor:
         self.script = script
         self.advance = SimpleNamespace(remote=self._advance)
         self.load_weights = SimpleNamespace(remote=lambda weights: None)
+        self.report = SimpleNamespace(options=lambda **groups: SimpleNamespace(remote=lambda: REPORT))
 
     def _advance(self, requests: list[EpisodeRequest], seconds: float):
         turn = self.script.pop(0) if self.script else "well"

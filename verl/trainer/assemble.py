@@ -15,8 +15,10 @@ from verl.config import Config
 from verl.degrade import VerdictNoise
 from verl.envs.factory import count_tasks, evaluation_states
 from verl.envs.pool import BridgeConfig
+from verl.trainer import ray_wait
 from verl.trainer.checkpoint import Checkpoints
 from verl.trainer.cluster import Cluster
+from verl.trainer.heartbeat import LearnerWatch
 from verl.trainer.ppo.fleet import Fleet
 from verl.trainer.ppo.loop import Trainer
 from verl.trainer.ppo.schedule import Schedule
@@ -121,7 +123,10 @@ class Run:
         self.learners = self.cluster.learners(learner_options(config))
         options = rollout_options(config, self.folder.run_id)
         sidecar = config.critic.sidecar
-        sidecars = Sidecars(self.cluster, sidecar.start, sidecar.max_restarts, note)
+        sidecars = Sidecars(
+            self.cluster, sidecar.start, sidecar.max_restarts, note, config.critic.ready_timeout_s
+        )
+        learner_watch = LearnerWatch(self.learners, note, config.trainer.stall_timeout_s)
         self.fleet = Fleet(
             make=lambda index: self.cluster.rollout_worker(index, options),
             workers=config.rollout.workers * len(self.cluster.nodes),
@@ -130,14 +135,18 @@ class Run:
             max_lost_share=config.trainer.max_lost_share,
             on_tick=sidecars.tick,
             away=self.cluster.away,
+            stall_timeout_s=config.trainer.stall_timeout_s,
         )
-        reasons = ray.get([learner.why_recompute.remote() for learner in self.learners], timeout=START_TIMEOUT_S)
+        learner_watch.start(START_TIMEOUT_S)
+        reasons = ray_wait.get([self.learners[0].why_recompute.remote()], START_TIMEOUT_S, "a learner")
         logger.info("the learner recomputes old log-probabilities: %s", reasons[0])
-        if ready:
-            ray.get(ready, timeout=config.critic.ready_timeout_s + 30)
+        ray_wait.get(ready, config.critic.ready_timeout_s + 30, "the sidecars' start")
         schedule = self._schedule()
-        checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep)
-        return Trainer(config, schedule, self.fleet, self.learners, sidecars, self.recorder, self.progress, checkpoints)
+        checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep, learner_watch.wait)
+        return Trainer(
+            config, schedule, self.fleet, self.learners, learner_watch, sidecars,
+            self.recorder, self.progress, checkpoints,
+        )  # fmt: skip
 
     def _schedule(self) -> Schedule:
         config = self.config
@@ -159,8 +168,10 @@ class Run:
         path.write_text(yaml.safe_dump(wanted))
         return path
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Ends workers, learners and sidecars, in this order; each gets a few seconds."""
+        if error is not None:  # now: where Ray is stopped, the end does not come
+            logger.error("the run ends: %s", str(error) or kind)
         if self.fleet is not None:
             self.fleet.close()
         for learner in self.learners:

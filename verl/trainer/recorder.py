@@ -102,8 +102,11 @@ class Recorder:
             "episodes_lost": trainer.fleet.statistics.lost,
             "episodes_given_up": trainer.fleet.statistics.given_up,
             "episodes_dropped": trainer.fleet.statistics.dropped,
-            "environments_replaced": trainer.fleet.statistics.environments_replaced,
-            "workers_replaced": trainer.fleet.statistics.workers_replaced,
+            "replaced": {
+                "environments": trainer.fleet.statistics.environments_replaced,
+                "rollout_workers": trainer.fleet.statistics.workers_replaced,
+                **trainer.sidecars.state(),
+            },
             "policy_s": round(trainer.fleet.statistics.policy_s, 1),
             "time_s": {name: round(seconds, 1) for name, seconds in trainer.time_s.items()},
             "episode_s": {s: round(t / max(1, trainer.episodes), 3) for s, t in self.stages.items()},

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from verl.trajectory import Samples
 from verl.workers.old_log_probs import LogProbDifferences, choose
 from verl.workers.sharded_policy import sharded_policy
 from verl.workers.split import micro_batches, mini_batches, shares
+from verl.workers.work import Report, Work, at_work
 
 logger = logging.getLogger(__name__)
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -58,11 +58,12 @@ class LearnerOptions:
 
 
 class Learner:
-    """One rank. Made, and its methods called, on all ranks alike."""
+    """One rank. Made, and its methods called, on all ranks alike; but :meth:`report`, by any thread at any time."""
 
     def __init__(self, options: LearnerOptions, rank: int, world: int, address: str) -> None:
         """``address``: ``host:port`` of rank 0, for torch.distributed."""
         self.options, self.rank, self.world = options, rank, world
+        self.work = Work()
         self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
@@ -109,6 +110,7 @@ class Learner:
 
     # ---- learning
 
+    @at_work
     def update(self, samples: Samples, step: int) -> dict[str, float]:
         """All epochs over ``samples``, in an order drawn from ``step``.
 
@@ -157,6 +159,7 @@ class Learner:
         for part, weight in micro_batches(batch, self._shares(len(batch))):
             loss, metrics = self._loss(part, counts, weight, first)
             (loss * self.world).backward()
+            self.work.step()
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), actor.grad_clip)
@@ -186,6 +189,7 @@ class Learner:
             for mine, (part, _) in zip(mine_of, micro_batches(samples.take(index), mine_of)):
                 log_probs = self.policy.evaluate(*self._inputs(part), self.options.temperature).log_probs
                 own[index[mine]] = log_probs[: len(mine)]
+                self.work.step()
         self.policy.reshard()  # without a backward pass behind it FSDP leaves the root's weights gathered
         dist.all_reduce(own)
         rollout, replayed = torch.from_numpy(samples.old_log_probs), samples.imitation[:, None] > 0
@@ -263,11 +267,13 @@ class Learner:
 
     # ---- weights and checkpoints
 
+    @at_work
     def weights(self) -> dict[str, torch.Tensor] | None:
         """The whole policy on the CPU, from rank 0; None from the others. Adapters come merged."""
         state = get_model_state_dict(self.policy, options=FULL)
         return state if self.rank == 0 else None
 
+    @at_work
     def save(self, folder: str) -> None:
         """Copies the state, then writes it below ``folder`` in the background; :meth:`written` tells its end.
 
@@ -302,6 +308,7 @@ class Learner:
             writing.result()
         return True
 
+    @at_work
     def load(self, folder: str) -> None:
         """Back to what :meth:`save` wrote, also with another number of ranks."""
         saved = self._shards()
@@ -318,9 +325,10 @@ class Learner:
         with contextlib.suppress(Exception):
             dist.destroy_process_group()
 
-    def pid(self) -> int:
-        return os.getpid()
-
     def why_recompute(self) -> str:
         """Whether the old log-probabilities are computed again, and why: a line for the log."""
         return f"{'yes' if self.old_log_probs.recompute else 'no'}: {self.old_log_probs.reason}"
+
+    def report(self) -> Report:
+        """What it is at."""
+        return self.work.report()

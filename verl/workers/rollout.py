@@ -22,6 +22,7 @@ from verl.envs.checks import check_decisions
 from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeLost, EpisodeRequest, Observation
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.trajectory import Episode
+from verl.workers.work import Report, Work
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +72,10 @@ class _Decisions:
 
 
 class RolloutWorker:
-    """See the module's head. Not thread-safe: Ray calls one method at a time."""
+    """See the module's head. Not thread-safe: Ray calls one method at a time, and :meth:`report` beside it."""
 
     def __init__(self, options: RolloutOptions) -> None:
+        self.work = Work()
         torch.set_num_threads(options.threads)
         self.options = options
         self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -167,6 +169,10 @@ class RolloutWorker:
         """Uniforms for the chunk's tokens, drawn from (seed, episode, chunk): who shares the batch does not matter."""
         generator = np.random.default_rng((self.options.seed, observation.episode, observation.chunk))
         return generator.random(self.policy.config.action_tokens, dtype=np.float32)
+
+    def report(self) -> Report:
+        """Shows that the process runs, whatever it is at."""
+        return self.work.report()
 
     def close(self) -> None:
         """Ends the environment processes."""

@@ -19,8 +19,10 @@ import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from verl.envs.pool import EpisodeLost, EpisodeRequest
-from verl.errors import RunFailedError
-from verl.trainer import interrupt
+from verl.errors import NoAnswerError, RunFailedError
+from verl.trainer import ray_wait
+from verl.trainer.heartbeat import SILENT_S, Heartbeat
+from verl.trainer.watchdog import OwnTime
 from verl.trajectory import Episode
 
 logger = logging.getLogger(__name__)
@@ -61,11 +63,18 @@ class FleetStatistics:
 class _Worker:
     actor: Any
     index: int
+    heartbeat: Heartbeat
     running: dict[int, EpisodeRequest] = field(default_factory=dict)
     call: Any = None
     loading: Any = None
     failures: int = 0
     started: float = 0.0
+
+    def look(self) -> None:
+        """Raises NoAnswerError when it does not answer any more: it is stopped, say."""
+        self.heartbeat.look()
+        if (silent := self.heartbeat.silent_s) >= SILENT_S:
+            raise NoAnswerError(f"has not answered for {silent:.0f} s ({self.heartbeat.place()})")
 
 
 class Fleet:
@@ -80,6 +89,7 @@ class Fleet:
         max_lost_share: float,
         on_tick: Callable[[], None],
         away: Callable[[int], bool] = lambda index: False,
+        stall_timeout_s: float = 1800.0,
     ) -> None:
         """
         Args:
@@ -89,13 +99,23 @@ class Fleet:
                 that a worker takes with it do not count.
             on_tick: called about once a second while episodes run.
             away: whether a worker should be made anew where it belongs: a lost node was replaced.
+            stall_timeout_s: a worker that answers may take so long to load weights.
         """
         self.make, self.capacity, self.timeout_s = make, capacity, timeout_s
         self.max_lost_share, self.on_tick, self.away = max_lost_share, on_tick, away
         self._failed: dict[int, int] = {}  # tries of running requests that failed, by episode
         self.statistics = FleetStatistics()
+        self.stall_timeout_s, self._clock = stall_timeout_s, OwnTime()
         self.weights: Any = None
-        self.workers = [_Worker(make(i), i) for i in range(workers)]
+        self.workers = [self._make(i) for i in range(workers)]
+
+    def _make(self, index: int) -> _Worker:
+        actor = self.make(index)
+        return _Worker(actor, index, Heartbeat(actor, self._clock))
+
+    def _make_anew(self, worker: _Worker) -> None:
+        worker.actor = self.make(worker.index)
+        worker.heartbeat = Heartbeat(worker.actor, self._clock)
 
     def load_weights(self, reference: Any) -> None:
         """Gives every worker the policy behind this object reference, and later ones too. No episode may run."""
@@ -104,12 +124,13 @@ class Fleet:
             if self.away(worker.index):
                 logger.info("rollout worker %d goes back to where it belongs", worker.index)
                 ray.kill(worker.actor)
-                worker.actor = self.make(worker.index)
+                self._make_anew(worker)
             worker.loading = worker.actor.load_weights.remote(reference)
         for worker in list(self.workers):
+            what = f"rollout worker {worker.index}, loading weights"
             try:
-                ray.get(worker.loading, timeout=self.timeout_s)
-            except GONE as error:
+                ray_wait.get([worker.loading], self.stall_timeout_s, what, worker.look)
+            except (*GONE, NoAnswerError) as error:
                 self._replace(worker, deque(), _story(error))
 
     def run(
@@ -140,10 +161,19 @@ class Fleet:
                         finished.append(episode)
                         queue.extend(refill(episode.group))
                         yield episode
-                elif worker.call is not None and time.monotonic() - worker.started > self.timeout_s:
-                    self._replace(worker, queue, f"no report for {self.timeout_s:.0f} s")
+                elif worker.call is not None and (reason := self._too_late(worker)):
+                    self._replace(worker, queue, reason)
             self.on_tick()
-            interrupt.look()
+            ray_wait.beat("the rollout")
+
+    def _too_late(self, worker: _Worker) -> str | None:
+        """Why a worker whose report has not come is given up; None when it is not."""
+        try:
+            worker.look()
+        except NoAnswerError as error:
+            return str(error)
+        late = time.monotonic() - worker.started > self.timeout_s
+        return f"no report for {self.timeout_s:.0f} s" if late else None
 
     def _dispatch(self, worker: _Worker, queue: deque[EpisodeRequest]) -> None:
         if worker.call is not None:
@@ -239,19 +269,20 @@ class Fleet:
             return
         logger.warning("rollout worker %d %s: replaced", worker.index, reason)
         self.statistics.workers_replaced += 1
-        worker.actor = self.make(worker.index)
+        self._make_anew(worker)
         if self.weights is not None:  # not waited for: where its node is dying it may take a while to fail
             worker.loading = worker.actor.load_weights.remote(self.weights)
 
     def close(self) -> None:
         """Ends the workers and their environment processes."""
-        calls = [w.actor.close.remote() for w in self.workers]
-        ray.wait(calls, num_returns=len(calls), timeout=10)
+        ray_wait.settle([w.actor.close.remote() for w in self.workers], 10, "the end of the rollout workers")
         for worker in self.workers:
             ray.kill(worker.actor)
 
 
 def _story(error: Exception) -> str:
     """What happened, in a line."""
+    if isinstance(error, NoAnswerError):
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"died ({type(error).__name__}: {lines[-1] if lines else 'no reason given'})"

@@ -21,9 +21,10 @@ from ray.exceptions import RayActorError
 from verl.config import Config
 from verl.degrade import shuffle_rewards
 from verl.envs.pool import EpisodeLost, EpisodeRequest
-from verl.errors import RunFailedError
+from verl.errors import NoAnswerError, RunFailedError
 from verl.trainer.audit import Audit
 from verl.trainer.checkpoint import Checkpoints
+from verl.trainer.heartbeat import LearnerWatch
 from verl.trainer.ppo.batch import build_samples, group_filter, keeps, usable_groups
 from verl.trainer.ppo.fleet import Fleet, FleetStatistics
 from verl.trainer.ppo.replay import ReplayBuffer
@@ -36,7 +37,6 @@ from verl.trajectory import Episode, Samples
 from verl.workers.old_log_probs import mismatch_warning
 
 logger = logging.getLogger(__name__)
-UPDATE_TIMEOUT_S = 3600.0
 MOST_OVERSAMPLING = 4
 _COUNTERS = ("updates", "rollouts", "episodes", "dropped_groups")
 _RESULTS = ("success_before", "success_after", "evaluated_at", "best")
@@ -51,6 +51,7 @@ class Trainer:
         schedule: Schedule,
         fleet: Fleet,
         learners: list[Any],
+        learner_watch: LearnerWatch,
         sidecars: Sidecars,
         recorder: Recorder,
         progress: Progress,
@@ -58,6 +59,7 @@ class Trainer:
     ) -> None:
         self.config, self.schedule, self.fleet = config, schedule, fleet
         self.learners, self.sidecars = learners, sidecars
+        self.learner_watch = learner_watch
         self.recorder, self.progress, self.checkpoints = recorder, progress, checkpoints
         self.audit = Audit()
         model, actor = config.model, config.actor
@@ -288,11 +290,16 @@ class Trainer:
         logger.info("update %d: %d samples, digest %s", self.rollouts, len(samples), samples.digest())
         reference = ray.put(samples)
         calls = [learner.update.remote(reference, self.rollouts) for learner in self.learners]
+        return self.ask_learners(calls, "the learners' update")[0]
+
+    def ask_learners(self, calls: list[Any], what: str) -> list[Any]:
+        """The results of ``calls``, one a rank; a learner cannot be replaced. Raises RunFailedError."""
         try:
-            return ray.get(calls, timeout=UPDATE_TIMEOUT_S)[0]
-        except RayActorError as error:
+            return self.learner_watch.wait(calls, what)
+        except (RayActorError, NoAnswerError) as error:
+            reason = f"a learner died in {what} ({error})" if isinstance(error, RayActorError) else f"{error}"
             raise RunFailedError(
-                f"a learner died ({error}); go on from the last checkpoint with "
+                f"{reason}; go on from the last checkpoint with "
                 f"trainer.run_id={self.recorder.folder.run_id} trainer.resume_mode=auto"
             ) from error
 
@@ -305,7 +312,7 @@ class Trainer:
         return samples if replayed is None else Samples.join([samples, replayed])
 
     def _hand_out_weights(self) -> None:
-        parts = ray.get([learner.weights.remote() for learner in self.learners], timeout=UPDATE_TIMEOUT_S)
+        parts = self.ask_learners([learner.weights.remote() for learner in self.learners], "the learners' weights")
         self.fleet.load_weights(ray.put(parts[0]))
 
     # ---- evaluation and checkpoints
@@ -349,6 +356,7 @@ class Trainer:
             "schedule": self.schedule.state(),
             "audit": self.audit.state(),
             "fleet": asdict(self.fleet.statistics),
+            "sidecars": self.sidecars.state(),
             "recorder": self.recorder.state(),
             "time_s": dict(self.time_s),
             "best_step": self.checkpoints.best,
@@ -362,6 +370,7 @@ class Trainer:
         self.audit.restore(state["audit"], arrays["latencies"])
         self.replay.restore({n.removeprefix("replay."): a for n, a in arrays.items() if n.startswith("replay.")})
         self.fleet.statistics = FleetStatistics(**state["fleet"])
+        self.sidecars.restore(state["sidecars"])
         self.recorder.restore(state["recorder"])
         self.progress.trained = self.episodes
         for stage, seconds in state["time_s"].items():

@@ -41,10 +41,10 @@ def _what_went_wrong(summary: dict[str, Any]) -> str:
         "episodes_lost": "tries of episodes lost",
         "episodes_given_up": "episodes given up",
         "episodes_dropped": "episodes dropped for a verdict",
-        "environments_replaced": "environments replaced",
-        "workers_replaced": "rollout workers replaced",
     }
-    return ", ".join(f"{summary[key]} {name}" for key, name in named.items() if summary.get(key))
+    counted = [f"{summary[key]} {name}" for key, name in named.items() if summary.get(key)]
+    replaced = summary.get("replaced", {}).items()
+    return ", ".join(counted + [f"{count} {name.replace('_', ' ')} replaced" for name, count in replaced if count])
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
