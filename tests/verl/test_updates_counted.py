@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from verl.trainer.load_config import load_config
-from verl.trainer.ppo import loop
+from verl.trainer.ppo import groups
 from verl.trainer.ppo.fleet import FleetStatistics
 from verl.trainer.ppo.loop import Trainer
 from verl.trainer.ppo.schedule import Schedule
@@ -94,7 +94,7 @@ def evaluations(trainer: Trainer) -> list[int]:
 @pytest.fixture(autouse=True)
 def one_group_a_rollout(monkeypatch):
     """No group is started in the place of one without a signal: such a rollout has no update."""
-    monkeypatch.setattr(loop, "MOST_OVERSAMPLING", 1)
+    monkeypatch.setattr(groups, "MOST_OVERSAMPLING", 1)
 
 
 def test_a_rollout_without_a_signal_is_no_update(make_trainer):

@@ -24,9 +24,11 @@ from verl.envs.pool import EpisodeLost, EpisodeRequest
 from verl.errors import NoAnswerError, RunFailedError
 from verl.trainer.audit import Audit
 from verl.trainer.checkpoint import Checkpoints
+from verl.trainer.critic_lines import crossed
 from verl.trainer.heartbeat import LearnerWatch
-from verl.trainer.ppo.batch import build_samples, group_filter, keeps, usable_groups
+from verl.trainer.ppo.batch import build_samples, group_filter
 from verl.trainer.ppo.fleet import Fleet, FleetStatistics
+from verl.trainer.ppo.groups import RolloutGroups
 from verl.trainer.ppo.replay import ReplayBuffer
 from verl.trainer.ppo.schedule import Schedule
 from verl.trainer.progress import Progress
@@ -37,7 +39,6 @@ from verl.trajectory import Episode, Samples
 from verl.workers.old_log_probs import mismatch_warning
 
 logger = logging.getLogger(__name__)
-MOST_OVERSAMPLING = 4
 _COUNTERS = ("updates", "rollouts", "episodes", "dropped_groups")
 _RESULTS = ("success_before", "success_after", "evaluated_at", "best")
 
@@ -133,44 +134,30 @@ class Trainer:
         affordable = max(1, -(-(trainer.total_episodes - self.episodes) // size))
         wanted = min(data.train_batch_size, affordable)
         started = min(affordable, max(wanted, round(wanted * data.oversample_factor)))
-        most = min(affordable, MOST_OVERSAMPLING * wanted)  # a starving filter must not eat the whole budget
         record = trainer.videos if self._records() else 0
         requests = [r for g in range(started) for r in self.schedule.group(record if g == 0 else 0)]
-        finished: list[Episode] = []
-        given_up: list[EpisodeLost] = []
-        ended = kept = 0
+        groups = RolloutGroups(size, self.rule, wanted, affordable, started)
 
         def refill(number: int) -> list[EpisodeRequest]:
-            """Another group in the place of one that just turned out to carry no signal."""
-            nonlocal started, ended, kept
-            group = [e for e in finished if e.group == number]
-            if len(group) + sum(lost.request.group == number for lost in given_up) < size:
-                return []
-            ended += 1
-            if len(group) >= min(2, size) and keeps(self.rule, group):
-                kept += 1
-            else:
-                self.dropped_groups += 1
-            if kept + (started - ended) >= wanted or started >= most:
-                return []
-            started += 1
-            return self.schedule.group()
+            return self.schedule.group() if groups.wants_another(number) else []
 
         with self._timed("rollout"):
             self.progress.stage("rollout", len(requests))
-            for episode in self.fleet.run(requests, finished, given_up, refill):
+            for episode in self.fleet.run(requests, groups.finished, groups.given_up, refill):
                 self._record_training(episode)
-        for lost in given_up:
+        for lost in groups.given_up:
             if lost.dropped:
                 self.audit.add_dropped(lost)
-        finished.sort(key=lambda e: e.episode)  # sums and buffers must not depend on who came first
+        groups.sort()
+        finished = groups.finished
         if self.config.critic.shuffle:
             finished = shuffle_rewards(finished, np.random.default_rng((self.config.data.seed, self.rollouts)))
-        self.episodes += len(finished) + len(given_up)
+        self.episodes += len(finished) + len(groups.given_up)
+        self.dropped_groups += groups.dropped
         self.replay.add(finished)
-        groups = [g for g in usable_groups(finished, size) if keeps(self.rule, g)][:wanted]
-        self._log_rollout(finished, given_up, len(groups))
-        return [e for g in groups for e in g]
+        trained_on = groups.with_signal(finished)
+        self._log_rollout(finished, groups.given_up, len(trained_on))
+        return [e for g in trained_on for e in g]
 
     def _records(self) -> bool:
         """The first rollout is recorded, and the last one or two: dropped groups make a rollout up to twice as long."""
@@ -212,32 +199,9 @@ class Trainer:
                 "time/rollout_s": self.time_s["rollout"],
             },
         )
-        self._check_invalid()
-        self._check_audit()
-
-    def _check_invalid(self) -> None:
-        """A share of unreadable replies over the configured lines warns, or ends the run."""
-        critic, share = self.config.critic, self.audit.recent_invalid_share()
-        told = f"{100 * share:.1f} % of VLAC's latest replies could not be read"
-        if critic.invalid_stop_share is not None and share > critic.invalid_stop_share:
-            raise RunFailedError(f"{told}, more than critic.invalid_stop_share={critic.invalid_stop_share:g}")
-        if critic.enable and share > critic.invalid_warn_share:
-            message = f"{told} (critic.invalid_warn_share={critic.invalid_warn_share:g}); the sidecar's log has them"
+        for message in crossed(self.config.critic, self.audit):
             logger.warning(message)
             self.progress.note(message)
-
-    def _check_audit(self) -> None:
-        critic, precision = self.config.critic, self.audit.recent_precision()
-        if not critic.enable or not precision < critic.audit_min_precision:
-            return
-        message = (
-            f"of VLAC's latest dones only {100 * precision:.0f} % are successes for the simulator "
-            f"(critic.audit_min_precision={critic.audit_min_precision}): the policy may be exploiting the critic"
-        )
-        if critic.audit_stop:
-            raise RunFailedError(message)
-        logger.warning(message)
-        self.progress.note(message)
 
     # ---- update
 
