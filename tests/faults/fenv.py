@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.verl.envs.dot_env import DotEnv
 
-CORNER, PER_STEP = 2, 8  # pixels square, brightness a step: who sees the picture knows the step
+CORNER, PER_STEP = 2, 8  # pixels square in each corner, brightness a step: who sees the picture knows the step
 FAULT_STEP = 5
 LONG_S = 1000.0
 SLOW_S = 20.0
@@ -69,7 +69,9 @@ class FaultEnv(DotEnv):
 
     def render(self, camera: str, out: np.ndarray) -> None:
         super().render(camera, out)
-        out[:CORNER, :CORNER] = PER_STEP * self.steps
+        for rows in (slice(None, CORNER), slice(-CORNER, None)):  # whichever way up the picture is stored and shown
+            for columns in (slice(None, CORNER), slice(-CORNER, None)):
+                out[rows, columns] = PER_STEP * self.steps
 
 
 def step_of(picture: Image.Image) -> int:

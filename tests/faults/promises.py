@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-START_S = 60.0  # from the start to a refusal: imports on a busy machine
+START_S = 120.0  # from the start to a refusal: imports on a busy machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def engine(server):
     one.close()
 
 
-def picture(step, tmp_path=None):
+def picture(step):
     """What the critic sees of the faulty environment after ``step`` steps."""
     env = FaultEnv({"max_steps": 24})
     env.reset(1)
@@ -52,9 +52,11 @@ def done_query(step):
 
 
 @pytest.mark.parametrize("step", [0, 1, DONE_AT - 1, DONE_AT, 23])
-def test_the_remote_critic_answers_by_the_picture(engine, step):
-    """Done from the same step on as the fixed engine: a run with either is the same."""
-    (answer,) = engine.answer([done_query(step)])
+@pytest.mark.parametrize("turned", [(), (0,), (0, 1)])
+def test_the_remote_critic_answers_by_the_picture(engine, step, turned):
+    """Done from the same step on as the fixed engine, whichever way up: a run with either is the same."""
+    query = done_query(step)
+    (answer,) = engine.answer([query.with_(images=(np.flip(query.images[0], turned),))])
     result = parse_done(answer, 0.9)
     assert result.valid and result.done == (step >= DONE_AT)
 
