@@ -58,7 +58,10 @@ class _Ended:
 def own_ray():
     ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False)
     yield
+    everything = psutil.Process().children(recursive=True)
     ray.shutdown()
+    _, alive = psutil.wait_procs(everything, timeout=60)
+    assert not alive
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from verl.trainer.load_config import load_config
-from verl.trainer.ppo import groups
+from verl.trainer.ppo import groups, loop
 from verl.trainer.ppo.fleet import FleetStatistics
 from verl.trainer.ppo.loop import Trainer
 from verl.trainer.ppo.schedule import Schedule
