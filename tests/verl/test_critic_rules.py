@@ -98,7 +98,7 @@ def test_a_mistake_in_the_file_names_file_key_and_what_is_allowed(critic, tmp_pa
 
 def test_a_run_says_what_it_took_from_the_models_folder(monkeypatch, tmp_path, capsys):
     """One line at the start, and the reasons on top of the resolved configuration, which stays a configuration."""
-    monkeypatch.setattr(main_ppo, "_run", lambda *_: 0)
+    monkeypatch.setattr(main_ppo, "_train", lambda *_: None)
     where = [f"trainer.default_local_dir={tmp_path}", "trainer.run_id=r", "critic.hold=2"]
     assert main_ppo.main(where) == 0
     said = " ".join(capsys.readouterr().out.split())

@@ -22,7 +22,7 @@ class FakeFleet:
     def __init__(self, make_episode, signal: list[bool]) -> None:
         self.make_episode, self.signal, self.statistics = make_episode, signal, FleetStatistics()
 
-    def run(self, requests, finished, refill):
+    def run(self, requests, finished, given_up, refill):
         queue = list(requests)
         while queue:
             request = queue.pop(0)
@@ -32,7 +32,7 @@ class FakeFleet:
                     request.episode, steps=8, score=float(good), group=request.group, training=request.training
                 )
             )
-            queue.extend(refill(finished[-1]))
+            queue.extend(refill(finished[-1].group))
             yield finished[-1]
 
 
@@ -69,10 +69,10 @@ def make_trainer(make_episode, monkeypatch):
         progress = SimpleNamespace(
             stage=lambda *_: None, episode=lambda *_: None, evaluated=lambda *_: None, note=lambda *_: None
         )
-        sidecars = SimpleNamespace(phase=lambda _: None)
+        sidecars = SimpleNamespace(phase=lambda _: None, state=dict, restore=lambda _: None)
         fleet = FakeFleet(make_episode, signal)
         trainer = Trainer(
-            config, Schedule(config.data, 1), fleet, [], sidecars, recorder, progress, FakeCheckpoints()
+            config, Schedule(config.data, 1), fleet, [], None, sidecars, recorder, progress, FakeCheckpoints()
         )
         outcomes, trainer.learnt = list(results), []
 
