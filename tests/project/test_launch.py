@@ -99,6 +99,7 @@ def test_ctrl_c_stops_everything(tmp_path):
     assert launched.leftovers() == []
 
 
+@pytest.mark.timeout(480)
 def test_a_second_launch_of_a_living_run_is_refused_and_changes_nothing(tmp_path):
     """In the same folder, also to resume it, or in another folder (the run's shared memory is the same): exit code 2.
 
@@ -109,7 +110,7 @@ def test_a_second_launch_of_a_living_run_is_refused_and_changes_nothing(tmp_path
             "trainer.val_before_train=false", "trainer.logger=[console]", "critic.audit_min_precision=0"]  # fmt: skip
     first = Launched(tmp_path, long)
     log = first.run / "episodes.jsonl"
-    first.until(lambda: (first.run / "checkpoints" / "last").exists() and log.stat().st_size > 0)
+    first.until(lambda: (first.run / "checkpoints" / "last").exists() and log.stat().st_size > 0, 240)
     (trainer,) = [p.pid for p in first.processes() if "verl.trainer.main_ppo" in p.cmdline()]
     rows = log.read_text()
     for folder, module, more in (
@@ -130,13 +131,14 @@ def test_a_second_launch_of_a_living_run_is_refused_and_changes_nothing(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_nothing_outlives_a_killed_launcher_and_trainer_below_a_foreign_subreaper(tmp_path):
     """As under ``tini -s`` or ``systemd --user``: all ends within seconds, and the run can be resumed at once."""
     arguments = [*QUICK, *SCRIPTED, "env.name=tests.verl.envs.dot_env:DotEnv", "env.max_steps=24",
                  "trainer.videos=0", "trainer.total_episodes=40", "trainer.save_freq=1", "trainer.test_freq=-1",
                  "critic.audit_min_precision=0", "trainer.val_before_train=false"]  # fmt: skip
     first = Launched(tmp_path, arguments, below=SUBREAPER)
-    first.until(lambda: (first.run / "checkpoints" / "last").exists())
+    first.until(lambda: (first.run / "checkpoints" / "last").exists(), 240)
     below = [p for p in first.processes() if p.pid != first.process.pid]
     (launcher,) = [p for p in below if "verl.launch" in p.cmdline()]
     (trainer,) = [p for p in below if "verl.trainer.main_ppo" in p.cmdline()]

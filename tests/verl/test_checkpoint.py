@@ -211,18 +211,21 @@ def test_a_checkpoint_without_checksums_is_read_as_far_as_it_can_be_checked(fold
     assert find_checkpoint(trainer(resume_mode="auto"), folder) == two[0]
 
 
-@pytest.mark.parametrize("who", ["trainer", "learner"])
+@pytest.mark.parametrize("who", ["trainer", "learner", "learner, its cause lost"])
 def test_a_full_disk_is_told_with_path_and_room_and_leaves_no_half_checkpoint(folder, two, monkeypatch, who):
     """Also where a library has wrapped the error, as torch does, and the error names no file."""
     full = OSError(errno.ENOSPC, "No space left on device")
     wrapped = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
-    wrapped.__context__ = full
+    if who == "learner":
+        wrapped.__context__ = full
+    else:
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
     checkpoints = Checkpoints(folder, keep=2)
     checkpoints.save(3, [FakeLearner()], {"updates": 3}, ARRAYS)
     checkpoints.wait()
     if who == "trainer":
         monkeypatch.setattr(checkpoint_module.np, "savez", lambda *a, **k: (_ for _ in ()).throw(full))
-    checkpoints.save(4, [FakeLearner(wrapped if who == "learner" else True)], {"updates": 4}, ARRAYS)
+    checkpoints.save(4, [FakeLearner(True if who == "trainer" else wrapped)], {"updates": 4}, ARRAYS)
     words = r"checkpoint 4 .*no space left.*\.part-4; \d+ MiB are free.*\d+ MiB are needed"
     with pytest.raises(RunFailedError, match=words):
         checkpoints.wait()

@@ -128,9 +128,9 @@ class Checkpoints:
                 os.replace(part, final)
                 self._link_and_prune()
         except BaseException as error:  # noqa: BLE001 (raised in the driver's thread by tick)
-            shutil.rmtree(part, ignore_errors=True)
             full = full_disk(error, part, self._size)
             self._error = RunFailedError(f"checkpoint {step} was not written: {full}") if full else error
+            shutil.rmtree(part, ignore_errors=True)
 
     def _link_and_prune(self) -> None:
         for name, step in (("last", self.last), ("best", self.best)):

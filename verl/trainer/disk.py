@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# torch's writer of archives reports its own bookkeeping, and loses the system's error on the way through pickle
+WRITER = re.compile(r"inline_container|PytorchStreamWriter|unexpected pos")
+LITTLE = 2**20
 WORDS = re.compile(r"No space left on device|os error 28\b|Disk quota exceeded|os error 122\b")
 
 
@@ -24,15 +27,20 @@ def full_disk(error: BaseException, place: Path, needed: int | None = None) -> s
         if number in FULL or WORDS.search(str(one)):
             named = one.filename if isinstance(one, OSError) and number in FULL else None
             return _told(Path(named) if isinstance(named, str) else place, needed)
+        if WRITER.search(str(one)) and _free(place) < (needed or LITTLE):
+            return _told(place, needed)
     return None
 
 
+def _free(place: Path) -> int:
+    """Bytes."""
+    return shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.exists())).free
+
+
 def _told(place: Path, needed: int | None) -> str:
-    there = next(folder for folder in (place, *place.parents) if folder.exists())
-    free = shutil.disk_usage(there).free
     more = f", about {needed / 2**20:.0f} MiB are needed" if needed else ""
     return (
-        f"no space left on device (or its quota is used up): {place}; {free / 2**20:.0f} MiB are free there{more}. "
+        f"no space left on device (or its quota is used up): {place}; {_free(place) / 2**20:.0f} MiB are free there{more}. "
         "Make room, or choose another trainer.default_local_dir"
     )
 
