@@ -35,7 +35,7 @@ class EvaluationOptions:
     one_shot: bool = True
     ref_num: int = 6
     rich: bool = False
-    mode: bool | str = "mix_f"
+    mode: bool | str = True
     threshold: float = DONE_THRESHOLD
     every: int = 1
     failures: bool = False

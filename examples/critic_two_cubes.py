@@ -19,6 +19,7 @@ from pathlib import Path
 from evo_vlac.critic import Critic
 from evo_vlac.demos import Demo, read_demos
 from evo_vlac.swift_engine import SwiftEngine
+from verl.trainer.critic_rules import FILE, read_rules
 
 ROOT = Path(__file__).resolve().parents[1]
 CUBES = ("lift the red cube", "lift the green cube")
@@ -29,8 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", type=Path, nargs="+", help="demonstrations of LiftRed and LiftGreen")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "vlac-tiny")
     parser.add_argument("--threshold", type=float, default=0.9)
-    parser.add_argument("--hold", type=int, default=3)
+    parser.add_argument("--hold", type=int, help="dones in a row (default: what the model's critic.yaml says, else 1)")
     given = parser.parse_args(arguments)
+    file = given.model / FILE
+    asked = {rule.key: rule.value for rule in (read_rules(file) if file.is_file() else [])}
+    given.hold = given.hold or asked.get("critic.hold", 1)
     counts = {"right": 0, "false": 0, "missed": 0, "neither": 0, "other cube, said done": 0}
     with Critic(SwiftEngine(given.model, device="cpu", max_batch_size=32), batch_size=64) as critic:
         for demo in (demo for file in given.files for demo in read_demos(file)):

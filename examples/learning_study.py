@@ -67,7 +67,7 @@ class Run:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % Wilson interval of the final success."""
-        count = self.summary["eval_episodes"]
+        count = self.summary["eval_states"]
         found = binomtest(round(self.summary["success_after"] * count), count).proportion_ci(method="wilson")
         return float(found.low), float(found.high)
 
@@ -119,7 +119,7 @@ def results(runs: list[Run], extra: list[str]) -> dict[str, Any]:
         {
             "arm": run.arm, "seed": run.seed, "success_interval_95": [round(end, 4) for end in run.interval],
             **{name: run.summary.get(name) for name in (
-                "success_before", "success_after", "eval_episodes", "episodes", "wall_s", "critic_precision",
+                "success_before", "success_after", "eval_states", "episodes", "wall_s", "critic_precision",
                 "critic_recall", "confusion",
             )},
             "curve": [{"episodes": e, "wall_s": w, "success": s} for e, w, s in run.points],

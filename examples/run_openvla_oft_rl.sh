@@ -25,7 +25,6 @@ exec "$(dirname "${BASH_SOURCE[0]}")/../launch.sh" \
     algorithm.norm_adv_by_std_in_grpo=true \
     algorithm.kl_ctrl.kl_coef=0.0 \
     critic.every=step \
-    critic.hold=1 \
     critic.reward=done_value \
     critic.sidecar.config.model="$VLAC_PATH" \
     trainer.total_episodes=100000 \

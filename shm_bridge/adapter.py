@@ -10,15 +10,18 @@ buffer of its caller's saves that copy, too: with :class:`~shm_bridge.lane.Lane`
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 
 import numpy as np
 
-from shm_bridge.errors import ConfigError, InvalidRequest
+from shm_bridge.errors import ConfigError, InvalidRequest, VerdictTimeout
 from shm_bridge.lane import Lane
-from shm_bridge.spec import CameraSpec, Kind, LaneSpec, UInt8Array, Verdict
+from shm_bridge.spec import CameraSpec, Kind, LaneSpec, Status, UInt8Array, Verdict
 
 CAMERA = "camera"
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # before a question is put again after an outage
 
 
 class CriticAdapter:
@@ -53,16 +56,16 @@ class CriticAdapter:
         self._show(lane, frame)
 
     def done(self, frame: UInt8Array) -> Verdict:
-        """Shows the frame behind the next step and waits for the answer.
+        """Shows the frame behind the next step and waits for the model's reply; an outage is asked again.
 
-        ``done`` counts where ``valid``; an answer that could not be read is never a number.
+        ``done`` counts where ``valid``; a reply that could not be read (``Status.INVALID``) is never a number.
 
         Raises:
-            VerdictTimeout, SidecarDied: no answer within ``timeout``.
+            VerdictTimeout, SidecarDied: no reply within ``timeout``.
             FramesFull: more than ``max_steps`` steps.
         """
-        ticket = self.ask(frame)
-        return self._begun().wait(ticket, self.timeout)
+        lane, first = self._begun(), self.ask(frame)
+        return self._reply(first, lambda: lane.ask(Kind.DONE, self._step, timeout=self.timeout))
 
     def ask(self, frame: UInt8Array) -> int:
         """As :meth:`done`, without waiting: the simulator may step on. The answer comes by :meth:`answers`."""
@@ -71,7 +74,10 @@ class CriticAdapter:
         return lane.send(frame, self._step, timeout=self.timeout)
 
     def answers(self) -> list[Verdict]:
-        """Verdicts that have come on what was asked by :meth:`ask`, each with its ``step``. Never waits."""
+        """Verdicts that have come on what was asked by :meth:`ask`, each with its ``step``. Never waits.
+
+        One whose ``status`` is FAILED or EXPIRED is an outage and says nothing: ask again.
+        """
         return self._begun().poll()
 
     def value(self, stride: int = 8) -> float | None:
@@ -80,14 +86,33 @@ class CriticAdapter:
         Asks for the value list over every ``stride``-th frame, the last always among them, and waits.
 
         Returns:
-            None when the answer could not be read.
+            None when the reply could not be read: its last pair, or most of them.
+
+        Raises:
+            VerdictTimeout, SidecarDied: no reply within ``timeout``; an outage is asked again until then.
         """
         lane = self._begun()
         if self._step == 0:
             raise InvalidRequest("value() before the first step of an episode")
-        ticket = lane.ask(Kind.VALUE, first=0, last=self._step, stride=stride, timeout=self.timeout)
-        verdict = lane.wait(ticket, self.timeout)
+
+        def ask() -> int:
+            return lane.ask(Kind.VALUE, first=0, last=self._step, stride=stride, timeout=self.timeout)
+
+        verdict = self._reply(ask(), ask)
         return min(1.0, max(0.0, verdict.value / 100)) if verdict.valid else None
+
+    def _reply(self, ticket: int, again: Callable[[], int]) -> Verdict:
+        """The verdict that holds a reply of the model; after an outage the question is put once more."""
+        deadline, pause = time.monotonic() + self.timeout, FIRST_PAUSE_S
+        while True:
+            verdict = self._begun().wait(ticket, self.timeout)
+            if verdict.status in (Status.OK, Status.INVALID):
+                return verdict
+            if time.monotonic() + pause > deadline:
+                raise VerdictTimeout(f"no reply within {self.timeout:g} s; the last asking ended {verdict.status.name}")
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE_S, 2 * pause)
+            ticket = again()
 
     def close(self) -> None:
         """Removes the lane. Safe to call twice."""

@@ -131,6 +131,7 @@ class Controller:
             "verdicts": words[ServerWord.VERDICTS],
             "questions": words[ServerWord.QUESTIONS],
             "invalid": words[ServerWord.INVALID],
+            "failed": words[ServerWord.FAILED],
             "late": words[ServerWord.LATE],
             "reclaimed": words[ServerWord.RECLAIMED],
             "rejected": words[ServerWord.REJECTED],

@@ -6,6 +6,7 @@ from bisect import bisect_left
 
 from shm_bridge.layout import ServerWord
 from shm_bridge.ordering import MASK
+from shm_bridge.spec import Status
 
 LATENCY_BUCKETS = 128
 BATCH_BUCKETS = 64
@@ -22,14 +23,19 @@ class Counters:
     def add(self, word: ServerWord, more: int = 1) -> None:
         self._words[word] = (self._words[word] + more) & MASK
 
-    def verdict(self, latency_ns: int, valid: bool, late: bool, batch_size: int) -> None:
-        """One answered question; ``latency_ns`` from its asking; ``batch_size`` of 0 or more."""
+    def verdict(self, latency_ns: int, valid: bool, status: Status, batch_size: int) -> None:
+        """One answered question; ``latency_ns`` from its asking; ``batch_size`` of 0 or more.
+
+        ``CANCELLED`` counts as late and no more. What is not valid is either unreadable or an outage, never both.
+        """
         words = self._words
-        if late:
+        if status is Status.CANCELLED:
             self.add(ServerWord.LATE)
             return
         words[VERDICTS] = (words[VERDICTS] + 1) & MASK
-        if not valid:
+        if status in (Status.FAILED, Status.EXPIRED):
+            self.add(ServerWord.FAILED)
+        elif not valid:
             self.add(ServerWord.INVALID)
         words[LATENCY + bisect_left(EDGES_NS, latency_ns)] += 1
         words[BATCHES + (batch_size if batch_size < BATCH_BUCKETS else BATCH_BUCKETS - 1)] += 1

@@ -34,7 +34,7 @@ from shm_bridge.errors import (
 from shm_bridge.frames import FrameRing, FrameSlot
 from shm_bridge.header import LaneIdentity
 from shm_bridge.lane_memory import create_lane
-from shm_bridge.layout import WorkerWord
+from shm_bridge.layout import ServerWord, WorkerWord
 from shm_bridge.ledger import Ledger, new_ledger
 from shm_bridge.memory_plan import memory_plan
 from shm_bridge.names import lane_name
@@ -321,6 +321,14 @@ class Lane:
         """Whether a sidecar's process holds the run's lock now; follows a new one to its control segment."""
         self._check_open()
         return self._attachment.check()
+
+    @property
+    def served(self) -> int:
+        """Questions of the whole run, of all lanes, to which a reply of the model came: what moves while the sidecar
+        works, however long its queue is. A sidecar that replaces a lost control segment counts anew.
+        """
+        words = self._attachment.control.server
+        return int(words[ServerWord.VERDICTS] - words[ServerWord.FAILED])
 
     @property
     def epoch(self) -> int:

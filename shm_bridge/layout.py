@@ -54,12 +54,13 @@ class ServerWord(IntEnum):
     PARKED = 8
     VERDICTS = 16
     QUESTIONS = 17
-    INVALID = 18
+    INVALID = 18  # of VERDICTS: the model's reply could not be read
     LATE = 19
     RECLAIMED = 20
     REJECTED = 21
     METRICS_SEQ = 22  # odd while the metrics are being written
     METRICS_BYTES = 23
+    FAILED = 24  # of VERDICTS: no reply of the model came (an outage, a deadline)
     LATENCY = 32  # 128 counters, quarter powers of two of microseconds
     BATCHES = 160  # 64 counters: batches of n verdicts; the last holds all larger ones
     COUNT = 224

@@ -242,7 +242,7 @@ class Server:
             )  # fmt: skip
             fence()
             served.ring()
-            self._counters.verdict(now - question.asked_ns, valid and status == OK, late, batch_size)
+            self._counters.verdict(now - question.asked_ns, valid and status == OK, Status(status), batch_size)
         return not late
 
     # --- state

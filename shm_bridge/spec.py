@@ -49,12 +49,16 @@ class Phase(IntEnum):
 
 
 class Status(IntEnum):
-    """How a question ended. Only ``OK`` carries numbers that mean something."""
+    """How a question ended. Only ``OK`` carries numbers that mean something.
+
+    ``INVALID`` is the model's word, and a matter of the asker's policy. ``FAILED`` and ``EXPIRED`` are outages: nothing
+    was said about the frame, and it should be asked again.
+    """
 
     OK = 0
-    INVALID = 1  # the critic answered, but its answer could not be read as a number
+    INVALID = 1  # the model replied, but its text (VALUE: the last pair's, or most) could not be read as a number
     CANCELLED = 2
-    FAILED = 3  # the critic could not be asked: engine error, hostile or impossible request
+    FAILED = 3  # no reply came: the engine raised, a remote one is gone, the question was impossible
     EXPIRED = 4  # the question's deadline had passed before it was its turn
 
 
@@ -135,7 +139,7 @@ class Verdict(NamedTuple):
     step: int  # of the question's last frame
     done: bool
     value: float  # critic: percent, signed; value: the last of `values`; NaN when there is none
-    probability: float  # of done, 0 to 1; NaN when there is none
+    probability: float  # DONE: of done; CRITIC: of this answer; VALUE: share of its pairs that could be read; or NaN
     valid: bool  # False: no field above may be used as a number
     status: Status
     values: Float32Array | None  # VALUE only: percent, one per scored frame, the first is 0

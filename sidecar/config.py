@@ -181,8 +181,9 @@ class OpenaiConfig:
     ``url`` ends in /v1; ``model``: its name there (null: the only one it lists). ``api_key_env`` names the variable
     that holds the key. ``image_size``: images are squashed to this many pixels square before they are sent, as VLAC was
     trained (0: sent as they are, and the server may cut them into tiles). ``image_format``: png (exact) or jpeg.
-    ``retries`` with back-off from ``backoff_s`` doubling. ``image_ids``: name every image, so that a server that keeps
-    them (vLLM) is sent each only once.
+    ``timeout_s`` of one try, from the connection to the last byte; ``retries`` with back-off from ``backoff_s``
+    doubling, all of them within four fifths of ``health.batch_s``. ``max_reply_bytes``: a longer reply is not read.
+    ``image_ids``: name every image, so that a server that keeps them (vLLM) is sent each only once.
     """
 
     url: str | None = None
@@ -192,6 +193,7 @@ class OpenaiConfig:
     timeout_s: float = 30.0
     retries: int = 3
     backoff_s: float = 0.2
+    max_reply_bytes: int = 1 << 20
     image_size: int = 448
     image_format: str = "png"
     image_ids: bool = False
@@ -202,6 +204,8 @@ class OpenaiConfig:
         require(1 <= self.concurrency <= 1024, "openai.concurrency", self.concurrency, "1 to 1024")
         require(self.timeout_s > 0, "openai.timeout_s", self.timeout_s, "more than 0")
         require(0 <= self.retries <= 20, "openai.retries", self.retries, "0 to 20")
+        size = self.max_reply_bytes
+        require(1 << 10 <= size <= 1 << 28, "openai.max_reply_bytes", size, "1024 to 268435456 (256 MiB)")
         require(0 <= self.image_size <= 4096, "openai.image_size", self.image_size, "0 (as they are) to 4096")
         require(self.image_format in ("png", "jpeg"), "openai.image_format", self.image_format, "png, jpeg")
 

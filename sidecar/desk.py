@@ -4,6 +4,10 @@
 
 DONE is one query, CRITIC one, VALUE one for each pair of neighbouring frames. No threads here; the service holds the
 lock.
+
+INVALID is said of a whole answer of the model whose text cannot be read, and of nothing else. Where no such answer came
+(an error of the engine, a server's login page, a question that cannot be asked) the verdict is FAILED, with the reason
+as its text: whoever asked may ask again.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from sidecar.config import Config
 
 logger = logging.getLogger(__name__)
 _NAN = float("nan")
+_UNREADABLE_SHARE = 0.5  # of a value list's pairs, at most
 Pair = tuple[int, int]
 Group = tuple[int, int, int]
 VALUE_MODES: dict[str, values.ValueMode] = {"relative": True, "mirror": "mirror", "mix_f": "mix_f"}
@@ -44,7 +49,7 @@ class Job:
     batch_ns: int = 0
     engine_ns: int = 0
     batch_size: int = 0
-    failed: bool = False
+    error: str | None = None  # of the first query that got no answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the bridge is told. Times in nanoseconds; ``value``: DONE P(done); CRITIC and
-    VALUE percent; ``values`` percent."""
+    """What the bridge is told. Times in nanoseconds; ``value``: DONE P(done); CRITIC and VALUE percent; ``values``
+    percent. ``probability``: DONE P(done), CRITIC of exactly this answer, VALUE the share of its pairs that could be
+    read; ``unreadable`` counts the others. ``text``: what the model said, or what failed."""
 
     question: Question
     done: bool
@@ -74,6 +80,7 @@ class Verdict:
     batch_size: int
     text: str = ""
     images: tuple[Image, ...] = ()
+    unreadable: int = 0
 
 
 class Desk:
@@ -123,17 +130,25 @@ class Desk:
             job.engine_ns += engine_ns
         job.batch_size = max(job.batch_size, batch_size)
         job.missing -= 1
-        job.failed = job.failed or answer.error is not None
+        try:
+            return self._read(ask, job, answer)
+        except Exception as error:  # whatever an answer does to its reading, the others go on
+            logger.debug("a %s answer", job.question.kind.name, exc_info=True)
+            reason = f"the engine's answer cannot be read: {type(error).__name__}: {error}"
+            return self._read(ask, job, Answer("", error=reason))
+
+    def _read(self, ask: Ask, job: Job, answer: Answer) -> Verdict | None:
+        if job.error is None:
+            job.error = answer.error
         if job.question.kind is Kind.DONE:
             result = parse_done(answer, self.config.threshold)
             return self._verdict(
-                job, result.done, result.value, result.probability, result.valid, None, answer, ask.query.images
+                job, result.done, result.value, result.probability, result.valid, answer.text, ask.query.images
             )
         critic = parse_critic(answer, rich=self.config.values.rich)
         if job.question.kind is Kind.CRITIC:
-            value = critic.value
             images = ask.query.images[-2:]
-            return self._verdict(job, False, value, critic.probability, critic.valid, None, answer, images)
+            return self._verdict(job, False, critic.value, critic.probability, critic.valid, answer.text, images)
         assert ask.pair is not None
         job.critics[ask.pair] = critic
         return None if job.missing else self._value_verdict(job)
@@ -172,15 +187,23 @@ class Desk:
         return works, None if works else self._value_verdict(job)
 
     def _value_verdict(self, job: Job) -> Verdict:
+        """The list, in which a pair that cannot be read keeps the value before it.
+
+        It counts while that is an exception: the last pair, whose value is the reward, and at least half of all can be
+        read. A pair without an answer is no pair that says nothing: the list has failed.
+        """
+        if job.error is not None:
+            return self._closed(job, Status.FAILED, job.error)
         critics = [job.critics[pair] for pair in job.pairs]
         numbers = [critic.value if critic.valid else _NAN for critic in critics]
         listed = values.critic_to_values(numbers, VALUE_MODES[self.config.values.mode])
-        valid = all(critic.valid for critic in critics)
-        wrong = next((critic for critic in critics if not critic.valid), None)
-        text = "" if wrong is None else wrong.error or wrong.text
-        status = Status.OK if valid else Status.FAILED if job.failed else Status.INVALID
+        wrong = [critic.text for critic in critics if not critic.valid]
+        readable = 1.0 - len(wrong) / len(critics) if critics else 1.0
+        valid = not wrong or (critics[-1].valid and len(wrong) <= _UNREADABLE_SHARE * len(critics))
+        status = Status.OK if valid else Status.INVALID
         array = np.asarray(listed, np.float32)
-        return self._make(job, False, listed[-1], _NAN, valid, status, array, text, ())
+        text = wrong[0] if wrong else ""
+        return self._make(job, False, listed[-1], readable, valid, status, array, text, unreadable=len(wrong))
 
     def _look_ahead(self, question: Question, group: Group, frame: Image, key: Hashable) -> list[Work[Ask]]:
         stride = self.config.values.ahead_stride
@@ -241,13 +264,14 @@ class Desk:
     # -- verdicts ----------------------------------------------------------------------------------------------------
 
     def _verdict(
-        self, job: Job, done: bool, value: float, probability: float, valid: bool,
-        listed: npt.NDArray[np.float32] | None, answer: Answer, images: tuple[Image, ...],
-    ) -> Verdict:  # fmt: skip
-        status = Status.OK if valid else Status.FAILED if job.failed else Status.INVALID
-        text = "" if valid else answer.error or answer.text
-        shown = () if valid else images
-        return self._make(job, done, value, probability, valid, status, listed, text, shown)
+        self, job: Job, done: bool, value: float, probability: float, valid: bool, text: str, images: tuple[Image, ...]
+    ) -> Verdict:
+        """Of a question that is one query."""
+        if job.error is not None:
+            return self._closed(job, Status.FAILED, job.error)
+        if valid:
+            return self._make(job, done, value, probability, True, Status.OK)
+        return self._make(job, False, _NAN, _NAN, False, Status.INVALID, None, text, images, 1)
 
     def _refused(self, job: Job, reason: str) -> Verdict:
         question = job.question
@@ -255,11 +279,12 @@ class Desk:
         return self._closed(job, Status.FAILED, reason)
 
     def _closed(self, job: Job, status: Status, text: str) -> Verdict:
-        return self._make(job, False, _NAN, _NAN, False, status, None, text, ())
+        return self._make(job, False, _NAN, _NAN, False, status, None, text)
 
     def _make(
         self, job: Job, done: bool, value: float, probability: float, valid: bool, status: Status,
-        listed: npt.NDArray[np.float32] | None, text: str, images: tuple[Image, ...],
+        listed: npt.NDArray[np.float32] | None = None, text: str = "", images: tuple[Image, ...] = (),
+        unreadable: int = 0,
     ) -> Verdict:  # fmt: skip
         started = job.started_ns or self._clock()
         return Verdict(
@@ -275,6 +300,7 @@ class Desk:
             batch_size=job.batch_size,
             text=text,
             images=images,
+            unreadable=unreadable,
         )
 
 

@@ -71,6 +71,10 @@ class RemoteEngineError(SidecarError):
     """The remote server cannot be reached or refuses; the message has its address."""
 
 
+class RemoteTransportError(RemoteEngineError):
+    """No whole reply came: no connection, cut off, too late. Asking again may help."""
+
+
 class MemoryBudgetError(SidecarError):
     """The model does not fit into the memory budget it was given."""
 

@@ -1,10 +1,13 @@
 """The sidecar's numbers: Prometheus metrics, the same as a flat mapping for the bridge's inspector.
 
-Names begin with ``vlac_sidecar_``. Counters grow for as long as the process lives; a new epoch starts at 0.
+Names begin with ``vlac_sidecar_``. Counters grow for as long as the process lives; a new epoch starts at 0. Verdicts
+are counted by status: ``invalid`` (the model said something unreadable) is about the model, ``failed`` and ``expired``
+(nobody said anything) are an outage.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -14,7 +17,7 @@ from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from shm_bridge import Kind, Phase
+from shm_bridge import Kind, Phase, Status
 from sidecar.desk import Verdict
 from sidecar.engines.guard import GuardedEngine
 
@@ -30,7 +33,8 @@ class Numbers:
         self.registry = CollectorRegistry()
         self._lock = threading.Lock()
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._totals: dict[str, float] = {"asked": 0, "answered": 0, "invalid": 0, "cancelled": 0, "late": 0}
+        self._totals: dict[str, float] = {"asked": 0, "answered": 0, "late": 0, "unreadable_pairs": 0}
+        self._totals |= {status.name.lower(): 0 for status in Status}
         self._totals |= {"batches": 0, "queries": 0, "engine_busy_s": 0.0, "queue_s": 0.0, "total_s": 0.0}
         self._state: dict[str, float] = {}
         self._last: dict[str, float] = {}
@@ -44,7 +48,7 @@ class Numbers:
         self._asked = Counter(p + "questions", "Questions taken off the bridge", ["kind"], registry=r)
         self._answered = Counter(p + "verdicts", "Verdicts", ["kind", "status", "done"], registry=r)
         self._late = Counter(p + "late_verdicts", "Verdicts whose lane or episode was gone", registry=r)
-        self._cancelled = Counter(p + "cancelled_questions", "Questions nobody waited for any more", registry=r)
+        self._unreadable = Counter(p + "unreadable_pairs", "Pairs of value lists that could not be read", registry=r)
         self._batch = Histogram(p + "batch_size", "Queries in a batch", ["kind"], buckets=_SIZES, registry=r)
         self._stage = Histogram(
             p + "stage_seconds", "Time per stage: queue, engine, total", ["kind", "stage"], buckets=_SECONDS, registry=r
@@ -62,18 +66,14 @@ class Numbers:
         # looking a metric's child up takes longer than counting
         self._asked_of, self._answered_of = cache(self._asked.labels), cache(self._answered.labels)
         self._stage_of = cache(self._stage.labels)
+        for kind, status in itertools.product(Kind, Status):  # an outage is seen to be none, not only to be one
+            self._answered_of(kind.name, status.name, "false")
 
     def asked(self, kind: Kind) -> None:
         """One more question of ``kind``."""
         self._asked_of(kind.name).inc()
         with self._lock:
             self._totals["asked"] += 1
-
-    def cancelled(self) -> None:
-        """A question was dropped since nobody waits for it."""
-        self._cancelled.inc()
-        with self._lock:
-            self._totals["cancelled"] += 1
 
     @contextmanager
     def engine_busy(self) -> Iterator[None]:
@@ -103,11 +103,14 @@ class Numbers:
         self._stage_of(kind.name, "total").observe(total_ns / 1e9)
         if not delivered:
             self._late.inc()
+        holes = verdict.unreadable if kind is Kind.VALUE else 0
+        self._unreadable.inc(holes)
         with self._lock:
             self._totals["answered"] += 1
             self._totals["queue_s"] += verdict.queue_ns / 1e9
             self._totals["total_s"] += total_ns / 1e9
-            self._totals["invalid"] += not verdict.valid
+            self._totals[verdict.status.name.lower()] += 1
+            self._totals["unreadable_pairs"] += holes
             self._totals["late"] += not delivered
             if kind is Kind.DONE:
                 self._recent.append(total_ns / 1e6)

@@ -223,7 +223,6 @@ class Service:
         for work in batch:
             job = work.item.job
             if job is not None and self.server.cancelled(job.question):
-                self.numbers.cancelled()
                 verdict = self.desk.expired(work.item, Status.CANCELLED)
                 if verdict is not None:
                     self._reply(verdict)
@@ -245,12 +244,19 @@ class Service:
 
     def _settle(self, work: Work[Ask], answer: Answer, taken_ns: int, engine_ns: int, size: int) -> None:
         if work.bucket == "probe":
-            if answer.error is not None:
-                raise EngineWedgedError(f"the engine no longer answers its probe: {answer.error}")
+            self._probed(answer)
             return
         verdict = self.desk.settle(work.item, answer, taken_ns, engine_ns, size)
         if verdict is not None:
             self._reply(verdict)
+
+    def _probed(self, answer: Answer) -> None:
+        """A model of our own that no longer answers needs a new process; one elsewhere is only waited for."""
+        if answer.error is None:
+            return
+        if not self.engine.remote:
+            raise EngineWedgedError(f"the engine no longer answers its probe: {answer.error}")
+        logger.warning("a probe was not answered: %s", answer.error)
 
     def _change_phase(self, wanted: Phase) -> None:
         started = self._clock()
@@ -291,7 +297,7 @@ class Service:
             batch_size=verdict.batch_size,
         )
         self.numbers.answered(question.kind, verdict, delivered, self._clock() - question.asked_ns)
-        if not verdict.valid and verdict.status in (Status.INVALID, Status.FAILED):
+        if verdict.unreadable or verdict.status in (Status.INVALID, Status.FAILED):
             self._invalid.note(verdict)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import logging
+import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
+from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedReader
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -15,6 +20,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from sidecar.errors import PortInUseError
 
 logger = logging.getLogger(__name__)
+_SILENCE_S = 3.0
+_FULL = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 State = Callable[[], Mapping[str, Any]]
 _PAGE = """<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=2><title>sidecar {run}</title>
 <style>body{{font:15px/1.5 system-ui;margin:2rem auto;max-width:40rem}}td{{padding:.1rem 1rem .1rem 0}}
@@ -28,10 +35,9 @@ class Page:
     def __init__(self, host: str, port: int, registry: CollectorRegistry, state: State) -> None:
         handler = _handler(registry, state)
         try:
-            self._server = ThreadingHTTPServer((host, port), handler)
+            self._server = BoundedServer((host, port), handler)
         except (OSError, OverflowError) as error:
             raise PortInUseError(f"metrics_port={port}: {host}:{port} cannot be used ({error})") from None
-        self._server.daemon_threads = True
         self.address = f"http://{host}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="web", daemon=True)
         self._thread.start()
@@ -43,8 +49,76 @@ class Page:
         self._thread.join(timeout=2)
 
 
+class BoundedServer(ThreadingHTTPServer):
+    """At most ``MOST`` connections, each for at most ``LONGEST_S`` seconds: the page is a guest in a process that needs
+    its descriptors and threads for lanes. Who comes when all are taken gets a 503 and is closed."""
+
+    MOST = 16
+    LONGEST_S = 10.0
+    daemon_threads = True
+    request_queue_size = 128  # the kernel's; a short one makes connecting slow
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._open: dict[socket.socket, float] = {}  # and when each has to be over
+        self._lock = threading.Lock()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            full = len(self._open) >= self.MOST
+            if not full:
+                self._open[request] = time.monotonic() + self.LONGEST_S
+        if full:
+            self._refuse(request)
+        else:
+            super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self._lock:
+            self._open.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Twice a second: ends what takes too long, however busily it drips."""
+        now = time.monotonic()
+        with self._lock:
+            late = [request for request, end in self._open.items() if now > end]
+        for request in late:
+            with contextlib.suppress(OSError):  # it has just ended by itself
+                request.shutdown(socket.SHUT_RDWR)  # its thread's read or write returns, and closes it
+
+    def _refuse(self, request: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            request.settimeout(0)
+            request.sendall(_FULL)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A peer that went away is no news."""
+        logger.debug("a request of %s ended", client_address, exc_info=True)
+
+
+class _Head(BufferedReader):
+    """Reads lines until they are too many bytes in all: 16 KiB are enough for any request line and its headers."""
+
+    left = 16 << 10
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(self.left + 1)
+        self.left -= len(line)
+        if self.left < 0:
+            raise LineTooLong("request")
+        return line
+
+
 def _handler(registry: CollectorRegistry, state: State) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        timeout = _SILENCE_S
+
+        def setup(self) -> None:
+            super().setup()
+            self.rfile = _Head(self.connection.makefile("rb", 0))
+
         def do_GET(self) -> None:
             now = state()
             if self.path == "/metrics":

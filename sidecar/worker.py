@@ -24,6 +24,7 @@ from sidecar.config import Config
 from sidecar.config_file import from_mapping
 from sidecar.engines import registry
 from sidecar.engines.base import SidecarEngine
+from sidecar.engines.guard import checked
 from sidecar.errors import PERMANENT, ProbeFailedError, RunInUseError, SharedMemoryError, SidecarError
 from sidecar.lifeline import Lifeline, die_with
 from sidecar.numbers import Numbers
@@ -152,10 +153,10 @@ def _wait_for_rollout(config: Config, server: shm_bridge.Server, lifeline: Lifel
 
 def _probe(engine: SidecarEngine, reference: Sequence[Image]) -> None:
     (answer,) = engine.answer([probe_query()])
-    failure = read_probe(answer)
+    failure = read_probe(checked(answer))
     if failure is not None:
         error = ProbeFailedError(f"engine {engine.name} does not answer a probe question: {failure}")
-        error.exit_code = PERMANENT if engine.name != "openai" else 1
+        error.exit_code = 1 if engine.remote else PERMANENT
         raise error
 
 

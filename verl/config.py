@@ -42,6 +42,8 @@ class DataConfig:
         in_range("data.n_samples", self.n_samples, 1)
         in_range("data.train_batch_size", self.train_batch_size, 1)
         in_range("data.val_batch_size", self.val_batch_size, 0)
+        in_range("data.seed", self.seed, 0)
+        in_range("data.val_seed", self.val_seed, 0)
         in_range("data.oversample_factor", self.oversample_factor, 1)
         in_range("data.accuracy_lower_bound", self.accuracy_lower_bound, 0, 1)
         in_range("data.accuracy_upper_bound", self.accuracy_upper_bound, self.accuracy_lower_bound, 1)
@@ -95,6 +97,7 @@ class ActorConfig:
     imitation_coeff: float
     replay_episodes: int
     replay_share: float
+    recompute_log_prob: str
     num_images_in_input: int
     fsdp_config: FsdpConfig
 
@@ -102,6 +105,7 @@ class ActorConfig:
         in_range("actor_rollout_ref.actor.ppo_mini_batch_size", self.ppo_mini_batch_size, 1)
         in_range("actor_rollout_ref.actor.ppo_micro_batch_size", self.ppo_micro_batch_size, 1)
         in_range("actor_rollout_ref.actor.ppo_epochs", self.ppo_epochs, 1)
+        one_of("actor_rollout_ref.actor.recompute_log_prob", self.recompute_log_prob, ["auto", "always", "never"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +124,17 @@ class RolloutConfig:
     dtype: str
     torch_threads: int
     deterministic: bool | None
-    episode_timeout_s: float
+    episode_timeout_s: float | None
+    step_timeout_s: float
+    worker_timeout_s: float
 
     def __post_init__(self) -> None:
         in_range("actor_rollout_ref.rollout.temperature", self.temperature, 1e-3, 10)
         in_range("actor_rollout_ref.rollout.workers", self.workers, 1, 4096)
         in_range("actor_rollout_ref.rollout.envs_per_worker", self.envs_per_worker, 1, 4096)
+        in_range("actor_rollout_ref.rollout.episode_timeout_s", self.episode_timeout_s or 1, 1)
+        in_range("actor_rollout_ref.rollout.step_timeout_s", self.step_timeout_s, 1)
+        in_range("actor_rollout_ref.rollout.worker_timeout_s", self.worker_timeout_s, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +189,10 @@ class CriticConfig:
     weights: WeightsConfig
     value_stride: int
     invalid: str
+    invalid_warn_share: float
+    invalid_stop_share: float | None
     verdict_timeout_s: float
+    max_failures: int
     overlap: bool
     audit_val: bool
     audit_min_precision: float
@@ -196,6 +208,10 @@ class CriticConfig:
         one_of("critic.invalid", self.invalid, ["not_done", "drop", "stop"])
         in_range("critic.threshold", self.threshold, 0, 1)
         in_range("critic.hold", self.hold, 1)
+        in_range("critic.invalid_warn_share", self.invalid_warn_share, 0, 1)
+        if self.invalid_stop_share is not None:
+            in_range("critic.invalid_stop_share", self.invalid_stop_share, 0, 1)
+        in_range("critic.max_failures", self.max_failures, 1)
         in_range("critic.value_stride", self.value_stride, 1)
 
 
@@ -218,13 +234,16 @@ class TrainerConfig:
     nnodes: int
     n_gpus_per_node: int | None
     videos: int
-    max_lost_episodes: int
+    max_lost_share: float
+    stall_timeout_s: float
     ray_address: str | None
 
     def __post_init__(self) -> None:
         for name in self.logger:
             one_of("trainer.logger", name, ["console", "tensorboard", "wandb"])
         in_range("trainer.nnodes", self.nnodes, 1)
+        in_range("trainer.max_lost_share", self.max_lost_share, 0, 1)
+        in_range("trainer.stall_timeout_s", self.stall_timeout_s, 120)
         in_range("trainer.max_actor_ckpt_to_keep", self.max_actor_ckpt_to_keep, 1)
         one_of("trainer.resume_mode", self.resume_mode, ["disable", "auto", "resume_path"])
         if (self.resume_mode == "resume_path") != (self.resume_from_path is not None):
@@ -246,6 +265,19 @@ class Config:
     algorithm: AlgorithmConfig
     critic: CriticConfig
     trainer: TrainerConfig
+
+    def __post_init__(self) -> None:
+        critic, chunk = self.critic, self.model.action_chunks_len
+        if not critic.enable or critic.every != "chunk" or critic.reward == "done":
+            return
+        # between chunk ends frames are drawn for the value list alone: only such strides give pairs of one length
+        if chunk % critic.value_stride and critic.value_stride % chunk:
+            divisors = ", ".join(str(n) for n in range(1, chunk) if chunk % n == 0)
+            raise ConfigError(
+                f"critic.value_stride={critic.value_stride!r} with critic.every=chunk: the value list's pairs would be "
+                f"uneven; allowed are {divisors}, multiples of actor_rollout_ref.model.action_chunks_len={chunk}, or "
+                "critic.every=step"
+            )
 
     @classmethod
     def from_mapping(cls, tree: dict[str, Any]) -> Config:

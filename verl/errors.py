@@ -35,6 +35,14 @@ class EnvironmentFailedError(VerlError):
     """An environment process could not be started, or went on dying after it was replaced."""
 
 
+class InvalidObservationError(VerlError):
+    """An environment's proprioception is not finite or has another shape. A failure of that environment, as a crash."""
+
+
+class InvalidActionError(VerlError):
+    """The policy's actions or their log-probabilities are not finite."""
+
+
 class InvalidVerdictError(VerlError):
     """The critic's answer could not be parsed and ``critic.invalid`` is ``stop``."""
 
@@ -43,9 +51,17 @@ class SidecarLostError(VerlError):
     """The sidecar died and none took its place within the deadline."""
 
 
+class QuestionFailedError(SidecarLostError):
+    """One question to the critic gets no reply again and again, while others do."""
+
+
 class CriticBridgeError(VerlError):
     """The bridge to the critic cannot be used: no sidecar there, no memory, too many lanes, a foreign segment."""
 
 
 class RunFailedError(VerlError):
     """The run cannot go on: too many lost episodes, a failed worker, or an audit that was told to stop it."""
+
+
+class NoAnswerError(RunFailedError):
+    """A Ray actor did not answer within its time: it is stopped, or hangs in one call."""

@@ -9,6 +9,8 @@ gets cannot depend on it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -33,6 +35,9 @@ class Episode:
         env_success_step: first step at which the simulator said success, or None.
         probabilities: (steps + 1,) float32 P(done) by VLAC, NaN where not asked or invalid.
         critic_values: float32 percent, VLAC's value list, when it was asked.
+        invalid_verdicts: replies of VLAC that could not be read, an unusable value list among them.
+        value_holes: unreadable pairs of a value list that was used all the same.
+        outages: askings to which no reply came; they were repeated and changed nothing.
         frames: (steps + 1, H, W, 3) uint8, kept for recorded episodes only.
     """
 
@@ -56,6 +61,8 @@ class Episode:
     probabilities: np.ndarray
     critic_values: np.ndarray | None
     invalid_verdicts: int = 0
+    value_holes: int = 0
+    outages: int = 0
     latencies_us: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     timings: dict[str, float] = field(default_factory=dict)
     frames: np.ndarray | None = None
@@ -95,6 +102,18 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def digest(self) -> str:
+        """32 hex digits over all of it, names, dtypes and shapes too: equal for two runs that train on the same."""
+        digest = hashlib.blake2b(digest_size=16)
+        for f in fields(self):
+            value = getattr(self, f.name)
+            array = value if isinstance(value, np.ndarray) else None
+            head = [f.name, str(array.dtype), array.shape] if array is not None else [f.name, value]
+            digest.update(json.dumps(head).encode())
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def take(self, index: np.ndarray) -> Samples:
         """The samples at ``index``, in that order."""

@@ -25,7 +25,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, help="trajectories at most")
     parser.add_argument("--fps", type=float, help="frames a second at most (default: all)")
     parser.add_argument("--skip", type=int, default=5, help="frames between the images of a pair (default: 5)")
-    parser.add_argument("--mode", default="mix_f", help="critics to values: simple, mix_f, mirror (default: mix_f)")
+    parser.add_argument("--mode", default="simple", help="critics to values: simple, mix_f, mirror (default: simple)")
     parser.add_argument("--rich", action="store_true", help="decimals from the token probabilities")
     parser.add_argument("--ref-num", type=int, default=REF_NUM, help="reference frames shown (default: %(default)s)")
 

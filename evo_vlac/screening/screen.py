@@ -61,7 +61,7 @@ class ScreenOptions:
     tail: int = 3
     rich: bool = False
     ref_num: int = 6
-    mode: bool | str = "mix_f"
+    mode: bool | str = True
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ def runs() -> list[Snapshot]:
         row: Snapshot = {"run_id": run_id, "bytes": size, "files": sum(1 for _ in entries(run_id))}
         try:
             shown = show(run_id)
-            row |= {key: shown[key] for key in ("sidecar", "epoch", "phase", "verdicts")}
+            row |= {key: shown.get(key) for key in ("sidecar", "epoch", "phase", "verdicts", "invalid", "failed")}
             row["lanes"] = len(shown["lanes"])
             row["lanes_dead"] = sum(lane["owner"] == "dead" for lane in shown["lanes"])
         except BridgeError as error:
@@ -83,8 +83,8 @@ def _show_control(run_id: str, control: Control, locks: RunLocks) -> Snapshot:
         "phase_requested": _phase(wanted),
         "lanes_max": control.lanes,
         **{word.name.lower(): words[word] for word in (
-            ServerWord.VERDICTS, ServerWord.QUESTIONS, ServerWord.INVALID, ServerWord.LATE, ServerWord.RECLAIMED,
-            ServerWord.REJECTED)},
+            ServerWord.VERDICTS, ServerWord.QUESTIONS, ServerWord.INVALID, ServerWord.FAILED, ServerWord.LATE,
+            ServerWord.RECLAIMED, ServerWord.REJECTED)},
         "latency_us": {f"p{share}": percentile_us(latency, share / 100) for share in (50, 90, 99)},
         "batch_sizes": {str(size): count for size, count in enumerate(batches) if count},
         "metrics": control.metrics(),

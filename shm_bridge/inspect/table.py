@@ -20,8 +20,8 @@ def _text(value: object) -> str:
 def list_text(runs: list[Snapshot]) -> str:
     if not runs:
         return "no runs\n"
-    head = ["run", "sidecar", "epoch", "phase", "lanes", "dead", "verdicts", "MiB", "leftovers"]
-    keys = ["run_id", "sidecar", "epoch", "phase", "lanes", "lanes_dead", "verdicts"]
+    head = ["run", "sidecar", "epoch", "phase", "lanes", "dead", "verdicts", "invalid", "failed", "MiB", "leftovers"]
+    keys = ["run_id", "sidecar", "epoch", "phase", "lanes", "lanes_dead", "verdicts", "invalid", "failed"]
     rows = [
         [*[_text(run.get(key)) for key in keys], f"{run['bytes'] / 2**20:.1f}", str(run["leftovers"])] for run in runs
     ]
@@ -39,7 +39,8 @@ def show_text(shown: Snapshot, rate: float | None = None) -> str:
         per_s = "" if rate is None else f"   {rate:.1f} verdicts/s"
         batches = "  ".join(f"{size}: {count}" for size, count in shown["batch_sizes"].items()) or "-"
         lines += [
-            f"verdicts {shown['verdicts']} (invalid {shown['invalid']}, late {shown['late']})   "
+            f"verdicts {shown['verdicts']} (invalid {shown['invalid']}, failed {shown['failed']}, "
+            f"late {shown['late']})   "
             f"questions {shown['questions']} (refused {shown['rejected']})   "
             f"lanes reclaimed {shown['reclaimed']}{per_s}",
             f"latency {latency}   batch sizes {batches}",

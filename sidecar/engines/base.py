@@ -26,6 +26,10 @@ class SidecarEngine(Protocol):
         """Whether a batch may hold questions of all kinds and shapes: True for engines that schedule requests one by
         one, False where a batch is one tensor."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether the model runs elsewhere: then a new process of ours mends nothing when it does not answer."""
+
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """As many answers as queries, in order. May raise MemoryError or torch's out-of-memory error: the guard
         halves the batch then."""
@@ -48,6 +52,7 @@ class PlainEngine:
 
     slots = 1
     mixes = False
+    remote = False
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.name = engine, engine.name

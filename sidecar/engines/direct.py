@@ -46,6 +46,7 @@ class DirectEngine:
     name = "direct"
     slots = 1
     mixes = False
+    remote = False
 
     def __init__(
         self, backbone: NativeBackbone, tokens: PromptTokens, pixels: Pixels, decoder: Decoder,

@@ -25,6 +25,7 @@ class FixedEngine:
     name = "fixed"
     slots = 1
     mixes = True
+    remote = False
 
     def __init__(self, config: FixedConfig) -> None:
         self.config = config

@@ -1,7 +1,8 @@
 """Keeps one bad query or a full accelerator from failing a batch.
 
 Out of memory halves the batch, goes on, and remembers the size that fitted; any other exception halves it too, down to
-the one query that causes it, which gets an error and no more. A batch of n costs at most 2n calls that way.
+the one query that causes it, which gets an error and no more. A batch of n costs at most 2n calls that way. An answer
+whose numbers cannot be (a broken model, a strange server) is an error, too: nothing is read from it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sidecar.errors import EngineWedgedError
 
 logger = logging.getLogger(__name__)
 _GROW_AFTER = 256  # batches without trouble after which a lowered limit is doubled again
+_LOGPROB_MAX = 0.01  # 0, but for rounding in half precision
 
 
 class GuardedEngine:
@@ -33,7 +35,8 @@ class GuardedEngine:
         rest = list(queries)
         while rest:
             part, rest = rest[: self.limit], rest[self.limit :]
-            answers.extend(self._part(part))
+            answers.extend(checked(answer) for answer in self._part(part))
+        self.failed_queries += sum(answer.error is not None for answer in answers)
         self._calm += 1
         if self._calm >= _GROW_AFTER and self.limit < self.max_size:
             self.limit, self._calm = min(self.max_size, self.limit * 2), 0
@@ -60,10 +63,18 @@ class GuardedEngine:
         if len(queries) > 1:
             middle = len(queries) // 2
             return self._part(queries[:middle]) + self._part(queries[middle:])
-        self.failed_queries += 1
         text = "out of memory with a single query" if full else f"{type(error).__name__}: {error}"
         logger.warning("a %s query failed: %s", queries[0].kind, text, exc_info=None if full else error)
         return [Answer("", (), text)]
+
+
+def checked(answer: Answer) -> Answer:
+    """The answer, or an error in its place where a log-probability is not one: NaN, or of more than 1."""
+    for token in answer.tokens:
+        for text, logprob in ((token.text, token.logprob), *token.top):
+            if not logprob <= _LOGPROB_MAX:  # so for NaN, too
+                return Answer("", error=f"the engine gave {text[:20]!r} a log-probability of {logprob:g}")
+    return answer
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,7 +4,8 @@
 
 Each query is a request of its own; the server batches. A request that fails in a way that may pass (no connection, a
 time-out, 429, 5xx) is tried again after a growing pause; one that is refused is not. A query that gets no answer is an
-error of its own and no more.
+error of its own and no more: whatever the server sends, it comes back in bounded time and memory
+(:mod:`sidecar.engines.bounded_http`), read without trust (:mod:`sidecar.engines.chat_completion`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import logging
 import os
 import random
@@ -21,14 +23,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
-
-from evo_vlac.engine import IMAGE_MARK, Answer, Image, Query, TokenInfo
+from evo_vlac.engine import IMAGE_MARK, Answer, Image, Query
 from evo_vlac.errors import EvoVlacError
 from evo_vlac.images import load_image, squash
 from sidecar.config import OpenaiConfig
+from sidecar.engines.bounded_http import BoundedClient
 from sidecar.engines.caches import ByteCache
-from sidecar.errors import ConfigError, RemoteEngineError
+from sidecar.engines.chat_completion import read_completion, read_models
+from sidecar.errors import ConfigError, RemoteEngineError, RemoteTransportError
 
 logger = logging.getLogger(__name__)
 _CHOICE_TOP = 20
@@ -36,51 +38,62 @@ _BACKOFF_MAX_S = 5.0
 _ENCODED_BYTES = 64 << 20
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _REMEMBERED = 1024  # images that the server is thought to hold
+_MODELS_SHOWN = 20
 
 
 class OpenaiEngine:
-    """See the module's head. Raises RemoteEngineError when the server lists no usable model."""
+    """See the module's head. ``patience_s``: a call of :meth:`answer` comes back within so many seconds, with errors
+    for the queries that have no answer by then, so that a server that hangs is not taken for a wedged engine.
+
+    Raises RemoteEngineError when the server lists no usable model, ConfigError for an address that is none.
+    """
 
     name = "openai"
     slots = 4  # the server batches, so several of ours may be on their way
     mixes = True
+    remote = True
 
-    def __init__(self, config: OpenaiConfig, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, config: OpenaiConfig, sleep: Callable[[float], None] = time.sleep, patience_s: float = 3600.0
+    ) -> None:
         assert config.url is not None  # the configuration holds it
-        self.config, self._sleep = config, sleep
-        limits = httpx.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
-        self._client = httpx.Client(
-            base_url=config.url, timeout=config.timeout_s, limits=limits, headers=_headers(config), trust_env=False
-        )
+        self.config, self._sleep, self._patience_s = config, sleep, patience_s
+        self._client = BoundedClient(config.url, _headers(config), config.concurrency, config.max_reply_bytes)
         self._pool = ThreadPoolExecutor(config.concurrency, thread_name_prefix="openai")
         self._encoded: ByteCache[str] = ByteCache(_ENCODED_BYTES, len)
         self._sent: ByteCache[bool] = ByteCache(_REMEMBERED, lambda _: 1)
         self._lock = threading.Lock()
         self.retried = 0
-        self.model = config.model or self._only_model()
+        try:
+            self.model = config.model or self._only_model()
+        except BaseException:
+            self.close()
+            raise
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """See :class:`sidecar.engines.base.SidecarEngine`."""
-        return list(self._pool.map(self._one, queries))
+        until = time.monotonic() + self._patience_s
+        return list(self._pool.map(lambda query: self._one(query, until), queries))
 
-    def _one(self, query: Query) -> Answer:
+    def _one(self, query: Query, until: float) -> Answer:
         try:
-            return self._ask(query)
+            return self._ask(query, until)
         except (RemoteEngineError, EvoVlacError) as error:
-            return Answer("", error=str(error))
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            reason = f"{self.config.url} sent something that is no chat completion: {type(error).__name__}: {error}"
-            return Answer("", error=reason)
+            return Answer("", error=f"{self.config.url}: {error}")
+        except Exception as error:  # whatever a reply brings out of a library belongs to its query
+            logger.debug("a %s query failed", query.kind, exc_info=True)
+            return Answer("", error=f"{self.config.url}: {type(error).__name__}: {error}")
 
-    def _ask(self, query: Query) -> Answer:
+    def _ask(self, query: Query, until: float) -> Answer:
         named = self._names(query) if self.config.image_ids else ()
         known = tuple(name for name in named if self._is_sent(name))
         if known:
             try:
-                return self._read(self._post(self._request(query, named, frozenset(known)), tries=1))
+                return read_completion(self._post(self._request(query, named, frozenset(known)), 1, until))
             except RemoteEngineError as error:  # it may have forgotten them
                 logger.debug("sending the images again: %s", error)
-        answer = self._read(self._post(self._request(query, named, frozenset()), tries=self.config.retries + 1))
+        body = self._request(query, named, frozenset())
+        answer = read_completion(self._post(body, self.config.retries + 1, until))
         with self._lock:
             for name in named:
                 self._sent.put(name, True)
@@ -138,53 +151,52 @@ class OpenaiEngine:
 
     # -- the wire ----------------------------------------------------------------------------------------------------
 
-    def _post(self, body: Mapping[str, Any], tries: int) -> dict[str, Any]:
-        reason = ""
+    def _post(self, body: Mapping[str, Any], tries: int, until: float) -> bytes:
+        """The body of a reply with status 200. Raises RemoteEngineError with the last try's reason."""
+        encoded = json.dumps(body).encode()
+        reason, tried = "", 0
         for attempt in range(tries):
-            if attempt:
-                with self._lock:
-                    self.retried += 1
-                pause = min(_BACKOFF_MAX_S, self.config.backoff_s * 2 ** (attempt - 1))
-                self._sleep(pause * random.uniform(0.5, 1.0))
+            if attempt and not self._pause(attempt, until):
+                break
+            left = min(self.config.timeout_s, until - time.monotonic())
+            if left <= 0:
+                reason = reason or "the server was too slow with the queries before"
+                break
+            tried += 1
             try:
-                reply = self._client.post("chat/completions", json=body)
-            except httpx.TimeoutException:
-                reason = f"no answer within {self.config.timeout_s:g} s"
-            except httpx.TransportError as error:
-                reason = f"{type(error).__name__}: {error}"
-            else:
-                if reply.status_code == 200:
-                    parsed: dict[str, Any] = reply.json()
-                    return parsed
-                reason = f"HTTP {reply.status_code}: {reply.text[:200]}"
-                if reply.status_code not in _AGAIN:
-                    break
-        raise RemoteEngineError(f"{self.config.url}: {reason}" + (f" ({tries} tries)" if tries > 1 else ""))
+                reply = self._client.exchange("POST", "chat/completions", left, encoded)
+            except RemoteTransportError as error:
+                reason = str(error)
+                continue
+            if reply.status == 200:
+                return reply.body
+            reason = f"HTTP {reply.status}: {reply.excerpt()}"
+            if reply.status not in _AGAIN:
+                break
+        raise RemoteEngineError(reason + (f" ({tried} tries)" if tried > 1 else ""))
 
-    def _read(self, reply: Mapping[str, Any]) -> Answer:
-        choice = reply["choices"][0]
-        content = (choice.get("logprobs") or {}).get("content") or []
-        tokens = tuple(
-            TokenInfo(
-                one["token"],
-                float(one["logprob"]),
-                tuple((t["token"], float(t["logprob"])) for t in one.get("top_logprobs") or ()),
-            )
-            for one in content
-            if not one["token"].startswith("<|")
-        )
-        return Answer(choice["message"]["content"] or "", tokens)
+    def _pause(self, attempt: int, until: float) -> bool:
+        """Sleeps before another try; False where there is no time for one."""
+        pause = min(_BACKOFF_MAX_S, self.config.backoff_s * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+        if time.monotonic() + pause >= until:
+            return False
+        with self._lock:
+            self.retried += 1
+        self._sleep(pause)
+        return True
 
     def _only_model(self) -> str:
         try:
-            reply = self._client.get("models")
-            reply.raise_for_status()
-            names = [str(entry["id"]) for entry in reply.json()["data"]]
-        except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
+            reply = self._client.exchange("GET", "models", self.config.timeout_s)
+            if reply.status != 200:
+                raise RemoteEngineError(f"HTTP {reply.status}: {reply.excerpt()}")
+            names = read_models(reply.body)
+        except RemoteEngineError as error:
             raise RemoteEngineError(f"openai.url={self.config.url}: no model list there ({error})") from None
         if len(names) != 1:
-            found = ", ".join(names) or "none"
-            raise ConfigError(f"openai.model=None: name one; the server has: {found}")
+            found = ", ".join(name[:80] for name in names[:_MODELS_SHOWN]) or "none"
+            more = f" and {len(names) - _MODELS_SHOWN} more" if len(names) > _MODELS_SHOWN else ""
+            raise ConfigError(f"openai.model=None: name one; the server has: {found}{more}")
         return names[0]
 
     # -- the rest of an engine ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from sidecar.engines.base import PlainEngine, SidecarEngine
 from sidecar.engines.guard import is_out_of_memory
 from sidecar.errors import CheckpointError, EngineUnavailableError, SidecarError
 
+_PATIENCE = 0.8  # of health.batch_s: what a remote engine waits for its server in all
 _NEEDS = {"direct": ("torch", "transformers"), "swift": ("swift",), "vllm": ("vllm",)}
 
 
@@ -48,7 +49,7 @@ def load(config: Config) -> SidecarEngine:
     if config.engine == "openai":
         from sidecar.engines.openai import OpenaiEngine
 
-        return OpenaiEngine(config.openai)
+        return OpenaiEngine(config.openai, patience_s=_PATIENCE * config.health.batch_s)
     try:
         return _load_local(config)
     except SidecarError:

@@ -35,6 +35,7 @@ class VllmEngine:
     name = "vllm"
     slots = 1
     mixes = True
+    remote = False
 
     def __init__(self, config: Config) -> None:
         assert config.model is not None  # the configuration holds it

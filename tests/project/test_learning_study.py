@@ -17,7 +17,7 @@ def finished(folder: Path, name: str, after: float) -> None:
     run = folder / name
     run.mkdir(parents=True)
     summary = {
-        "success_before": 0.38, "success_after": after, "eval_episodes": 100, "episodes": 200, "wall_s": 180.0,
+        "success_before": 0.38, "success_after": after, "eval_states": 100, "episodes": 200, "wall_s": 180.0,
         "critic_precision": 0.99, "critic_recall": float("nan"), "confusion": [[1, 0], [0, 1]],
     }  # fmt: skip
     (run / "summary.json").write_text(json.dumps(summary))

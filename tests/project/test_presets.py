@@ -11,10 +11,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evo_vlac.evaluation import EvaluationOptions
+from evo_vlac.screening import ScreenOptions
+from evo_vlac.values import ValueOptions
 from sidecar.config_file import from_mapping
 from tests.project.launching import ROOT
+from verl.envs.factory import count_tasks, evaluation_states
+from verl.envs.messages import BridgeConfig
 from verl.errors import ConfigError
+from verl.termination import DoneRules
+from verl.trainer.assemble import bridge_config
 from verl.trainer.load_config import CONFIG_FOLDER, load_config
+from verl.trainer.ppo.schedule import Schedule
 
 PRESETS = sorted(path.stem for path in (CONFIG_FOLDER / "hardware").glob("*.yaml"))
 GPUS = {"laptop": 0, "h100_1": 1, "h100_8": 8, "h100_2x8": 16}
@@ -60,14 +68,14 @@ def test_an_unknown_preset_is_one_line_with_those_that_exist():
         assert word in str(caught.value)
 
 
-def handed_on(folder, script, **environment):
+def handed_on(folder, script, *arguments, **environment):
     """What an example script hands to the launcher, its own arguments last."""
     (folder / "examples").mkdir()
     shutil.copy(ROOT / "examples" / script, folder / "examples")
     (folder / "launch.sh").write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
     (folder / "launch.sh").chmod(0o755)
     done = subprocess.run(
-        [folder / "examples" / script, "data.val_batch_size=7"],
+        [folder / "examples" / script, "data.val_batch_size=7", *arguments],
         env={**os.environ, **environment}, capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
     config, _ = load_config(done.stdout.split())
@@ -80,6 +88,35 @@ def test_two_cubes_start_from_their_own_policy(tmp_path):
     assert list(config.env["tasks"]) == ["LiftRed", "LiftGreen"] and config.data.val_batch_size == 7
     folder = ROOT / "models" / Path(config.model.path).name
     assert config.rollout.unnorm_key in json.loads((folder / "dataset_statistics.json").read_text())
+
+
+def test_a_published_critic_gets_the_plain_rule(tmp_path):
+    """The first done ends an episode, values are relative: nothing that the tiny critic needs is left in a real run."""
+    critic = tmp_path / "VLAC-2B"
+    critic.mkdir()
+    config = handed_on(tmp_path, "run_openvla_oft_rl.sh", SFT_MODEL_PATH="policy", VLAC_PATH=str(critic))
+    bridge = bridge_config(config, "run")
+    assert (config.critic.hold, bridge.hold, bridge.every, bridge.reward) == (1, 1, "step", "done_value")
+    assert from_mapping({"run_id": "run", **config.critic.sidecar.config}).values.mode == "relative"
+
+
+def test_every_place_with_a_default_of_its_own_has_the_plain_rule():
+    """The sidecar alone, the rules of done, the environment's side and the judges of data say the same."""
+    assert BridgeConfig("run").hold == DoneRules().hold == 1
+    assert from_mapping({"run_id": "run", "model": "VLAC-2B"}).values.mode == "relative"
+    assert {ValueOptions().mode, ScreenOptions().mode, EvaluationOptions().mode} == {True}
+
+
+def test_a_published_policy_is_evaluated_as_published_and_n_is_the_number_of_states(tmp_path):
+    """All 50 states of 10 tasks, each once; the run that trains holds 10 of each 50 out and n is 100, not 496."""
+    pytest.importorskip("libero", reason="hf-libero is not installed (pip install 'vlac-rl[libero]')")
+    for script, more, n in (("eval_openvla_oft.sh", 500, 500), ("run_openvla_oft_rl.sh", 496, 100)):
+        folder = tmp_path / script
+        folder.mkdir()
+        paths = {"SFT_MODEL_PATH": "policy", "MODEL_PATH": "policy", "VLAC_PATH": "critic"}
+        config = handed_on(folder, script, f"data.val_batch_size={more}", **paths)
+        schedule = Schedule(config.data, count_tasks(config.env), evaluation_states(config.env))
+        assert schedule.evaluation_states() == schedule.evaluation_episodes() == len(schedule.evaluation()) == n
 
 
 @pytest.mark.parametrize("hardware", ["h100_1", "h100_8", "h100_2x8"])

@@ -21,6 +21,7 @@ from shm_bridge import (
     Question,
     SegmentError,
     Server,
+    Status,
     Verdict,
     native,
 )
@@ -251,7 +252,7 @@ def test_answers_are_counted_alike(run_id):
                 assert quick.answer(question._replace(asked_ns=asked_ns), True, 0.5, 0.5, valid, 0, 0, batch)
                 served._verdicts[served._verdict_base + (question.ticket % SPEC.question_slots) * 16] = 0
                 answered_ns = served._verdicts[served._verdict_base + (question.ticket % SPEC.question_slots) * 16 + 11]
-                Counters(words[1]).verdict(answered_ns - asked_ns, valid, False, batch)
+                Counters(words[1]).verdict(answered_ns - asked_ns, valid, Status.OK, batch)
                 assert words[0].tolist() == words[1].tolist()
 
 

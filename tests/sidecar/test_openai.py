@@ -155,11 +155,11 @@ def test_a_dead_server_is_an_error_each_and_comes_back(remote: tuple[Remote, str
     """While nobody listens every query fails with the address; when somebody does again, queries are answered."""
     _, url = remote
     with closing(engine(url, retries=0)) as client:
-        alive = str(client._client.base_url)
-        client._client.base_url = "http://127.0.0.1:9/v1"
+        alive = str(client._client._client.base_url)
+        client._client._client.base_url = "http://127.0.0.1:9/v1"
         (answer,) = client.answer([done_query(FRAME, "x")])
         assert answer.error is not None and "ConnectError" in answer.error
-        client._client.base_url = alive
+        client._client._client.base_url = alive
         (answer,) = client.answer([done_query(FRAME, "x")])
         assert parse_done(answer).done
 

@@ -6,10 +6,11 @@ import os
 import signal
 from pathlib import Path
 
+import httpx
 import pytest
 from sidecar_process import alive, leftovers, show, sidecar, until, verdict
 
-from shm_bridge import Status
+from shm_bridge import Kind, Status
 
 
 def restarts_under_next_epoch(folder: Path, script: str, *overrides: str) -> str:
@@ -98,6 +99,57 @@ def test_an_engine_error_is_a_failed_verdict(tmp_path: Path) -> None:
         bad, good = verdict(lane, 0), verdict(lane, 1)
         assert (bad.valid, bad.status) == (False, Status.FAILED) and good.valid
         assert "ValueError: scripted" in one.said
+
+
+def test_one_unreadable_pair_is_a_hole_of_its_value_list(tmp_path: Path) -> None:
+    """The list counts, and the share of pairs that were read travels with it; an error of the engine fails it."""
+    with sidecar(tmp_path, "batch.max_size=1", "fixed.script=8:garbage,13:error,14:garbage") as one:  # 1: the probe
+        lane = one.lane()
+        for step in range(5):
+            verdict(lane, step)  # batches 2 to 6
+        held, failed = (lane.wait(lane.ask(Kind.VALUE, first=0, last=4), 30) for _ in range(2))
+        assert (held.valid, held.status, held.probability) == (True, Status.OK, 0.75)
+        assert held.values is not None and held.values.tolist() == pytest.approx([0, 10, 10, 19, 27.1])
+        assert (failed.valid, failed.status, failed.values) == (False, Status.FAILED, None)
+        whole = lane.wait(lane.ask(Kind.VALUE, first=0, last=4), 30)
+        assert whole.valid and whole.probability == 1.0
+        until(lambda: "a value list with unreadable answers (OK)" in one.said)
+        until(lambda: "1 of 4 pairs: 'gar-bage'" in one.said)
+        until(lambda: "no answer (FAILED): VALUE" in one.said and "ValueError: scripted" in one.said)
+
+
+def test_a_value_list_of_holes_is_invalid(tmp_path: Path) -> None:
+    """Its last pair cannot be read: no reward, but the list is there to be looked at."""
+    with sidecar(tmp_path, "batch.max_size=1", "fixed.script=7:garbage") as one:
+        lane = one.lane()
+        for step in range(3):
+            verdict(lane, step)  # batches 2 to 4
+        lane.wait(lane.ask(Kind.CRITIC, before=0, after=1), 30)
+        bad = lane.wait(lane.ask(Kind.VALUE, first=0, last=2), 30)
+        assert (bad.valid, bad.status, bad.probability) == (False, Status.INVALID, 0.5)
+        assert bad.values is not None and bad.values.tolist() == pytest.approx([0, 10, 10])
+
+
+def test_verdicts_are_counted_by_status(tmp_path: Path) -> None:
+    """An outage is no unreadable answer: not in the metrics, not on the page, not in the snapshot, not in the log."""
+    script = "fixed.script=2:garbage,3:error,4:error,6:garbage"
+    with sidecar(tmp_path, "batch.max_size=1", script, "metrics_port=0") as one:
+        lane = one.lane()
+        assert [verdict(lane, step).status for step in range(4)] == [
+            Status.INVALID, Status.FAILED, Status.FAILED, Status.OK,
+        ]  # fmt: skip
+        assert lane.wait(lane.ask(Kind.VALUE, first=0, last=3), 30).valid  # of whose pairs the first is garbage
+        wanted = {"ok": 2, "invalid": 1, "failed": 2, "expired": 0, "cancelled": 0, "unreadable_pairs": 1}
+        until(lambda: wanted.items() <= dict(one.status()["metrics"]).items())  # type: ignore[call-overload]
+        base = next(line.split()[-1] for line in one.said.splitlines() if "metrics at" in line).removesuffix("/metrics")
+        shown, page, text = (httpx.get(base + path, trust_env=False) for path in ("/status.json", "/", "/metrics"))
+        assert wanted.items() <= shown.json().items()
+        assert "<td>failed<td>2.000" in page.text or "<td>failed<td>2" in page.text
+        assert 'vlac_sidecar_verdicts_total{done="false",kind="DONE",status="FAILED"} 2.0' in text.text
+        assert 'vlac_sidecar_verdicts_total{done="false",kind="DONE",status="INVALID"} 1.0' in text.text
+        assert 'vlac_sidecar_verdicts_total{done="false",kind="DONE",status="EXPIRED"} 0.0' in text.text
+        assert "vlac_sidecar_unreadable_pairs_total 1.0" in text.text
+        until(lambda: "an unreadable answer (INVALID): DONE" in one.said and "no answer (FAILED): DONE" in one.said)
 
 
 def test_an_unreadable_probe_is_not_ready(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.verl.conftest import ACTION_DIM, CHUNK
 from verl.config import AlgorithmConfig, KlConfig
-from verl.trainer.ppo.batch import build_samples, complete_groups
+from verl.trainer.ppo.batch import build_samples, usable_groups
 from verl.trajectory import Samples, token_mask
 
 
@@ -71,7 +71,39 @@ def test_gae_credits_each_chunk_with_its_own_steps(make_episode):
     assert np.allclose(samples.returns, [rewards.sum(), rewards[8:].sum(), rewards[16:].sum()])
 
 
-def test_a_group_counts_only_when_it_is_whole(make_episode):
-    """A group that lost a rollout is not trained on."""
-    episodes = [make_episode(i, group=i // 4) for i in range(7)]
-    assert [len(g) for g in complete_groups(episodes, 4)] == [4]
+def test_a_group_counts_without_what_was_dropped(make_episode):
+    """Smaller, while two are left to compare; one alone is no group, but where groups are of one."""
+    episodes = [make_episode(i, group=i // 4) for i in (0, 1, 2, 3, 4, 6, 9)]
+    assert [len(g) for g in usable_groups(episodes, 4)] == [4, 2]
+    assert [len(g) for g in usable_groups(episodes, 1)] == [4, 2, 1]
+
+
+def test_a_digest_tells_two_inputs_of_the_learner_apart(make_episode):
+    """Equal for the same samples made twice; different for another bit, type, shape or word."""
+    episodes = [make_episode(i, steps=8 + i, score=i % 2 * 1.0) for i in range(4)]
+    samples, again = (build_samples(episodes, algorithm(), CHUNK, ACTION_DIM) for _ in range(2))
+    assert samples.digest() == again.digest() and len(samples.digest()) == 32
+    images = samples.images.copy()
+    images.flat[-1] ^= 1
+    words = [*samples.instructions[:-1], samples.instructions[-1] + " "]
+    changed = [
+        {"images": images}, {"instructions": words}, {"mask": samples.mask.astype(np.float64)},
+        {"advantages": -samples.advantages}, {"tokens": samples.tokens.reshape(len(samples), -1, 1)},
+    ]  # fmt: skip
+    digests = {dataclasses.replace(samples, **change).digest() for change in changed} | {samples.digest()}
+    assert len(digests) == len(changed) + 1
+
+
+@pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-mean"])
+def test_gae_is_whitened_by_what_counts_in_the_loss(make_episode, mode):
+    """Short last chunks weigh by their tokens: under the loss's mean the advantages have mean 0 and deviation 1."""
+    lengths = (3, 9, 17, 40, 64)
+    episodes = [make_episode(i, steps=s, score=float(i % 2), values=np.full(-(-s // CHUNK), 0.1 * i, np.float32))
+                for i, s in enumerate(lengths)]  # fmt: skip
+    samples = build_samples(episodes, algorithm("gae", mode), CHUNK, ACTION_DIM)
+    equal = mode == "seq-mean-token-mean"
+    weight = [np.mean(lengths) / e.steps if equal else 1.0 for e in episodes for _ in range(e.chunks)]
+    weights = samples.mask * np.array(weight)[:, None]
+    advantages = samples.advantages / np.array(weight)[:, None]
+    assert np.average(advantages, weights=weights) == pytest.approx(0, abs=1e-5)
+    assert np.average(advantages**2, weights=weights) == pytest.approx(1, abs=1e-4)

@@ -20,7 +20,7 @@ from verl.trainer.checkpoint import Checkpoints, find_checkpoint, rewind
 from verl.trainer.load_config import load_config
 from verl.trainer.run_folder import RunFolder
 
-ARRAYS = {"latencies_us": np.arange(3)}
+ARRAYS = {"latencies": np.arange(3)}
 
 
 class FakeLearner:
@@ -42,6 +42,7 @@ class FakeLearner:
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch):
     monkeypatch.setattr("ray.get", lambda answers, timeout=None: answers)
+    monkeypatch.setattr("ray.wait", lambda answers, num_returns, timeout: (answers, []))
 
 
 @pytest.fixture

@@ -88,3 +88,17 @@ def test_kl_to_reference_is_never_negative(policy, reference):
     kl = core_algos.kl_to_reference(torch.from_numpy(policy), torch.from_numpy(reference))
     assert float(kl.min()) >= -1e-6
     assert float(core_algos.kl_to_reference(torch.from_numpy(policy), torch.from_numpy(policy)).abs().max()) == 0
+
+
+@given(hnp.arrays(np.float32, 9, elements=floats), hnp.arrays(np.float32, 9, elements=st.floats(0, 56, width=32)))
+def test_whitened_the_weighted_mean_is_0_and_the_weighted_deviation_1(advantages, weights):
+    """Under the weights given; equal advantages, and weights of which none counts, are 0 and no division by zero."""
+    whitened = core_algos.whiten(advantages, weights)
+    assert np.isfinite(whitened).all()
+    counting = advantages[weights > 0.1]
+    if weights.sum() == 0:
+        assert not whitened.any()
+    elif len(counting) > 1 and np.ptp(counting) > 0.1:
+        assert abs(np.average(whitened, weights=weights)) < 1e-3
+        assert abs(np.average(whitened.astype(np.float64) ** 2, weights=weights) - 1) < 1e-2
+    assert np.allclose(core_algos.whiten(np.full(9, 0.5, np.float32), weights), 0, atol=1e-6)

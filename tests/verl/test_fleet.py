@@ -11,25 +11,31 @@ from verl.envs.pool import EpisodeLost, EpisodeRequest
 from verl.errors import RunFailedError
 from verl.trainer.ppo.fleet import MOST_FAILURES, Fleet
 from verl.workers.rollout import Advance
+from verl.workers.work import Report
 
 DEAD = ActorUnavailableError("its node does not answer", None)
 LOST = ObjectLostError("1" * 56, "driver", "the node with the report is gone")
 
 
+REPORT = Report("here", 1, None, 0, 0)
+
+
 class FakeActor:
-    """Answers each ``advance`` with the next of ``script``: an error, ``lost`` (all were lost), or ``well``."""
+    """Answers each ``advance`` with the next of ``script``: an error, ``lost`` or ``dropped`` (all), or ``well``."""
 
     def __init__(self, script: list) -> None:
         self.script = script
         self.advance = SimpleNamespace(remote=self._advance)
         self.load_weights = SimpleNamespace(remote=lambda weights: None)
+        self.report = SimpleNamespace(options=lambda **groups: SimpleNamespace(remote=lambda: REPORT))
 
     def _advance(self, requests: list[EpisodeRequest], seconds: float):
         turn = self.script.pop(0) if self.script else "well"
         if isinstance(turn, Exception):
             return turn
-        if turn == "lost":
-            return Advance(lost=[EpisodeLost(r, "the simulator died") for r in requests])
+        if turn in ("lost", "dropped"):
+            reason = "the simulator died" if turn == "lost" else "unreadable verdict"
+            return Advance(lost=[EpisodeLost(r, reason, turn == "dropped") for r in requests])
         return Advance(episodes=[SimpleNamespace(episode=r.episode, group=r.group) for r in requests])
 
 
@@ -46,19 +52,22 @@ def no_ray(monkeypatch):
     monkeypatch.setattr("ray.kill", lambda actor: None)
 
 
-def run(scripts: list[list], max_lost: int = 3, workers: int = 2) -> tuple[list[int], Fleet]:
+def run(
+    scripts: list[list], share: float = 0.1, workers: int = 2, given_up: list[EpisodeLost] | None = None
+) -> tuple[list[int], Fleet]:
     """Eight episodes; the n-th actor made follows the n-th script."""
     made = iter(scripts)
-    fleet = Fleet(lambda index: FakeActor(next(made, [])), workers, 2, 60.0, max_lost, lambda: None)
+    fleet = Fleet(lambda index: FakeActor(next(made, [])), workers, 2, 60.0, share, lambda: None)
     fleet.load_weights("weights")
     requests = [EpisodeRequest(i, i // 2, 0, 0, True) for i in range(8)]
-    return sorted(e.episode for e in fleet.run(requests, [], lambda episode: [])), fleet
+    gone = [] if given_up is None else given_up
+    return sorted(e.episode for e in fleet.run(requests, [], gone, lambda group: [])), fleet
 
 
 @pytest.mark.parametrize("error", [DEAD, LOST])
 def test_what_a_dead_worker_had_is_run_again(error):
     """Once each; what a worker takes with it does not count as failed episodes."""
-    done, fleet = run([["well", error], [error]], max_lost=0)
+    done, fleet = run([["well", error], [error]], share=0.0)
     assert done == list(range(8))
     assert fleet.statistics.workers_replaced == 2
     assert fleet.statistics.lost == fleet.statistics.lost_with_workers > 0
@@ -76,9 +85,9 @@ def test_workers_share_what_there_is():
         )[1]  # fmt: skip
         return actor
 
-    fleet = Fleet(make, 3, 16, 60.0, 0, lambda: None)
+    fleet = Fleet(make, 3, 16, 60.0, 0.0, lambda: None)
     requests = [EpisodeRequest(i, 0, 0, 0, True) for i in range(8)]
-    assert len(list(fleet.run(requests, [], lambda episode: []))) == 8
+    assert len(list(fleet.run(requests, [], [], lambda group: []))) == 8
     assert [len(each) for each in taken] == [3, 3, 2]
 
 
@@ -92,11 +101,38 @@ def test_without_workers_the_run_fails_and_says_why():
         run([[DEAD] for _ in range(MOST_FAILURES)], workers=1)
 
 
-def test_episodes_that_fail_too_often_end_the_run():
-    done, _ = run([["lost"]], max_lost=3)
-    assert done == list(range(8))
-    with pytest.raises(RunFailedError, match="max_lost_episodes=3"):
-        run([["lost", "lost"]], max_lost=3, workers=1)
+def test_a_lost_request_is_made_once_more_and_then_given_up():
+    """The first try may be chance: once more, identically. The second is not: the request is handed back, counted."""
+    given_up: list[EpisodeLost] = []
+    done, fleet = run([["lost"]], given_up=given_up)
+    assert done == list(range(8)) and not given_up and fleet.statistics.lost == 3
+    done, fleet = run([["lost", "well", "well", "lost"]], workers=1, given_up=given_up)
+    gone = sorted(lost.request.episode for lost in given_up)
+    assert gone and sorted([*done, *gone]) == list(range(8)) and fleet.statistics.given_up == len(gone)
+
+
+def test_a_dropped_request_is_not_made_again():
+    """The same seed and noise would be dropped again: its group is smaller, and it counts as no loss."""
+    given_up: list[EpisodeLost] = []
+    done, fleet = run([["dropped"]], share=0.0, workers=1, given_up=given_up)
+    gone = [lost.request.episode for lost in given_up]
+    assert sorted([*done, *gone]) == list(range(8)) and len(gone) == 3
+    statistics = fleet.statistics
+    assert (statistics.dropped, statistics.lost, statistics.given_up) == (3, 0, 0)
+
+
+def test_the_budget_of_lost_episodes_is_a_rate():
+    """Twenty-one of the latest 200 end a run at 0.1, however many it has made before: what is long ago is forgotten."""
+    fleet = Fleet(lambda index: FakeActor([]), 1, 2, 60.0, 0.1, lambda: None)
+    lost = [EpisodeLost(EpisodeRequest(i, 0, 0, 0, True), "the simulator died") for i in range(100_000)]
+    for number in range(0, 10_000, 10):  # one in ten, for ever
+        assert fleet._try_again(lost[number])
+        for _ in range(9):
+            fleet._note(0)
+    assert fleet.statistics.lost == 1000 and len(fleet.statistics.recent) == 200
+    with pytest.raises(RunFailedError, match=r"21 of the latest 200 episodes were lost.*max_lost_share=0.1.*died"):
+        for number in range(20_000, 20_021):
+            fleet._try_again(lost[number])
 
 
 def test_a_guest_goes_back_to_its_own_place_before_the_next_weights():
@@ -107,7 +143,7 @@ def test_a_guest_goes_back_to_its_own_place_before_the_next_weights():
         made.append(index)
         return FakeActor([])
 
-    fleet = Fleet(make, 2, 2, 60.0, 0, lambda: None, away=lambda index: index in away and made.count(index) < 2)
+    fleet = Fleet(make, 2, 2, 60.0, 0.0, lambda: None, away=lambda index: index in away and made.count(index) < 2)
     fleet.load_weights("weights")
     fleet.load_weights("weights")
     assert made == [0, 1, 1]

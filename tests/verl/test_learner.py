@@ -25,7 +25,7 @@ def options(path: str, **changes) -> LearnerOptions:
         ["actor_rollout_ref.actor.ppo_micro_batch_size=2", "actor_rollout_ref.actor.ppo_mini_batch_size=5"]
     )
     model = dataclasses.replace(config.model, path=path)
-    made = LearnerOptions(model, config.actor, config.algorithm, "tiny", False, 1.0, 0, 1)
+    made = LearnerOptions(model, config.actor, config.algorithm, "tiny", False, 1.0, 0, 1, "float32", None)
     return dataclasses.replace(made, **changes)
 
 
@@ -175,4 +175,22 @@ def test_the_value_head_learns_the_returns(checkpoint):
     assert values[1::2].min() > values[::2].max()
     batch.imitation[:] = 1
     assert made.update(batch, 20)["value_loss"] == 0
+    made.close()
+
+
+def test_a_gradient_that_is_not_finite_is_no_step(checkpoint):
+    """Weights stay, the step is counted as skipped, and the warm-up does not go on for it."""
+    given = options(checkpoint)
+    optim = dataclasses.replace(given.actor.optim, warmup_steps=100)
+    actor = dataclasses.replace(given.actor, optim=optim, ppo_mini_batch_size=7, ppo_epochs=1)
+    made = Learner(dataclasses.replace(given, actor=actor), 0, 1, f"127.0.0.1:{free_port()}")
+    before = {name: tensor.clone() for name, tensor in made.weights().items()}
+    broken = samples(checkpoint)
+    broken.advantages[0, 0] = np.nan
+    metrics = made.update(broken, 0)
+    assert (metrics["steps"], metrics["steps_skipped"]) == (0, 1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.weights().items())
+    metrics = made.update(samples(checkpoint), 1)
+    assert (metrics["steps"], metrics["steps_skipped"]) == (1, 0)
+    assert metrics["lr"] == pytest.approx(given.actor.optim.lr / 100)
     made.close()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from verl.degrade import VerdictNoise
+from verl.envs.critic_link import scored_frames
 from verl.errors import ConfigError
+from verl.rewards import value_steps
 from verl.trainer.assemble import bridge_config
 from verl.trainer.load_config import load_config
 
@@ -67,3 +73,31 @@ def test_a_file_with_an_unknown_key_or_that_is_not_there_is_an_error(tmp_path):
         load_config([], str(file))
     with pytest.raises(ConfigError, match="no such file"):
         load_config([], str(tmp_path / "other.yaml"))
+
+
+@pytest.mark.parametrize("stride", [5, 3, 12])
+def test_a_stride_that_would_give_uneven_pairs_is_refused(stride):
+    """Asked once a chunk, frames are drawn at chunk ends and for the value list: 0, 5, 8, 10, 15 are no even pairs."""
+    keys = ["critic.every=chunk", f"critic.value_stride={stride}"]
+    with pytest.raises(ConfigError) as caught:
+        load_config(keys)
+    words = (f"critic.value_stride={stride}", "critic.every=chunk", "1, 2, 4, multiples of", "action_chunks_len=8")
+    for word in words:
+        assert word in str(caught.value)
+    for harmless in ("critic.every=step", "critic.reward=done", "critic.enable=false"):
+        load_config([*keys, harmless])
+
+
+BASE, _ = load_config([])
+
+
+@given(every=st.sampled_from(["step", "chunk"]), stride=st.integers(1, 40), steps=st.integers(1, 60))
+def test_every_stride_that_is_taken_gives_even_pairs(every, stride, steps):
+    """All pairs of a value list are ``value_stride`` steps apart, but for the last, which may be shorter."""
+    critic = dataclasses.replace(BASE.critic, every=every, value_stride=stride)
+    try:
+        chunk = dataclasses.replace(BASE, critic=critic).model.action_chunks_len
+    except ConfigError:
+        return
+    drawn = [s for s in range(steps + 1) if every == "step" or s % chunk == 0 or s % stride == 0 or s == steps]
+    assert scored_frames(drawn, steps, stride)[1] == value_steps(steps, stride)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from verl.trainer.load_config import load_config
 from verl.trainer.ppo.schedule import Schedule
 
@@ -28,6 +30,32 @@ def test_evaluation_is_always_the_same_and_never_meets_training():
     assert not {r.episode for r in first} & {r.episode for r in second}
     training = {r.seed for _ in range(50) for r in schedule.group()}
     assert not training & {r.seed for r in first}
+
+
+@pytest.mark.parametrize(("greedy", "episodes"), [(True, 20), (False, 496)])
+def test_an_evaluation_counts_states_and_greedily_plays_each_once(greedy, episodes):
+    """496 episodes of two tasks with 10 states each are no 496 trials: n is 20, and a greedy repeat is not played."""
+    schedule = Schedule(dataclasses.replace(data(), val_batch_size=496), tasks=2, states=10, greedy=greedy)
+    requests = schedule.evaluation()
+    assert len(requests) == schedule.evaluation_episodes() == episodes
+    assert len({(r.task, r.seed % 10) for r in requests}) == schedule.evaluation_states() == 20
+
+
+@pytest.mark.parametrize("states", [None, 50])
+def test_states_that_are_enough_are_all_played(states):
+    schedule = Schedule(dataclasses.replace(data(), val_batch_size=100), tasks=2, states=states)
+    assert schedule.evaluation_episodes() == schedule.evaluation_states() == len(schedule.evaluation()) == 100
+
+
+def test_evaluations_have_numbers_of_their_own_whatever_they_play():
+    """An episode's number keys its noise: those of a second evaluation, also after a resume, are not the first's."""
+    schedule = Schedule(dataclasses.replace(data(), val_batch_size=496), tasks=2, states=10)
+    other = Schedule(schedule.data, tasks=2, states=10)
+    first = schedule.evaluation()
+    other.restore(schedule.state())
+    second = schedule.evaluation()
+    assert [r.episode for r in other.evaluation()] == [r.episode for r in second]
+    assert not {r.episode for r in first} & {r.episode for r in second}
 
 
 def test_a_restored_schedule_goes_on_where_it_was():

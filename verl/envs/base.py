@@ -10,6 +10,8 @@ import numpy as np
 
 from verl.errors import ConfigError
 
+PROPRIO_DIM = 8
+
 
 class Stored(IntEnum):
     """How stored rows become an upright image: by strides, never by a copy. Numbered as in ``shm_bridge``."""
@@ -47,7 +49,7 @@ class Camera:
 
 
 class Environment(Protocol):
-    """One simulated world in one process. An episode depends on its seed, its task and its actions, on nothing else.
+    """One simulated world in one process. An episode depends on its initial state, its task and its actions alone.
 
     Attributes:
         instruction: what the policy and the critic are told, of the task last reset to.
@@ -55,6 +57,8 @@ class Environment(Protocol):
         action_dim: 7: six of the arm (translation, rotation), one of the gripper (-1 open, 1 closed).
         cameras: what :meth:`render` knows, the critic's camera first.
         tasks: how many tasks :meth:`reset` can choose from.
+        evaluation_states: may be left out; how many initial states a task has for evaluation, seed modulo that number,
+            where not each seed is one.
     """
 
     instruction: str
@@ -63,8 +67,14 @@ class Environment(Protocol):
     cameras: tuple[Camera, ...]
     tasks: int
 
-    def reset(self, seed: int, task: int = 0) -> None:
-        """Starts an episode of ``task`` in the initial state that ``seed`` names."""
+    def reset(self, seed: int, task: int = 0, training: bool = True) -> None:
+        """Starts an episode of ``task`` in the initial state that ``seed`` names.
+
+        Args:
+            seed: from 0 to 2**32 - 1. Evaluation's and training's never meet (:mod:`verl.envs.split`): an environment
+                that takes each seed for a state of its own may leave ``training`` out of the signature.
+            training: whether the state must be one that evaluation never uses, or (False) one that training never uses.
+        """
 
     def step(self, action: np.ndarray) -> bool:
         """Advances one control step.

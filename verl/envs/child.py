@@ -33,6 +33,7 @@ class Child:
         index: int,
         env_config: Mapping[str, Any],
         bridge: BridgeConfig | None,
+        simulator_limit_s: float | None,
         cameras: tuple[Camera, ...],
         max_steps: int,
         name: str,
@@ -41,15 +42,15 @@ class Child:
         self.ready = False
         self.request: EpisodeRequest | None = None
         self.awaiting: Look | None = None
+        self.error = ""  # what it said before it ended
         self.awaited: dict[int, EpisodeRequest] = {}  # played out, their verdicts not there yet
         self._readers: list[Any] = []
-        self._spent = 0.0
-        self._turn: float | None = time.monotonic()  # since when the process has work to do; None: it waits for us
+        self._has_turn = True  # the process has work to do; else it waits for us
         self.heard = time.monotonic()
         memory = create_memory(cameras, max_steps + 1)
         ours, theirs = socket.socketpair()
         life, self._life_line = os.pipe()
-        start = Start(dict(env_config), bridge, name, max_steps + 1, memory, life)
+        start = Start(dict(env_config), bridge, simulator_limit_s, name, max_steps + 1, memory, life)
         self.connection = Connection(ours.detach())
         try:
             self.process = subprocess.Popen(
@@ -70,7 +71,7 @@ class Child:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(message)
         self.awaiting = None
-        self._turn = self.heard = time.monotonic()
+        self._has_turn, self.heard = True, time.monotonic()
 
     def receive(self) -> Any | None:
         """The next message that is there, or None.
@@ -91,13 +92,11 @@ class Child:
         return message
 
     def rest(self) -> None:
-        """It is our turn: the process's time stands still."""
-        if self._turn is not None:
-            self._spent += time.monotonic() - self._turn
-            self._turn = None
+        """It is our turn: the process may be silent."""
+        self._has_turn = False
 
     def begin(self, request: EpisodeRequest) -> None:
-        self.request, self._spent = request, 0.0
+        self.request = request
 
     def played_out(self) -> None:
         """The running episode needs no further action: another may begin."""
@@ -120,14 +119,9 @@ class Child:
         return [*self.awaited.values(), *([self.request] if self.request is not None else [])]
 
     @property
-    def spent(self) -> float:
-        """Seconds that the process itself has worked on its episode; the policy's time is not in it."""
-        return self._spent + (time.monotonic() - self._turn if self._turn is not None else 0.0)
-
-    @property
     def silent(self) -> float:
         """Seconds since it was last heard of, 0 when it is not its turn."""
-        return 0.0 if self._turn is None else time.monotonic() - self.heard
+        return time.monotonic() - self.heard if self._has_turn else 0.0
 
     def frames(self, look: Look) -> dict[str, np.ndarray]:
         """Read-only upright views on what an observation shows, by camera. No copy."""

@@ -2,16 +2,18 @@
 
     draw (renderer writes the slot) -> publish -> ask DONE ... poll / wait -> verdicts by step
                                                -> ask VALUE (at the end)       -> value list
+                              an outage (FAILED, EXPIRED) --> the same question again, after a pause
 
-When the sidecar dies, the bridge asks the pending questions again of the one that takes its place; here is decided how
-long that is waited for.
+Only what the model said leaves this file: a readable reply or an unreadable one. When the sidecar dies, the bridge asks
+the pending questions again of the one that takes its place; here is decided how long that is waited for. Waiting ends
+by the sidecar's progress, not by ours: as long as it answers anybody, a long queue is no outage.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,24 +27,33 @@ from shm_bridge import (
     QuestionsFull,
     ReserveTimeout,
     SidecarDied,
+    Status,
     Verdict,
     VerdictTimeout,
 )
 from verl.envs.base import Camera, Environment
 from verl.envs.judgement import Values
 from verl.envs.messages import BridgeConfig
-from verl.errors import SidecarLostError
+from verl.envs.open_questions import OpenQuestion, OpenQuestions
+from verl.errors import CriticBridgeError, QuestionFailedError, SidecarLostError
 from verl.rewards import value_steps
 from verl.termination import FrameVerdict
 
 SLICE_S = 1.0  # longest silence towards the parent while waiting
-RESTART_LOOK_S = 0.1  # between looks for a new sidecar
+LOOK_S = 0.1  # between looks for a new sidecar, and at whether the sidecar gets on
+OVERDUE = 10  # times the time-out: a question that old is lost, although others are answered
 
 T = TypeVar("T")
 
 
 class CriticLink:
-    """One lane with one camera, held by the process for its life. Not thread-safe."""
+    """One lane with one camera, held by the process for its life. Not thread-safe.
+
+    Attributes:
+        latencies_us: of the episode's answers, from the first asking of each.
+        outages: askings of the episode to which no reply of the model came, and which were repeated.
+        blocked_s: seconds of the episode spent waiting for room in the lane.
+    """
 
     def __init__(
         self, config: BridgeConfig, camera: Camera, max_steps: int, name: str, alive: Callable[[], None]
@@ -51,20 +62,22 @@ class CriticLink:
         seen = CameraSpec(camera.name, camera.height, camera.width, orientation=Orientation(camera.stored))
         spec = LaneSpec(cameras=(seen,), frames=max_steps + 2, questions=max_steps + 2)
         self.lane = Lane.attach(config.run_id, spec, timeout=config.timeout_s, name=name)
+        self._task = ""
         self._slots: dict[int, FrameSlot] = {}
-        self._pending: dict[int, int] = {}  # ticket -> step
-        self._value: _ValueQuestion | None = None
+        self._questions = OpenQuestions(config.max_failures)
         self._values: dict[int, Values] = {}  # by the last step
-        self._heard = 0.0  # when an answer came last, or the first question in flight was asked
+        self._served = self.lane.served
+        self._progress = time.monotonic()  # when the sidecar was seen to answer anybody, or there was nothing to answer
         self._looked = 0.0
         self.latencies_us: list[int] = []
+        self.outages, self.blocked_s = 0, 0.0
 
     def begin(self, episode: int, instruction: str) -> None:
         """Starts an episode; frames drawn from here on are kept until :meth:`end`."""
         self._slots.clear()
-        self._pending.clear()
-        self._value, self._values = None, {}
-        self.latencies_us = []
+        self._questions.clear()
+        self._values, self._task = {}, instruction
+        self.latencies_us, self.outages, self.blocked_s = [], 0, 0.0
         self.lane.begin_episode(episode=episode, task=instruction)
 
     def draw(self, env: Environment, step: int) -> int:
@@ -81,9 +94,7 @@ class CriticLink:
 
     def ask_done(self, step: int) -> None:
         """Asks about the frame drawn at ``step``; the answer comes by :meth:`poll` or :meth:`wait`."""
-        slot = self._slots[step]
-        self._asking()
-        self._pending[self._patiently(lambda timeout: self.lane.ask(Kind.DONE, slot, timeout=timeout))] = step
+        self._ask(OpenQuestion(Kind.DONE, step, time.monotonic()))
 
     def ask_value(self, last: int, stride: int) -> None:
         """Asks for the value list from frame 0 to the one after ``last`` steps; it is in :meth:`value` once it came.
@@ -91,114 +102,180 @@ class CriticLink:
         Scored are the frames of every ``stride``-th step where those were drawn regularly, else all that were drawn.
         """
         every, scored = scored_frames(list(self._slots), last, stride)
-        first_slot, last_slot = self._slots[scored[0]], self._slots[last]
-        self._asking()
-        ticket = self._patiently(
-            lambda timeout: self.lane.ask(Kind.VALUE, first=first_slot, last=last_slot, stride=every, timeout=timeout)
-        )
-        self._value = _ValueQuestion(ticket, last, scored)
+        self._ask(OpenQuestion(Kind.VALUE, last, time.monotonic(), tuple(scored), every))
+
+    def _ask(self, question: OpenQuestion) -> None:
+        self._patiently(lambda timeout: self._put(question, timeout))
+
+    def _put(self, question: OpenQuestion, timeout: float) -> None:
+        """Puts a question to the sidecar, for the first time or again."""
+        last = self._slots[question.step]
+        if question.kind is Kind.DONE:
+            ticket = self.lane.ask(Kind.DONE, last, timeout=timeout)
+        else:
+            first = self._slots[question.scored[0]]
+            ticket = self.lane.ask(Kind.VALUE, first=first, last=last, stride=question.every, timeout=timeout)
+        self._questions.asked(ticket, question, self.lane.served)
 
     @property
     def pending(self) -> bool:
         """Whether answers to :meth:`ask_done` are out."""
-        return bool(self._pending)
+        return self._questions.any(Kind.DONE)
 
     @property
     def valuing(self) -> bool:
         """Whether a value list is out."""
-        return self._value is not None
+        return self._questions.any(Kind.VALUE)
 
     def value(self, last: int) -> Values | None:
         """The value list up to step ``last``, None when it has not come."""
         return self._values.get(last)
 
     def poll(self) -> list[tuple[int, FrameVerdict]]:
-        """Dones that are there, by step. Never waits; sees a restarted sidecar.
+        """Dones that are there, by step. Never waits; sees a restarted sidecar, and asks again what failed.
 
         Raises:
-            SidecarLostError: nothing has come for ``timeout_s``, a restart of the sidecar included.
+            SidecarLostError: for ``timeout_s`` the sidecar has answered nobody, a restart included.
+            QuestionFailedError: one question fails again and again while others are answered.
         """
         dones = self._take(self.lane.poll())
-        if (self._pending or self._value) and (now := time.monotonic()) - self._looked >= RESTART_LOOK_S:
+        if not self._questions:
+            return dones
+        now = time.monotonic()
+        for question in self._questions.due(now):
+            try:
+                self._put(question, 0.0)
+            except (QuestionsFull, SidecarDied):
+                self._questions.put_off(question, now + LOOK_S)
+        if now - self._looked >= LOOK_S:
             self._looked = now
-            self.lane.sidecar_alive  # noqa: B018 - follows it to a new control segment
-            if now - self._heard > self.config.timeout_s:
-                raise self._lost()
+            self._check_progress()
         return dones
 
     def wait(self) -> list[tuple[int, FrameVerdict]]:
-        """Dones, at least that of the earliest frame in flight; with none in flight, the value list's coming.
-
-        Raises:
-            SidecarLostError: none within ``timeout_s``, a restart of the sidecar included.
+        """Waits, for ``SLICE_S`` seconds at most, for an answer: the earliest frame's, else the value list. Then as
+        :meth:`poll`.
         """
-        if self._pending:
-            ticket = min(self._pending, key=self._pending.__getitem__)
-        elif self._value is not None:
-            ticket = self._value.ticket
-        else:
-            return []
-        first = self._patiently(lambda timeout: self.lane.wait(ticket, timeout=timeout))
-        return self._take([first, *self.lane.poll()])
+        ticket, left = self._questions.earliest, min(SLICE_S, self._questions.next_due(time.monotonic()))
+        found: list[Verdict] = []
+        try:
+            if ticket is None:
+                time.sleep(left)
+            else:
+                found = [self.lane.wait(ticket, timeout=left)]
+        except VerdictTimeout:
+            pass
+        except SidecarDied:
+            time.sleep(min(LOOK_S, left))
+        self.alive()
+        return [*self._take(found), *self.poll()]
 
     def end(self) -> None:
         """Takes back what is still in flight and gives the frames free."""
+        self._questions.clear()
         self.lane.end_episode()
 
     def close(self) -> None:
         """Removes the lane."""
         self.lane.close()
 
-    def _asking(self) -> None:
-        if not self._pending and self._value is None:
-            self._heard = time.monotonic()
-
     def _take(self, verdicts: list[Verdict]) -> list[tuple[int, FrameVerdict]]:
+        """What the model replied; the rest is to be asked again."""
         dones: list[tuple[int, FrameVerdict]] = []
         for verdict in verdicts:
-            step = self._pending.pop(verdict.ticket, None)
-            if step is not None:
-                dones.append((step, FrameVerdict(verdict.valid, verdict.done, verdict.probability)))
-            elif self._value is not None and verdict.ticket == self._value.ticket:
-                self._values[self._value.last] = _read_values(verdict, self._value.scored)
-                self._value = None
-            else:
+            question = self._questions.taken(verdict.ticket)
+            if question is None:
                 continue
-            self.latencies_us.append(verdict.latency_us)
-            self._heard = time.monotonic()
+            if not is_reply(verdict, len(question.scored)):
+                self._failed(question, verdict)
+                continue
+            if question.kind is Kind.DONE:
+                dones.append((question.step, FrameVerdict(verdict.valid, verdict.done, verdict.probability)))
+            else:
+                self._values[question.step] = read_values(verdict, list(question.scored))
+            since = time.monotonic() - question.since if question.failures else 0.0
+            self.latencies_us.append(max(verdict.latency_us, round(since * 1e6)))
         return dones
 
-    def _patiently(self, attempt: Callable[[float], T]) -> T:
-        """Calls ``attempt(timeout)`` again and again, through a restart of the sidecar, for ``timeout_s`` seconds."""
-        deadline = time.monotonic() + self.config.timeout_s
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                return attempt(min(SLICE_S, left))
-            except (VerdictTimeout, ReserveTimeout, QuestionsFull):
-                pass
-            except SidecarDied:
-                time.sleep(min(RESTART_LOOK_S, left))
-            self.alive()
-        raise self._lost()
+    def _failed(self, question: OpenQuestion, verdict: Verdict) -> None:
+        self.outages += 1
+        if self._questions.failed(question, self.lane.served, time.monotonic()):
+            return
+        raise QuestionFailedError(
+            f"lane {self.lane.name!r}: the {question.kind.name} question about step {question.step} of task "
+            f"{self._task!r} failed {question.failures} times ({verdict.status.name}) while others were answered "
+            f"(critic.max_failures={self.config.max_failures}); the sidecar's log says why"
+        )
 
-    def _lost(self) -> SidecarLostError:
-        why = "is too slow" if self.lane.sidecar_alive else "died, and none took its place"
-        return SidecarLostError(
-            f"no verdict within critic.verdict_timeout_s={self.config.timeout_s:g} s: the sidecar of run "
-            f"{self.config.run_id!r} {why}"
+    def _patiently(self, attempt: Callable[[float], T]) -> T:
+        """Calls ``attempt(timeout)`` again and again, through a restart of the sidecar, while that gets on."""
+        if not self._questions:
+            self._progress = time.monotonic()
+        started = time.monotonic()
+        try:
+            while True:
+                try:
+                    return attempt(SLICE_S)
+                except (ReserveTimeout, QuestionsFull):
+                    pass
+                except SidecarDied:
+                    time.sleep(LOOK_S)
+                self.alive()
+                self._check_progress()
+        finally:
+            self.blocked_s += time.monotonic() - started
+
+    def _check_progress(self) -> None:
+        now, alive = time.monotonic(), self.lane.sidecar_alive  # which follows it to a new control segment
+        if self.lane.served != self._served:
+            self._served, self._progress = self.lane.served, now
+        limit, oldest = self.config.timeout_s, self._questions.oldest
+        if now - self._progress > limit:
+            why = "is too slow, or cannot ask its model" if alive else "died, and none took its place"
+            raise SidecarLostError(
+                f"no verdict within critic.verdict_timeout_s={limit:g} s: the sidecar of run {self.config.run_id!r} "
+                f"{why}{self._who(oldest)}"
+            )
+        if oldest is not None and now - oldest.since > OVERDUE * limit:
+            raise QuestionFailedError(
+                f"no verdict within {OVERDUE} times critic.verdict_timeout_s={limit:g} s, while others are answered"
+                f"{self._who(oldest)}"
+            )
+
+    def _who(self, question: OpenQuestion | None) -> str:
+        if question is None:
+            return ""
+        tried = f", after {question.failures} failures" if question.failures else ""
+        return (
+            f" (lane {self.lane.name!r}, task {self._task!r}: the {question.kind.name} question about step "
+            f"{question.step} is open{tried})"
         )
 
 
-class _ValueQuestion(NamedTuple):
-    ticket: int
-    last: int
-    scored: list[int]
+def is_reply(verdict: Verdict, scored: int) -> bool:
+    """Whether the model replied, readably or not; all else is an outage and says nothing about the frame.
+
+    Args:
+        scored: frames that a value list was asked over, 0 for another question.
+
+    Raises:
+        CriticBridgeError: a value list of another length, or without a number at its end, is called right.
+    """
+    if verdict.status is Status.INVALID or not (verdict.valid and scored):
+        return verdict.status in (Status.OK, Status.INVALID)
+    if verdict.values is None or len(verdict.values) != scored or not np.isfinite(verdict.values[-1]):
+        raise CriticBridgeError(f"the sidecar sent an impossible value list for {scored} frames: {verdict.values}")
+    return True
 
 
-def _read_values(verdict: Verdict, scored: list[int]) -> Values:
-    if not verdict.valid or verdict.values is None or len(verdict.values) != len(scored):
+def read_values(verdict: Verdict, scored: list[int]) -> Values:
+    """The value list of a reply. ``probability`` of a VALUE is the share of its pairs that could be read: over the
+    others the list holds its last value.
+    """
+    if not verdict.valid or verdict.values is None:
         return Values(None, scored)
-    return Values(np.asarray(verdict.values, np.float32), scored)
+    readable = 1.0 if np.isnan(verdict.probability) else verdict.probability
+    return Values(np.asarray(verdict.values, np.float32), scored, round((1 - readable) * (len(scored) - 1)))
 
 
 def scored_frames(drawn: list[int], last: int, stride: int) -> tuple[int, list[int]]:

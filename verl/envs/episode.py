@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from verl.envs.base import Environment
+from verl.envs.checks import checked_proprio, checked_success
 from verl.envs.frames import PlainFrames
 from verl.envs.judgement import Critic, Judgement, Played
 from verl.envs.messages import Act, BridgeConfig, Dropped, Ended, EpisodeEnd, EpisodeRequest, Look, PlayedOut
@@ -38,6 +39,10 @@ class Channel(Protocol):
     def alive(self) -> None: ...
 
 
+class _TooSlow(Exception):
+    """The simulator's own work on an episode took too long."""
+
+
 class EpisodeRunner:
     """One episode at a time, and the verdicts of the one before; see the module's head."""
 
@@ -48,14 +53,18 @@ class EpisodeRunner:
         plain: PlainFrames,
         critics: Sequence[Critic],
         bridge: BridgeConfig | None,
+        simulator_limit_s: float | None = None,
     ) -> None:
         """
         Args:
+            simulator_limit_s: an episode for which the simulator itself works longer is given up; waiting for the
+                policy or the critic is not its fault.
             plain: frames that the critic never sees: of other cameras than the first, and of episodes without it.
             critics: links to the critic, none without one. At most one episode less than there are is awaited while
                 another is played, so one is always free.
         """
         self.env, self.channel, self.plain, self.bridge = env, channel, plain, bridge
+        self.simulator_limit_s = simulator_limit_s
         self._links = list(critics)
         self._awaited: list[Judgement] = []  # in the order in which they were played
         self.first_camera = env.cameras[0].name
@@ -78,6 +87,10 @@ class EpisodeRunner:
             self._play()
             told, chunk = self.env.instruction, self.chunk_length
             self.judgement.played(Played(self.step, chunk, self.success_step, told, self.timings, self._view()))
+        except _TooSlow as error:
+            self.judgement.close()
+            self.channel.send(Dropped(request.episode, str(error), by_verdict=False))
+            return
         except BaseException:
             self.judgement.close()
             raise
@@ -109,7 +122,8 @@ class EpisodeRunner:
         bridge = self.bridge
         self.request, self.step, self.chunk, self.chunk_length = request, 0, 0, 1
         self.success_step: int | None = None
-        self.timings = {"reset": 0.0, "physics": 0.0, "render": 0.0, "verdict_wait": 0.0, "policy_wait": 0.0}
+        stages = ("reset", "physics", "render", "verdict_wait", "policy_wait", "critic_wait")
+        self.timings = dict.fromkeys(stages, 0.0)
         self.decided = request.training and bridge is not None and bridge.decides_training
         audited = not request.training and bridge is not None and bridge.audit_evaluation
         self.critic: Critic | None = None
@@ -118,7 +132,7 @@ class EpisodeRunner:
             self.critic = next(link for link in self._links if link not in taken)
         self.judgement = Judgement(request, self.critic, bridge, self.decided)
         with self._timed("reset"):
-            self.env.reset(request.seed, request.task)
+            self.env.reset(request.seed, request.task, request.training)
         if self.critic is not None:
             self.critic.begin(request.episode, self.env.instruction)
 
@@ -137,7 +151,7 @@ class EpisodeRunner:
 
     def _step(self, action: np.ndarray, chunk_end: bool) -> None:
         with self._timed("physics"):
-            success = self.env.step(action)
+            success = checked_success(self.env, self.env.step(action))
         self.step += 1
         if success and self.success_step is None:
             self.success_step = self.step
@@ -150,6 +164,12 @@ class EpisodeRunner:
             self.judgement.ask(self.step)
         self.settle()
         self.channel.alive()
+        self._check_time()
+
+    def _check_time(self) -> None:
+        spent = sum(self.timings[stage] for stage in ("reset", "physics", "render"))
+        if self.simulator_limit_s is not None and spent > self.simulator_limit_s:
+            raise _TooSlow(f"the simulator worked over {self.simulator_limit_s:g} s on it")
 
     @property
     def bridge_every(self) -> str:
@@ -171,17 +191,23 @@ class EpisodeRunner:
             self.slot = step
             for camera in cameras:
                 if self.critic is not None and camera == self.first_camera:
+                    blocked = self.critic.blocked_s
                     self.slot = self.critic.draw(self.env, step)
+                    self._not_the_simulators(self.critic.blocked_s - blocked)
                 else:
                     self.env.render(camera, self.plain.raw(step, camera))
 
+    def _not_the_simulators(self, seconds: float) -> None:
+        """Of a frame's time: waiting until the critic had room for it."""
+        self.timings["render"] -= seconds
+        self.timings["critic_wait"] += seconds
+
     def _look(self) -> None:
         link = None if self.critic is None else self._links.index(self.critic)
+        proprio = checked_proprio(self.env, self.request.task, self.request.seed, self.step)
         self.channel.send(
-            Look(
-                self.request.episode, self.chunk, self.step, link, self.slot, self.env.proprio(), self.env.instruction
-            )
-        )  # fmt: skip
+            Look(self.request.episode, self.chunk, self.step, link, self.slot, proprio, self.env.instruction)
+        )
 
     def _next_actions(self) -> np.ndarray | None:
         """The policy's next chunk, or None when the critic ended the episode meanwhile."""

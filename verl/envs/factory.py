@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -17,7 +18,8 @@ ELSEWHERE = ("name", "suite", "num_images_in_input", "use_proprio", "unnorm_key"
 def create_environment(env: Mapping[str, Any]) -> Environment:
     """The environment that ``env.name`` names: ``robosuite``, ``libero``, or ``package.module:callable``.
 
-    A callable of your own is given the whole section and returns a :class:`verl.envs.base.Environment`.
+    A callable of your own is given the whole section and returns a :class:`verl.envs.base.Environment`; its ``reset``
+    may take seed and task alone.
     """
     name = str(env.get("name", ""))
     if name == "robosuite":
@@ -29,7 +31,29 @@ def create_environment(env: Mapping[str, Any]) -> Environment:
 
         return LiberoEnv(_options(env))
     made: Environment = _own(name)(env)
-    return made
+    return made if _told_what_for(made) else _SplitBySeed(made)
+
+
+def _told_what_for(env: Environment) -> bool:
+    """Whether ``env.reset`` takes the third argument, ``training``."""
+    try:
+        inspect.signature(env.reset).bind(0, 0, True)
+    except TypeError:
+        return False
+    return True
+
+
+class _SplitBySeed:
+    """An environment of one's own whose ``reset`` takes seed and task: its seeds keep training and evaluation apart."""
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+
+    def reset(self, seed: int, task: int = 0, training: bool = True) -> None:
+        self._env.reset(seed, task)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
 
 
 def _options(env: Mapping[str, Any]) -> Any:
@@ -79,6 +103,20 @@ def count_tasks(env: Mapping[str, Any]) -> int:
     own = create_environment(env)
     try:
         return own.tasks
+    finally:
+        own.close()
+
+
+def evaluation_states(env: Mapping[str, Any]) -> int | None:
+    """How many initial states a task has for evaluation; None where each seed is one."""
+    if env.get("name") == "robosuite":
+        return None
+    if env.get("name") == "libero":
+        return len(_options(env).states(training=False))
+    own = create_environment(env)
+    try:
+        states: int | None = getattr(own, "evaluation_states", None)
+        return states
     finally:
         own.close()
 

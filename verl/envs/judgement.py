@@ -31,16 +31,22 @@ logger = logging.getLogger(__name__)
 
 
 class Values(NamedTuple):
-    """A value list: float32 percent, one for each frame after a step in ``steps``; None when it has no meaning."""
+    """A value list: float32 percent, one for each frame after a step in ``steps``; None when it has no meaning.
+
+    ``holes``: pairs that could not be read, over which the list holds its last value.
+    """
 
     values: np.ndarray | None
     steps: list[int]
+    holes: int = 0
 
 
 class Critic(Protocol):
     """What is needed of :class:`verl.envs.critic_link.CriticLink`."""
 
     latencies_us: list[int]
+    outages: int
+    blocked_s: float
 
     @property
     def pending(self) -> bool: ...
@@ -184,9 +190,10 @@ class Judgement:
         assert self.critic is not None
         outcome, at = self.termination.outcome, self.termination.step
         if outcome is Outcome.STOP:
-            raise InvalidVerdictError(f"the answer about step {at} has no meaning (critic.invalid=stop)")
+            told = f"episode {self.episode}, {played.instruction!r}: the answer about step {at} cannot be read"
+            raise InvalidVerdictError(f"{told} (critic.invalid=stop)")
         if outcome is Outcome.DROP:
-            return Dropped(self.episode, "invalid verdict")
+            return Dropped(self.episode, "unreadable verdict", verdicts=self._replies(at or 0))
         done = outcome is Outcome.DONE
         steps = at if done and at else played.steps
         complete = self.bridge.noise.complete(done, self.episode) if self.bridge else done
@@ -199,11 +206,16 @@ class Judgement:
                 return None
             answer, invalid = found, int(found.values is None)
             if invalid and self.termination.rules.invalid == "stop":
-                raise InvalidVerdictError("the value list has no meaning (critic.invalid=stop)")
+                told = f"episode {self.episode}, {played.instruction!r}: the value list cannot be read"
+                raise InvalidVerdictError(f"{told} (critic.invalid=stop)")
             if invalid and self.termination.rules.invalid == "drop":
-                return Dropped(self.episode, "invalid value")
-        score, step_rewards = score_episode(self.rewards, steps, complete, *answer)
+                return Dropped(self.episode, "unreadable value list", verdicts=self._replies(steps) + 1)
+        score, step_rewards = score_episode(self.rewards, steps, complete, answer.values, answer.steps)
         return self._end(played, steps, complete, score, step_rewards, answer, invalid)
+
+    def _replies(self, until: int) -> int:
+        """Replies about the frames up to a step: the same number whatever came early or late."""
+        return sum(step <= until for step in self.termination.answers)
 
     def _simulated(self, played: Played) -> EpisodeEnd:
         """Evaluation, and training without a critic: the simulator's success."""
@@ -247,4 +259,6 @@ class Judgement:
             latencies_us=np.array(self.critic.latencies_us if self.critic else [], np.int64),
             timings={**played.timings, **waited},
             frames=frames,
+            value_holes=answer.holes,
+            outages=self.critic.outages if self.critic else 0,
         )

@@ -1,8 +1,9 @@
 """LIBERO behind :class:`verl.envs.base.Environment`: all suites, with their published initial states.
 
-An episode is: the model's fixtures placed from a fixed seed, state number ``seed`` (modulo their number) of the task's
-initial states, ``num_steps_wait`` steps without motion, then the policy. Frames are stored as the renderer leaves them
-and turned by 180 degrees by strides, as the published checkpoints expect (``image[::-1, ::-1]``).
+An episode is: the model's fixtures placed from a fixed seed, one of the task's initial states (``seed`` modulo the
+number of those held out for evaluation, or of the others), ``num_steps_wait`` steps without motion, then the policy.
+Frames are stored as the renderer leaves them and turned by 180 degrees by strides, as the published checkpoints expect
+(``image[::-1, ::-1]``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from verl.errors import ConfigError, UnknownTaskError
 CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 FIXTURE_SEED = 0  # as in the published evaluation; initial states do not hold where furniture stands
 NO_MOTION = np.array([0, 0, 0, 0, 0, 0, -1.0])
+AS_PUBLISHED = "as_published"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,9 @@ class LiberoConfig:
         max_steps: None for the suite's published number.
         effects: shadows and reflections; the published checkpoints have seen them.
         split_step: a faster physics step whose numbers differ in the last digits, see :mod:`verl.envs.arm_world`.
+        num_trials_per_task: initial states of a task that are used, the first of its table.
+        val_trials: the last so many of them are evaluation's alone; ``as_published``: training and evaluation both use
+            all, as the literature does.
         keep: simulators kept in a process; each task has its own, of some 100 MB.
     """
 
@@ -48,6 +53,7 @@ class LiberoConfig:
     image_size: int = 256
     num_steps_wait: int = 10
     num_trials_per_task: int = 50
+    val_trials: int | str = 10
     assets: str | None = None
     effects: bool = True
     samples: int = 4
@@ -69,8 +75,21 @@ class LiberoConfig:
         for key, (value, least) in limits.items():
             if value < least:
                 raise ConfigError(f"env.{key}={value!r}: must be {least} or more")
+        held_out = self.val_trials
+        if held_out != AS_PUBLISHED and not (type(held_out) is int and 1 <= held_out < self.num_trials_per_task):
+            raise ConfigError(
+                f"env.val_trials={held_out!r}: allowed are 1 to {self.num_trials_per_task - 1}, fewer than "
+                f"env.num_trials_per_task={self.num_trials_per_task}, or {AS_PUBLISHED}"
+            )
         if not self.camera_specs():
             raise ConfigError("env.cameras=[]: at least one camera is needed")
+
+    def states(self, training: bool) -> range:
+        """The numbers of a task's initial states for training, or for evaluation."""
+        total = self.num_trials_per_task
+        if isinstance(self.val_trials, str):
+            return range(total)
+        return range(total - self.val_trials) if training else range(total - self.val_trials, total)
 
     def camera_specs(self) -> tuple[Camera, ...]:
         size = self.image_size
@@ -100,7 +119,7 @@ class LiberoEnv:
         self._worlds: dict[int, _World] = {}  # in order of use, the latest last
         self._world: _World | None = None
 
-    def reset(self, seed: int, task: int = 0) -> None:
+    def reset(self, seed: int, task: int = 0, training: bool = True) -> None:
         if not 0 <= task < self.tasks:
             raise UnknownTaskError(f"task {task} of {self.tasks}: allowed are 0 to {self.tasks - 1}")
         world = self._worlds.pop(task, None)
@@ -110,7 +129,8 @@ class LiberoEnv:
             world = _World(self._tasks[task], self.config, self.assets)
         self._worlds[task] = self._world = world
         self.instruction = self._tasks[task].instruction
-        world.begin(seed)
+        states = self.config.states(training)
+        world.begin(states[seed % len(states)])
 
     @property
     def world(self) -> _World:
@@ -161,16 +181,20 @@ class _World(ArmWorld):
             env.reset()  # places the furniture as a fresh environment of the published evaluation does
         env.hard_reset = False
         super().__init__(env, cameras, effects=config.effects, samples=config.samples, split_step=config.split_step)
-        states = initial_states(task)
-        self._states = states[: config.num_trials_per_task]
+        self._states = initial_states(task)
+        if len(self._states) < config.num_trials_per_task:
+            raise ConfigError(
+                f"env.num_trials_per_task={config.num_trials_per_task}: {task.name} has {len(self._states)} initial "
+                "states"
+            )
         self._wait = config.num_steps_wait
         self._furniture = self.model.body_pos.copy(), self.model.body_quat.copy()
 
-    def begin(self, seed: int) -> None:
-        """Initial state number ``seed``, settled."""
+    def begin(self, state: int) -> None:
+        """Initial state number ``state``, settled."""
         super().reset(FIXTURE_SEED)
         self.model.body_pos[:], self.model.body_quat[:] = self._furniture
-        self.env.sim.set_state_from_flattened(self._states[seed % len(self._states)])
+        self.env.sim.set_state_from_flattened(self._states[state])
         self.env.sim.forward()
         self.env._post_process()
         for _ in range(self._wait):

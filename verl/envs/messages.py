@@ -20,7 +20,8 @@ class BridgeConfig:
     Attributes:
         run_id: of the sidecar on this node.
         every: ``step`` or ``chunk``.
-        timeout_s: longest wait for a verdict, a restart of the sidecar included.
+        timeout_s: longest time in which the sidecar answers nobody, a restart of it included.
+        max_failures: a question that gets no reply so often, while others do, ends the run.
         audit_evaluation: ask in evaluation too; there it decides nothing.
         overlap: play the next episode while the last one's verdicts are on their way; takes a second lane.
         decides_training: False leaves training to the simulator's success and uses the critic for the audit only.
@@ -37,6 +38,7 @@ class BridgeConfig:
     value_stride: int = 8
     invalid: str = "not_done"
     timeout_s: float = 60.0
+    max_failures: int = 10
     overlap: bool = True
     audit_evaluation: bool = False
     decides_training: bool = True
@@ -47,6 +49,8 @@ class BridgeConfig:
             raise ConfigError(f"critic.every={self.every!r}: allowed are step, chunk")
         if not self.timeout_s > 0:
             raise ConfigError(f"critic.verdict_timeout_s={self.timeout_s!r}: must be over 0 seconds")
+        if self.max_failures < 1:
+            raise ConfigError(f"critic.max_failures={self.max_failures!r}: must be 1 or more")
         _ = self.done_rules, self.reward_rules
 
     @property
@@ -106,10 +110,13 @@ class EpisodeEnd:
         probabilities: (n,) float32 P(done) at those, NaN where the answer had no meaning or never came.
         values: float32 percent, the critic's value list, or None when not asked or without a meaning.
         value_steps: the steps that ``values`` are of.
-        invalid: answers without a meaning among those that count, the value's included.
-        latencies_us: (m,) int64, ask to answer, of all answers of the episode.
-        timings: seconds by stage: reset, physics, render, policy_wait; verdict_wait from the last step to the last
-            verdict, in which the next episode may be played.
+        value_holes: unreadable pairs of the list, over which it holds its last value.
+        invalid: unreadable replies among those that count, the value list's included.
+        outages: askings to which no reply of the model came; each was repeated.
+        latencies_us: (m,) int64, first asking to reply, of all replies of the episode.
+        timings: seconds by stage: reset, physics, render, policy_wait; critic_wait for room in the lane, while the
+            episode was played; verdict_wait from the last step to the last verdict, in which the next episode may be
+            played.
         frames: (steps + 1, H, W, 3) uint8 of the first camera, upright, when the request said ``record``.
     """
 
@@ -130,14 +137,24 @@ class EpisodeEnd:
     latencies_us: np.ndarray
     timings: dict[str, float] = field(default_factory=dict)
     frames: np.ndarray | None = None
+    value_holes: int = 0
+    outages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeLost:
-    """An episode that will not end: its process died or hung, or the critic's answer was to be dropped."""
+    """An episode that will not end.
+
+    Attributes:
+        dropped: by the policy for unreadable replies: the same episode would be dropped again. False: its process
+            died, hung or was too slow, and another try may do.
+        verdicts: replies that it had got.
+    """
 
     request: EpisodeRequest
     reason: str
+    dropped: bool = False
+    verdicts: int = 0
 
 
 # --- over the wire: parent to process
@@ -205,10 +222,12 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """The episode was given up; the process is fine."""
+    """The episode was given up; the process is fine. ``by_verdict``, ``verdicts``: as in :class:`EpisodeLost`."""
 
     episode: int
     reason: str
+    by_verdict: bool = True
+    verdicts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from verl.envs.messages import (
     PlayedOut,
     Ready,
 )
-from verl.errors import ConfigError, EnvironmentFailedError, VerlError
+from verl.errors import ConfigError, EnvironmentFailedError, InvalidObservationError, VerlError
 
 __all__ = ["BridgeConfig", "EnvPool", "EpisodeEnd", "EpisodeLost", "EpisodeRequest", "Observation"]
 
@@ -55,8 +55,10 @@ class EnvPool:
         env_config: the ``env`` section of the configuration.
         bridge: how the critic is asked; None: nobody asks it.
         size: processes.
-        timeout_s: an episode on which a process works longer is lost (the time the policy takes is not counted).
-        silence_s: a process that says nothing for so long while it has something to do hangs.
+        simulator_limit_s: an episode for which the simulator itself works longer is lost; None: no limit. Neither the
+            policy's time nor the critic's is counted.
+        silence_s: a simulator that does not come back from one step, reset or frame for so long hangs, and its process
+            is replaced. A process that waits for the critic says so every second.
         name: prefix of the processes' lanes, unique on the node; by default it holds this process's number.
     """
 
@@ -65,7 +67,7 @@ class EnvPool:
         env_config: Mapping[str, Any],
         bridge: BridgeConfig | None,
         size: int,
-        timeout_s: float = 120.0,
+        simulator_limit_s: float | None = None,
         silence_s: float = 60.0,
         name: str | None = None,
     ) -> None:
@@ -73,7 +75,7 @@ class EnvPool:
             raise ConfigError(f"envs_per_worker={size!r}: must be 1 or more")
         self.cameras, self.max_steps = describe(env_config)
         self._env_config, self._bridge, self._name = dict(env_config), bridge, name or f"env-{os.getpid()}"
-        self._timeout_s, self._silence_s = timeout_s, silence_s
+        self._simulator_limit_s, self._silence_s = simulator_limit_s, silence_s
         self._queue: deque[EpisodeRequest] = deque()
         self._started = 0
         self._start_failures = 0
@@ -157,23 +159,21 @@ class EnvPool:
             child.free(message.end.request.episode)
             return message.end
         elif isinstance(message, Dropped):
-            return EpisodeLost(child.free(message.episode), message.reason)
+            request = child.free(message.episode)
+            return EpisodeLost(request, message.reason, message.by_verdict, message.verdicts)
         elif isinstance(message, Failed):
-            if isinstance(message.error, VerlError):
+            if isinstance(message.error, VerlError) and not isinstance(message.error, InvalidObservationError):
                 raise message.error
             logger.error("environment %d: %s", child.index, message.error)
-            self._last_error = str(message.error)
+            self._last_error = child.error = str(message.error)
         return None  # Alive: that it was heard is enough
 
     def _check_time(self, child: Child) -> list[Event]:
         if not child.ready:
             if child.silent > START_TIMEOUT_S:
                 return self._replace(child, f"environment process not ready within {START_TIMEOUT_S:g} s")
-        elif child.requests:
-            if child.silent > self._silence_s:
-                return self._replace(child, f"environment process silent for {self._silence_s:g} s")
-            if child.spent > self._timeout_s:
-                return self._replace(child, f"episode took over {self._timeout_s:g} s")
+        elif child.requests and child.silent > self._silence_s:
+            return self._replace(child, f"environment process silent for {self._silence_s:g} s")
         return []
 
     def _replace(self, child: Child, reason: str) -> list[Event]:
@@ -191,7 +191,7 @@ class EnvPool:
     def _start(self, index: int) -> Child:
         self._started += 1
         name = f"{self._name}-{index}.{self._started}"
-        return Child(index, self._env_config, self._bridge, self.cameras, self.max_steps, name)
+        return Child(index, self._env_config, self._bridge, self._simulator_limit_s, self.cameras, self.max_steps, name)
 
     def _hand_out(self) -> None:
         for child in self._children:
@@ -215,4 +215,4 @@ def _ending(child: Child) -> str:
         code = child.process.wait(1.0)
     except subprocess.TimeoutExpired:
         return "its connection broke"
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"signal {-code}" if code < 0 else f"exit code {code}" + (f": {child.error}" if child.error else "")

@@ -23,6 +23,7 @@ from typing import Any
 
 from shm_bridge import BridgeError
 from verl.envs.base import Environment
+from verl.envs.checks import checked_proprio
 from verl.envs.episode import EpisodeRunner
 from verl.envs.factory import create_environment
 from verl.envs.frames import PlainFrames
@@ -41,6 +42,7 @@ class Start:
 
     env_config: dict[str, Any]
     bridge: BridgeConfig | None
+    simulator_limit_s: float | None
     name: str
     slots: int
     memory: int
@@ -105,7 +107,7 @@ def serve(channel: SocketChannel, start: Start) -> None:
             names = [start.name, f"{start.name}b"] if start.bridge.overlap else [start.name]
             for name in names:
                 links.append(CriticLink(start.bridge, env.cameras[0], env.max_steps, name, channel.alive))
-        runner = EpisodeRunner(env, channel, plain, links, start.bridge)
+        runner = EpisodeRunner(env, channel, plain, links, start.bridge, start.simulator_limit_s)
         channel.send(Ready(tuple(link.lane.name for link in links)))
         while True:
             message = channel.receive(SETTLE_S if runner.awaiting else None)
@@ -122,6 +124,7 @@ def serve(channel: SocketChannel, start: Start) -> None:
 def warm_up(env: Environment, plain: PlainFrames) -> None:
     """Builds the first task's simulator and renderer, so that what is missing is said now and not in an episode."""
     env.reset(0, 0)
+    checked_proprio(env, task=0, seed=0, step=0)
     for camera in env.cameras:
         env.render(camera.name, plain.raw(0, camera.name))
 

@@ -89,7 +89,8 @@ class RobosuiteEnv:
         self._worlds: dict[str, _World] = {}
         self._world: _World | None = None
 
-    def reset(self, seed: int, task: int = 0) -> None:
+    def reset(self, seed: int, task: int = 0, training: bool = True) -> None:
+        """Each seed is a state of its own: the seeds are apart already, so ``training`` changes nothing."""
         if not 0 <= task < self.tasks:
             raise UnknownTaskError(f"task {task} of {self.tasks}: allowed are 0 to {self.tasks - 1}")
         name = self.config.tasks[task]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import yaml
 
 from verl.config import Config
 from verl.degrade import VerdictNoise
-from verl.envs.factory import count_tasks
+from verl.envs.factory import count_tasks, evaluation_states
 from verl.envs.pool import BridgeConfig
+from verl.trainer import ray_wait
 from verl.trainer.checkpoint import Checkpoints
 from verl.trainer.cluster import Cluster
+from verl.trainer.heartbeat import LearnerWatch
 from verl.trainer.ppo.fleet import Fleet
 from verl.trainer.ppo.loop import Trainer
 from verl.trainer.ppo.schedule import Schedule
@@ -26,6 +29,7 @@ from verl.trainer.watch import Sidecars
 from verl.workers.learner import LearnerOptions
 from verl.workers.rollout import RolloutOptions
 
+logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
 
 
@@ -45,6 +49,7 @@ def bridge_config(config: Config, run_id: str) -> BridgeConfig | None:
         value_stride=critic.value_stride,
         invalid=critic.invalid,
         timeout_s=critic.verdict_timeout_s,
+        max_failures=critic.max_failures,
         overlap=critic.overlap,
         audit_evaluation=critic.audit_val,
         decides_training=critic.enable,
@@ -73,7 +78,8 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
             "env_config": dict(config.env),
             "bridge": bridge_config(config, run_id),
             "size": rollout.envs_per_worker,
-            "timeout_s": rollout.episode_timeout_s,
+            "simulator_limit_s": rollout.episode_timeout_s,
+            "silence_s": rollout.step_timeout_s,
         },
     )
 
@@ -90,6 +96,8 @@ def learner_options(config: Config) -> LearnerOptions:
         temperature=config.rollout.temperature,
         seed=config.data.seed,
         threads=max(1, (os.cpu_count() or 1)),
+        rollout_dtype=config.rollout.dtype,
+        rollout_device=config.rollout.device,
     )
 
 
@@ -115,22 +123,41 @@ class Run:
         self.learners = self.cluster.learners(learner_options(config))
         options = rollout_options(config, self.folder.run_id)
         sidecar = config.critic.sidecar
-        sidecars = Sidecars(self.cluster, sidecar.start, sidecar.max_restarts, note)
+        sidecars = Sidecars(
+            self.cluster, sidecar.start, sidecar.max_restarts, note, config.critic.ready_timeout_s
+        )
+        learner_watch = LearnerWatch(self.learners, note, config.trainer.stall_timeout_s)
         self.fleet = Fleet(
             make=lambda index: self.cluster.rollout_worker(index, options),
             workers=config.rollout.workers * len(self.cluster.nodes),
             capacity=config.rollout.envs_per_worker * (2 if config.critic.overlap else 1),
-            timeout_s=max(60.0, config.rollout.episode_timeout_s * 2),
-            max_lost=config.trainer.max_lost_episodes,
+            timeout_s=config.rollout.worker_timeout_s,
+            max_lost_share=config.trainer.max_lost_share,
             on_tick=sidecars.tick,
             away=self.cluster.away,
+            stall_timeout_s=config.trainer.stall_timeout_s,
         )
-        ray.get([learner.pid.remote() for learner in self.learners], timeout=START_TIMEOUT_S)
-        if ready:
-            ray.get(ready, timeout=config.critic.ready_timeout_s + 30)
-        schedule = Schedule(config.data, tasks=count_tasks(config.env))
-        checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep)
-        return Trainer(config, schedule, self.fleet, self.learners, sidecars, self.recorder, self.progress, checkpoints)
+        learner_watch.start(START_TIMEOUT_S)
+        reasons = ray_wait.get([self.learners[0].why_recompute.remote()], START_TIMEOUT_S, "a learner")
+        logger.info("the learner recomputes old log-probabilities: %s", reasons[0])
+        ray_wait.get(ready, config.critic.ready_timeout_s + 30, "the sidecars' start")
+        schedule = self._schedule()
+        checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep, learner_watch.wait)
+        return Trainer(
+            config, schedule, self.fleet, self.learners, learner_watch, sidecars,
+            self.recorder, self.progress, checkpoints,
+        )  # fmt: skip
+
+    def _schedule(self) -> Schedule:
+        config = self.config
+        states, greedy = evaluation_states(config.env), not config.rollout.val_do_sample
+        schedule = Schedule(config.data, count_tasks(config.env), states, greedy)
+        if (episodes := schedule.evaluation_episodes()) < config.data.val_batch_size:
+            self.progress.note(
+                f"an evaluation has {episodes} episodes, not data.val_batch_size={config.data.val_batch_size}: "
+                "so many initial states are there for it, and greedily each is played once"
+            )
+        return schedule
 
     def _sidecar_file(self, run_id: str) -> Path:
         path = self.folder.file("logs", f"sidecar-{run_id}.yaml")
@@ -141,8 +168,10 @@ class Run:
         path.write_text(yaml.safe_dump(wanted))
         return path
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Ends workers, learners and sidecars, in this order; each gets a few seconds."""
+        if error is not None:  # now: where Ray is stopped, the end does not come
+            logger.error("the run ends: %s", str(error) or kind)
         if self.fleet is not None:
             self.fleet.close()
         for learner in self.learners:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from verl.envs.messages import EpisodeLost
+from verl.trainer.latencies import Latencies
 from verl.trajectory import Episode
 
 
@@ -44,7 +46,8 @@ class Confusion:
 
 @dataclass(slots=True)
 class Audit:
-    """Counts over the whole run, and a window of the latest episodes, by number, for the warning.
+    """Counts over the whole run, of a size that does not grow with it, and a window of the latest episodes, by number,
+    for the warnings.
 
     A success of the simulator counts as missed only if the episode went on to its end without a done; an episode that
     the critic ended one frame early is a false done.
@@ -53,17 +56,34 @@ class Audit:
     window: int = 64
     total: Confusion = field(default_factory=Confusion)
     recent: list[tuple[int, bool, bool]] = field(default_factory=list)
-    latencies_us: list[np.ndarray] = field(default_factory=list)
+    recent_replies: list[tuple[int, int, int]] = field(default_factory=list)  # episode, unreadable, all
+    latencies: Latencies = field(default_factory=Latencies)
     invalid: int = 0
+    value_holes: int = 0
+    outages: int = 0
     verdicts: int = 0
 
     def add(self, episode: Episode) -> None:
         self.total.add(episode.complete, episode.env_success)
         # by number, not by arrival: the order in which episodes end is chance
         self.recent = sorted([*self.recent, (episode.episode, episode.complete, episode.env_success)])[-self.window :]
-        self.latencies_us.append(episode.latencies_us)
-        self.invalid += episode.invalid_verdicts
-        self.verdicts += len(episode.latencies_us)
+        self.latencies.add(episode.latencies_us)
+        self.value_holes += episode.value_holes
+        self.outages += episode.outages
+        self._count(episode.episode, episode.invalid_verdicts, len(episode.latencies_us))
+
+    def add_dropped(self, lost: EpisodeLost) -> None:
+        """An episode that an unreadable reply took out of its group."""
+        self._count(lost.request.episode, 1, lost.verdicts)
+
+    def _count(self, episode: int, invalid: int, verdicts: int) -> None:
+        self.invalid += invalid
+        self.verdicts += verdicts
+        self.recent_replies = sorted([*self.recent_replies, (episode, invalid, verdicts)])[-self.window :]
+
+    def recent_invalid_share(self) -> float:
+        """Unreadable replies of all replies in the window; 0 without any."""
+        return sum(one[1] for one in self.recent_replies) / max(1, sum(one[2] for one in self.recent_replies))
 
     def recent_precision(self) -> float:
         """Precision over the window; NaN with fewer than 8 dones in it."""
@@ -71,20 +91,18 @@ class Audit:
         return float(np.mean(dones)) if len(dones) >= 8 else float("nan")
 
     def latency_ms(self, percentile: float) -> float:
-        """Percentile of all verdicts' latencies, asked to answered, in ms; NaN without any."""
-        merged = self.latencies()
-        return float(np.percentile(merged, percentile)) / 1000 if len(merged) else float("nan")
-
-    def latencies(self) -> np.ndarray:
-        """(n,) int64 microseconds, of all verdicts so far."""
-        return np.concatenate(self.latencies_us) if self.latencies_us else np.zeros(0, np.int64)
+        """Percentile of all verdicts' latencies, asked to answered, in ms, to 1 %; NaN without any."""
+        return self.latencies.percentile_ms(percentile)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint; :meth:`latencies` go beside it."""
+        """For a checkpoint; the counts of :attr:`latencies` go beside it."""
         return {
             "total": asdict(self.total),
             "recent": [list(entry) for entry in self.recent],
+            "recent_replies": [list(entry) for entry in self.recent_replies],
             "invalid": self.invalid,
+            "value_holes": self.value_holes,
+            "outages": self.outages,
             "verdicts": self.verdicts,
         }
 
@@ -92,5 +110,7 @@ class Audit:
         """The counterpart of :meth:`state`."""
         self.total = Confusion(**state["total"])
         self.recent = [(int(number), bool(done), bool(success)) for number, done, success in state["recent"]]
-        self.invalid, self.verdicts = state["invalid"], state["verdicts"]
-        self.latencies_us = [latencies]
+        self.recent_replies = [tuple(entry) for entry in state["recent_replies"]]
+        for name in ("invalid", "value_holes", "outages", "verdicts"):
+            setattr(self, name, state[name])
+        self.latencies.counts = np.array(latencies)

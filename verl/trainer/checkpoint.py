@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from verl.errors import CheckpointDamagedError, ConfigError, RunFailedError
+from verl.trainer import ray_wait
 from verl.trainer.disk import full_disk
 from verl.trainer.manifest import damage, write_manifest
 from verl.trainer.run_folder import RunFolder
@@ -39,15 +40,23 @@ POLL_S = 0.2
 LOGS = ("metrics.jsonl", "episodes.jsonl")  # a resumed run goes on where these were when the checkpoint was made
 
 
+Wait = Callable[[list[Any], str], list[Any]]
+
+
+def _wait_plainly(calls: list[Any], what: str) -> list[Any]:
+    return ray_wait.get(calls, TIMEOUT_S, what)
+
+
 class Checkpoints:
     """The folder ``checkpoints`` of a run. Used by the driver's one thread; writes in another.
 
     Args:
         keep: newest checkpoints that are kept; the best is kept beside them.
+        wait: for the learners' answers to these calls, named for people. Used by both threads.
     """
 
-    def __init__(self, folder: RunFolder, keep: int = 1) -> None:
-        self.folder, self.root, self.keep = folder, folder.file("checkpoints"), keep
+    def __init__(self, folder: RunFolder, keep: int = 1, wait: Wait = _wait_plainly) -> None:
+        self.folder, self.root, self.keep, self.wait_for = folder, folder.file("checkpoints"), keep, wait
         self.best: int | None = None
         self.last: int | None = None
         self._writer: threading.Thread | None = None
@@ -63,15 +72,13 @@ class Checkpoints:
         Args:
             state: what JSON can hold; ``arrays``: what it cannot. Neither may be changed afterwards.
         """
-        import ray
-
         self.wait()
         part = self.root / f".part-{step}"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         sizes = {name: file.stat().st_size for name in LOGS if (file := self.folder.file(name)).exists()}
         content = {**state, "logs": sizes}
-        ray.get([learner.save.remote(str(part)) for learner in learners], timeout=TIMEOUT_S)
+        self.wait_for([learner.save.remote(str(part)) for learner in learners], "the learners' copy of their state")
         self.last = step
         self._writer = threading.Thread(
             target=self._write, args=(part, step, learners, content, arrays), name="checkpoint", daemon=True
@@ -93,7 +100,9 @@ class Checkpoints:
     def wait(self) -> None:
         """Until the checkpoint under way is complete on the disk."""
         if self._writer is not None:
-            self._writer.join()
+            while self._writer.is_alive():
+                self._writer.join(POLL_S)
+                ray_wait.beat("the checkpoint")
             self._writer = None
         self.tick()
 
@@ -103,7 +112,8 @@ class Checkpoints:
         try:
             (part / "trainer.json").write_text(json.dumps(state))
             np.savez(part / "trainer.npz", allow_pickle=False, **arrays)
-            _wait_for(learners)
+            while not all(self.wait_for([learner.written.remote() for learner in learners], "the checkpoint")):
+                time.sleep(POLL_S)
             if missing := missing_files(part):
                 raise RunFailedError(
                     f"checkpoint {step}: {missing} is not here, a learner wrote it on another node: "
@@ -210,9 +220,9 @@ def rewind(folder: RunFolder, checkpoint: Path | None) -> int:
 
 def resume(trainer: Trainer, checkpoint: Path) -> None:
     """Loads the learners and the trainer's own state, and hands the weights to the rollout workers."""
-    import ray
-
-    ray.get([learner.load.remote(str(checkpoint)) for learner in trainer.learners], timeout=TIMEOUT_S)
+    trainer.ask_learners(
+        [learner.load.remote(str(checkpoint)) for learner in trainer.learners], "the learners' load of a checkpoint"
+    )
     with np.load(checkpoint / "trainer.npz", allow_pickle=False) as arrays:
         trainer.restore(json.loads((checkpoint / "trainer.json").read_text()), dict(arrays))
     if _belongs(checkpoint, trainer.checkpoints.folder):
@@ -224,13 +234,6 @@ def resume(trainer: Trainer, checkpoint: Path) -> None:
 
 def _belongs(checkpoint: Path, folder: RunFolder) -> bool:
     return checkpoint.parent == folder.file("checkpoints").resolve()
-
-
-def _wait_for(learners: list[Any]) -> None:
-    import ray
-
-    while not all(ray.get([learner.written.remote() for learner in learners], timeout=TIMEOUT_S)):
-        time.sleep(POLL_S)
 
 
 def missing_files(checkpoint: Path) -> str | None:

@@ -21,7 +21,10 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from verl.config import Config
 from verl.errors import ConfigError, RunFailedError
+from verl.trainer import ray_wait
+from verl.trainer.heartbeat import reporting
 from verl.trainer.placement import Placement, make_plan
+from verl.trainer.watchdog import ray_faults
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
 from verl.workers.sidecar_host import SidecarHost
@@ -122,7 +125,8 @@ class Cluster:
             for worker in node.workers:  # also one that was to start there and would wait for ever
                 ray.kill(worker)
         if not self.nodes:
-            raise RunFailedError("all nodes that took part have died")
+            why = ": " + "; ".join(faults) if (faults := ray_faults(ask=False)) else ""
+            raise RunFailedError(f"for Ray all nodes that took part have died{why}")
         if len(self.nodes) < len(self._names):
             self._take_in(alive)
         return self.nodes
@@ -165,13 +169,14 @@ class Cluster:
         for node in self.nodes:
             self.make_host(node)
         if self.config.critic.sidecar.start:
-            ray.get([node.sidecar.start.remote() for node in self.nodes], timeout=START_TIMEOUT_S)
+            starts = [node.sidecar.start.remote() for node in self.nodes]
+            ray_wait.get(starts, START_TIMEOUT_S, "the start of the actors that keep the sidecars")
 
     def make_host(self, node: Node) -> None:
         """The host of the sidecar on ``node``, also in the place of one that died; it has not started it yet."""
         critic = self.config.critic
         assert self._config_file is not None
-        host = ray.remote(SidecarHost).options(num_cpus=1, scheduling_strategy=self.placement.at(node.place))
+        host = reporting(SidecarHost).options(num_cpus=1, scheduling_strategy=self.placement.at(node.place))
         node.sidecar = host.remote(
             node.run_id,
             str(self._config_file(node.run_id)),
@@ -183,8 +188,7 @@ class Cluster:
     def stop_sidecars(self, timeout: float) -> None:
         """Asks all of them to end, waits for that."""
         hosts = [node.sidecar for node in (*self.nodes, *self._coming) if node.sidecar is not None]
-        if stops := [host.stop.remote() for host in hosts]:
-            ray.wait(stops, num_returns=len(stops), timeout=timeout)
+        ray_wait.settle([host.stop.remote() for host in hosts], timeout, "the end of the sidecars")
 
     def rollout_worker(self, index: int, options: RolloutOptions) -> Any:
         """A rollout worker on the node that its number falls to, or on another living one; bound to its sidecar."""
@@ -196,7 +200,7 @@ class Cluster:
         if pool.get("bridge") is not None:
             pool["bridge"] = dataclasses.replace(pool["bridge"], run_id=node.run_id)
         bound = dataclasses.replace(options, pool=pool)
-        worker = ray.remote(RolloutWorker).options(
+        worker = reporting(RolloutWorker).options(
             num_cpus=1 if node.place == home else 0,  # a guest: its host's CPUs are all given away
             num_gpus=self.config.rollout.gpus_per_worker, scheduling_strategy=self.placement.at(node.place),
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(options.threads)}},
@@ -213,8 +217,9 @@ class Cluster:
         """All ranks, made together: they meet in torch.distributed."""
         plan, at = self.placement.plan, self.placement.at
         find_port = ray.remote(_free_port).options(num_cpus=0, scheduling_strategy=at(plan.learners[0]))
-        address = f"{self.nodes[plan.learners[0]].address}:{ray.get(find_port.remote(), timeout=START_TIMEOUT_S)}"
-        make, world = ray.remote(Learner), len(plan.learners)
+        (port,) = ray_wait.get([find_port.remote()], START_TIMEOUT_S, "a port for the learners")
+        address = f"{self.nodes[plan.learners[0]].address}:{port}"
+        make, world = reporting(Learner), len(plan.learners)
         return [
             make.options(num_cpus=1, num_gpus=plan.learner_gpus, scheduling_strategy=at(place)).remote(
                 options, rank, world, address

@@ -10,20 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from verl.config import Config
 from verl.errors import ConfigError
+from verl.trainer.critic_rules import as_tree, critic_rules
 
 CONFIG_FOLDER = Path(__file__).parent.absolute() / "config"
+CRITIC_GROUP = "critic_folder"  # its place in the order is in ppo_trainer.yaml
 
 
 def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, dict[str, Any]]:
-    """The configuration from ``ppo_trainer.yaml``, then ``file`` (the same tree, any part of it), then ``overrides``.
+    """The configuration: each layer gives way to those after it.
 
-    ``env`` selects the environment's keys (``config/env``); ``hardware``, a preset for a machine (``config/hardware``).
+        ppo_trainer.yaml -> critic.yaml of the critic's folder -> hardware preset -> ``file`` -> ``overrides``
+
+    ``env`` selects the environment's keys (``config/env``); ``hardware``, a preset for a machine (``config/hardware``);
+    ``file`` is the same tree, any part of it. Which critic it is, all layers together say.
 
     Returns:
         The checked dataclasses, and the resolved tree (for ``config.yaml``).
@@ -38,13 +44,21 @@ def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, 
         if "=" not in text and not text.startswith("~"):
             raise ConfigError(f"{text!r}: an override has the form key=value")
     try:
-        with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-            tree = compose("ppo_trainer", overrides=wanted)
-        resolved = OmegaConf.to_container(tree, resolve=True)
+        resolved = _compose(wanted)
+        if rules := critic_rules(resolved):
+            # a group of hydra's, since only hydra knows whether a later layer sets the same key
+            ConfigStore.instance().store("found", as_tree(rules), group=CRITIC_GROUP, package="_global_")
+            resolved = _compose([f"{CRITIC_GROUP}=found", *wanted])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_unknown_key(error) or _one_line(error)) from None
-    assert isinstance(tree, DictConfig) and isinstance(resolved, dict)
     return Config.from_mapping(resolved), resolved
+
+
+def _compose(overrides: list[str]) -> dict[str, Any]:
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        resolved = OmegaConf.to_container(compose("ppo_trainer", overrides=overrides), resolve=True)
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
 
 
 def _one_preset(overrides: list[str]) -> list[str]:

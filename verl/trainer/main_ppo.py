@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,10 +111,18 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
     import yaml
 
     from verl.errors import ConfigError
+    from verl.trainer.critic_rules import in_force
 
     try:
-        folder.file("config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-        _train(config, tree, folder, console)
+        from verl.trainer.watchdog import watching
+
+        rules = in_force(tree)
+        told = "".join(f"# {rule}\n" for rule in rules)
+        folder.file("config.yaml").write_text(told + yaml.safe_dump(tree, sort_keys=False))
+        if rules:
+            console.print(f"as {rules[0].file} asks: {', '.join(f'{rule.key}={rule.value}' for rule in rules)}")
+        with watching(console.print, partial(_end_at_once, folder, console), config.trainer.stall_timeout_s):
+            _train(config, tree, folder, console)
         return 0
     except KeyboardInterrupt:
         return _interrupted(console)
@@ -134,6 +144,15 @@ def _interrupted(console: Console) -> int:
     logger.warning("interrupted")
     console.print("interrupted: everything was stopped")
     return interrupt.EXIT_CODE
+
+
+def _end_at_once(folder: RunFolder, console: Console, reason: str) -> None:
+    """In the watchdog's thread: the main one cannot be reached. Whoever started this process cleans up."""
+    logger.critical("the run is ended: %s", reason)
+    console.show_cursor()
+    print(f"error: {reason}\n  the whole story: {folder.file('logs')}", file=sys.stderr, flush=True)  # noqa: T201
+    words.say("end", code=1)
+    os._exit(1)
 
 
 def _reason(error: BaseException, folder: Path) -> str:

@@ -62,11 +62,12 @@ class Progress:
             total = max(self.seen, self.bar.tasks[-1].total or 0)
             self.bar.update(self.task, advance=1, total=total, info=info)
 
-    def evaluated(self, success: float, episodes: int, updates: int) -> None:
-        """An evaluation has ended."""
+    def evaluated(self, success: float, episodes: int, states: int, updates: int) -> None:
+        """An evaluation has ended: so many episodes, from so many initial states."""
         self._end_stage(quiet=True)
+        size = f"{states} states" if episodes == states else f"{episodes} episodes from {states} states"
         self.console.print(
-            f"evaluation after {updates} updates: {100 * success:.1f} % success by simulator ({episodes} episodes, "
+            f"evaluation after {updates} updates: {100 * success:.1f} % success by simulator ({size}, "
             f"{time.monotonic() - self.started:.0f} s)"
         )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from verl.trainer.ppo.loop import Trainer
 
 logger = logging.getLogger(__name__)
+LISTED_VIDEOS = 100  # in the summary: the latest; the folder has all
 
 
 class Recorder:
@@ -44,6 +45,7 @@ class Recorder:
             "seed": episode.seed, "training": episode.training, "steps": episode.steps,
             "complete": episode.complete, "score": episode.score, "env_success": episode.env_success,
             "env_success_step": episode.env_success_step, "invalid": episode.invalid_verdicts,
+            "value_holes": episode.value_holes, "outages": episode.outages,
             "timings": {k: round(v, 4) for k, v in episode.timings.items()}, "ended": round(time.time(), 3),
         }  # fmt: skip
         if episode.training:
@@ -58,7 +60,7 @@ class Recorder:
         name = f"step{step:03d}-{kind}-{episode.episode & 0xFFFFFF:05d}-{ending}.mp4"
         try:
             write_verdict_video(episode, self.folder.file("videos", name), self.config.critic.threshold)
-            self.videos.append(name)
+            self.videos = [*self.videos, name][-LISTED_VIDEOS:]
         except (OSError, ValueError) as error:  # a video is not worth a run
             logger.warning("video %s not written: %s", name, error)
         episode.frames = None
@@ -80,20 +82,31 @@ class Recorder:
             "run_id": self.folder.run_id,
             "success_before": trainer.success_before,
             "success_after": trainer.success_after,
-            "eval_episodes": self.config.data.val_batch_size,
+            "eval_episodes": trainer.schedule.evaluation_episodes(),
+            "eval_states": trainer.schedule.evaluation_states(),
             "episodes": trainer.episodes,
             "updates": trainer.updates,
+            "rollouts_without_update": trainer.skipped,
             "wall_s": round(self.tracker.wall_s(), 1),
             "verdict_p50_ms": audit.latency_ms(50),
             "verdict_p99_ms": audit.latency_ms(99),
             "verdicts": audit.verdicts,
             "invalid_verdicts": audit.invalid,
+            "value_holes": audit.value_holes,
+            "outages": audit.outages,
             "critic_precision": total.precision,
             "critic_recall": total.recall,
             "confusion": {"both": total.both, "false_done": total.false_done, "missed": total.missed,
                           "neither": total.neither},
             "groups_dropped": trainer.dropped_groups,
             "episodes_lost": trainer.fleet.statistics.lost,
+            "episodes_given_up": trainer.fleet.statistics.given_up,
+            "episodes_dropped": trainer.fleet.statistics.dropped,
+            "replaced": {
+                "environments": trainer.fleet.statistics.environments_replaced,
+                "rollout_workers": trainer.fleet.statistics.workers_replaced,
+                **trainer.sidecars.state(),
+            },
             "policy_s": round(trainer.fleet.statistics.policy_s, 1),
             "time_s": {name: round(seconds, 1) for name, seconds in trainer.time_s.items()},
             "episode_s": {s: round(t / max(1, trainer.episodes), 3) for s, t in self.stages.items()},

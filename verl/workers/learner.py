@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +26,16 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import (
-    CPUOffloadPolicy,
-    MixedPrecisionPolicy,
-    OffloadPolicy,
-    fully_shard,
-    register_fsdp_forward_method,
-)
 
 from verl.config import ActorConfig, AlgorithmConfig, ModelConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.checkpoint import read as read_checkpoint
 from verl.trainer.ppo import core_algos
 from verl.trajectory import Samples
+from verl.workers.old_log_probs import LogProbDifferences, choose
+from verl.workers.sharded_policy import sharded_policy
+from verl.workers.split import micro_batches, mini_batches, shares
+from verl.workers.work import Report, Work, at_work
 
 logger = logging.getLogger(__name__)
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -58,14 +53,17 @@ class LearnerOptions:
     temperature: float
     seed: int
     threads: int
+    rollout_dtype: str
+    rollout_device: str | None  # None: chosen as the learner's is
 
 
 class Learner:
-    """One rank. Made, and its methods called, on all ranks alike."""
+    """One rank. Made, and its methods called, on all ranks alike; but :meth:`report`, by any thread at any time."""
 
     def __init__(self, options: LearnerOptions, rank: int, world: int, address: str) -> None:
         """``address``: ``host:port`` of rank 0, for torch.distributed."""
         self.options, self.rank, self.world = options, rank, world
+        self.work = Work()
         self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
@@ -85,53 +83,70 @@ class Learner:
         self.rates = [optim.lr, optim.value_lr]
         groups = [{"params": p, "lr": rate} for p, rate in zip(trained, self.rates) if p]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=optim.weight_decay, betas=optim.betas, eps=1e-5)
-        self.updates = 0
+        self.updates = 0  # of the weights; one with a gradient that is not finite is none
+        self.old_log_probs = choose(
+            options.actor.recompute_log_prob,
+            options.rollout_dtype,
+            options.rollout_device,
+            options.actor.fsdp_config.dtype,
+            self.device.type,
+            options.model.lora_rank,
+        )
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._writing: list[Future[Any]] = []
         self._files = dist.new_group(backend="gloo")  # checkpoints are written beside updates, and from main memory
 
     def _sharded_policy(self) -> OpenVLAOFTPolicy:
-        model, actor = self.options.model, self.options.actor
-        policy = OpenVLAOFTPolicy.from_pretrained(
-            model.path,
-            unnorm_key=self.options.unnorm_key,
-            value_head=self.options.algorithm.adv_estimator == "gae",
-            center_crop=self.options.center_crop,
+        given = self.options
+        return sharded_policy(
+            given.model,
+            given.actor.fsdp_config,
+            given.unnorm_key,
+            given.algorithm.adv_estimator == "gae",
+            given.center_crop,
+            self.device,
+            self.world,
         )
-        if model.lora_rank > 0:
-            policy.add_lora(rank=model.lora_rank, alpha=model.lora_alpha)
-        if model.enable_gradient_checkpointing:
-            policy.gradient_checkpointing_enable()
-        mesh = init_device_mesh(self.device.type, (self.world,))
-        fsdp = actor.fsdp_config
-        precision = MixedPrecisionPolicy()
-        if fsdp.dtype == "bfloat16":
-            precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-        offload = CPUOffloadPolicy() if fsdp.param_offload and self.device.type == "cuda" else OffloadPolicy()
-        policy.to(self.device)
-        for block in policy.shard_blocks():
-            fully_shard(block, mesh=mesh, mp_policy=precision, offload_policy=offload)
-        fully_shard(policy, mesh=mesh, mp_policy=precision, offload_policy=offload)
-        register_fsdp_forward_method(policy, "evaluate")
-        return policy
 
     # ---- learning
 
+    @at_work
     def update(self, samples: Samples, step: int) -> dict[str, float]:
-        """All epochs over ``samples``; the mean of each metric over the gradient steps."""
-        actor = self.options.actor
-        order_of = np.random.default_rng((self.options.seed, step))
+        """All epochs over ``samples``, in an order drawn from ``step``.
+
+        Returns:
+            The mean of each metric over the gradient steps made; ``steps`` and ``steps_skipped`` (the gradient was not
+            finite); ``mismatch*``, rollout against learner; ``first_*``, the ratio before the first step.
+        """
+        actor, order_of = self.options.actor, np.random.default_rng((self.options.seed, step))
+        epochs = [
+            mini_batches(order_of.permutation(len(samples)), actor.ppo_mini_batch_size)
+            for _ in range(actor.ppo_epochs)
+        ]
         self.policy.train()
+        first, mismatch = LogProbDifferences(self.device), None
+        if self.old_log_probs.recompute:
+            samples, mismatch = self._with_own_log_probs(samples, epochs[0])
         history: list[dict[str, float]] = []
-        for _ in range(actor.ppo_epochs):
-            order = order_of.permutation(len(samples))
-            for start in range(0, len(order), actor.ppo_mini_batch_size):
-                history.append(self._mini_batch(samples.take(order[start : start + actor.ppo_mini_batch_size])))
+        for index in (index for epoch in epochs for index in epoch):
+            history.append(self._mini_batch(samples.take(index), None if history else first))
         if self.options.actor.fsdp_config.optimizer_offload:
             self._move_optimizer("cpu")
-        return {name: float(np.mean([h[name] for h in history])) for name in history[0]} if history else {}
+        if not history:
+            return {}
+        first.reduce()
+        made = [h for h in history if h["made"]]
+        return {
+            **{name: float(np.mean([h[name] for h in made or history])) for name in history[0] if name != "made"},
+            "steps": float(len(made)),
+            "steps_skipped": float(len(history) - len(made)),
+            "recomputed": float(self.old_log_probs.recompute),
+            **(mismatch or first).mismatch(),
+            **first.ratio(),
+            "first_clip_fraction": history[0]["clip_fraction"],
+        }
 
-    def _mini_batch(self, batch: Samples) -> dict[str, float]:
+    def _mini_batch(self, batch: Samples, first: LogProbDifferences | None) -> dict[str, float]:
         actor = self.options.actor
         if actor.fsdp_config.optimizer_offload:
             self._move_optimizer(self.device)
@@ -141,46 +156,72 @@ class Learner:
         gradient_mask = batch.mask * (1 - batch.imitation[:, None])
         counts = torch.tensor([gradient_mask.sum(), (batch.mask - gradient_mask).sum()], device=self.device)
         totals: dict[str, float] = {}
-        for part, weight in self._parts(batch):
-            loss, metrics = self._loss(part, counts, weight)
+        for part, weight in micro_batches(batch, self._shares(len(batch))):
+            loss, metrics = self._loss(part, counts, weight, first)
             (loss * self.world).backward()
+            self.work.step()
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), actor.grad_clip)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        if torch.isfinite(norm):
+        made = bool(torch.isfinite(norm))
+        if made:
             self.optimizer.step()
+            self.updates += 1
         else:
-            logger.warning("update skipped: the gradient's norm is %s", float(norm))
+            logger.warning("step skipped: the gradient's norm is %s", float(norm))
         self.optimizer.zero_grad(set_to_none=True)
-        self.updates += 1
         totals = self._sum_over_ranks(totals)
-        return {**totals, "grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
+        return {**totals, "grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"], "made": made}
 
-    def _parts(self, batch: Samples):
-        """This rank's micro-batches of a mini-batch, the same number on every rank, and each one's share."""
-        micro = self.options.actor.ppo_micro_batch_size
-        per_rank = -(-len(batch) // self.world)
-        mine = np.arange(self.rank, len(batch), self.world)
-        for start in range(0, per_rank, micro):
-            index = mine[start : start + micro]
-            if len(index):
-                yield batch.take(index), len(index) / len(batch)
-            else:
-                empty = batch.take(np.zeros(1, np.int64))
-                empty.mask = np.zeros_like(empty.mask)
-                yield empty, 0.0
+    @torch.no_grad()
+    def _with_own_log_probs(
+        self, samples: Samples, batches: list[np.ndarray]
+    ) -> tuple[Samples, LogProbDifferences]:
+        """``samples`` with this policy's old log-probabilities, and how far the rollout's are from them.
 
-    def _loss(self, part: Samples, counts: torch.Tensor, weight: float):
-        """``counts``: tokens of the mini-batch in the policy gradient, and tokens that are imitated."""
+        The passes are those of the first epoch, ``batches``, on the same ranks: what rounds by the shape of a pass
+        rounds alike, and the first ratio is exactly 1. Replayed samples, which are in no ratio, keep theirs.
+        """
+        own = torch.zeros(samples.old_log_probs.shape, device=self.device)
+        for index in batches:
+            mine_of = self._shares(len(index))
+            for mine, (part, _) in zip(mine_of, micro_batches(samples.take(index), mine_of)):
+                log_probs = self.policy.evaluate(*self._inputs(part), self.options.temperature).log_probs
+                own[index[mine]] = log_probs[: len(mine)]
+                self.work.step()
+        self.policy.reshard()  # without a backward pass behind it FSDP leaves the root's weights gathered
+        dist.all_reduce(own)
+        rollout, replayed = torch.from_numpy(samples.old_log_probs), samples.imitation[:, None] > 0
+        differences = LogProbDifferences(torch.device("cpu"))
+        differences.add(own.cpu(), rollout, torch.from_numpy(samples.mask * ~replayed))
+        kept = np.where(replayed, samples.old_log_probs, own.cpu().numpy())
+        return replace(samples, old_log_probs=kept), differences
+
+    def _shares(self, count: int) -> list[np.ndarray]:
+        """See :func:`~verl.workers.split.shares`."""
+        return shares(count, self.rank, self.world, self.options.actor.ppo_micro_batch_size)
+
+    def _inputs(self, part: Samples):
+        """What the policy is asked about ``part``."""
+        return part.images, part.instructions, part.proprio, torch.from_numpy(part.tokens).to(self.device)
+
+    def _loss(self, part: Samples, counts: torch.Tensor, weight: float, first: LogProbDifferences | None):
+        """``counts``: tokens of the mini-batch in the policy gradient, and tokens that are imitated.
+
+        ``first``: told of the log-probabilities before and now, in the passes before the first step.
+        """
         actor, device, count = self.options.actor, self.device, counts[0]
         imitated = torch.from_numpy(part.imitation).to(device)[:, None]
         mask = torch.from_numpy(part.mask).to(device) * (1 - imitated)
-        inputs = (part.images, part.instructions, part.proprio, torch.from_numpy(part.tokens).to(device))
+        inputs = self._inputs(part)
         output = self.policy.evaluate(*inputs, temperature=self.options.temperature)
+        old = torch.from_numpy(part.old_log_probs).to(device)
+        if first is not None:
+            first.add(output.log_probs, old, mask)
         loss, metrics = core_algos.policy_loss(
             output.log_probs,
-            torch.from_numpy(part.old_log_probs).to(device),
+            old,
             torch.from_numpy(part.advantages).to(device),
             mask,
             actor.clip_ratio_low,
@@ -226,11 +267,13 @@ class Learner:
 
     # ---- weights and checkpoints
 
+    @at_work
     def weights(self) -> dict[str, torch.Tensor] | None:
         """The whole policy on the CPU, from rank 0; None from the others. Adapters come merged."""
         state = get_model_state_dict(self.policy, options=FULL)
         return state if self.rank == 0 else None
 
+    @at_work
     def save(self, folder: str) -> None:
         """Copies the state, then writes it below ``folder`` in the background; :meth:`written` tells its end.
 
@@ -265,6 +308,7 @@ class Learner:
             writing.result()
         return True
 
+    @at_work
     def load(self, folder: str) -> None:
         """Back to what :meth:`save` wrote, also with another number of ranks."""
         saved = self._shards()
@@ -281,5 +325,10 @@ class Learner:
         with contextlib.suppress(Exception):
             dist.destroy_process_group()
 
-    def pid(self) -> int:
-        return os.getpid()
+    def why_recompute(self) -> str:
+        """Whether the old log-probabilities are computed again, and why: a line for the log."""
+        return f"{'yes' if self.old_log_probs.recompute else 'no'}: {self.old_log_probs.reason}"
+
+    def report(self) -> Report:
+        """What it is at."""
+        return self.work.report()

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from verl.envs.checks import check_decisions
 from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeLost, EpisodeRequest, Observation
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.trajectory import Episode
+from verl.workers.work import Report, Work
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Advance:
     episodes: list[Episode] = field(default_factory=list)
     lost: list[EpisodeLost] = field(default_factory=list)
     running: int = 0
+    environments_replaced: int = 0
     policy_s: float = 0.0
     policy_batches: int = 0
     policy_observations: int = 0
@@ -69,9 +72,10 @@ class _Decisions:
 
 
 class RolloutWorker:
-    """See the module's head. Not thread-safe: Ray calls one method at a time."""
+    """See the module's head. Not thread-safe: Ray calls one method at a time, and :meth:`report` beside it."""
 
     def __init__(self, options: RolloutOptions) -> None:
+        self.work = Work()
         torch.set_num_threads(options.threads)
         self.options = options
         self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -98,7 +102,7 @@ class RolloutWorker:
             self.decisions[request.episode] = _Decisions()
             self.training[request.episode] = request.training
             self.pool.submit(request)
-        report, end = Advance(), time.monotonic() + seconds
+        report, end, replaced = Advance(), time.monotonic() + seconds, self.pool.replaced
         while self.decisions and (left := end - time.monotonic()) > 0:
             timeout = 0.0 if self.waiting else min(left, 0.5)
             for event in self.pool.poll(timeout):
@@ -107,7 +111,7 @@ class RolloutWorker:
                 self._decide(report)
             elif report.episodes or report.lost:
                 break  # nothing to do but to wait: let the driver start new episodes first
-        report.running = len(self.decisions)
+        report.running, report.environments_replaced = len(self.decisions), self.pool.replaced - replaced
         return report
 
     def _take(self, event: Observation | EpisodeEnd | EpisodeLost, report: Advance) -> None:
@@ -146,6 +150,7 @@ class RolloutWorker:
             uniforms=noise,
         )
         tokens, log_probs = output.tokens.numpy(), output.log_probs.numpy()
+        check_decisions(self.options.model_path, batch, output.actions, log_probs)
         values = None if output.values is None else output.values.numpy()
         for i, observation in enumerate(batch):
             self.pool.act(observation.env, output.actions[i], observation.episode)
@@ -164,6 +169,10 @@ class RolloutWorker:
         """Uniforms for the chunk's tokens, drawn from (seed, episode, chunk): who shares the batch does not matter."""
         generator = np.random.default_rng((self.options.seed, observation.episode, observation.chunk))
         return generator.random(self.policy.config.action_tokens, dtype=np.float32)
+
+    def report(self) -> Report:
+        """Shows that the process runs, whatever it is at."""
+        return self.work.report()
 
     def close(self) -> None:
         """Ends the environment processes."""
@@ -207,6 +216,8 @@ def _episode(end: EpisodeEnd, decisions: _Decisions) -> Episode:
         probabilities=_dense(end.asked, end.probabilities, end.steps),
         critic_values=end.values,
         invalid_verdicts=end.invalid,
+        value_holes=end.value_holes,
+        outages=end.outages,
         latencies_us=end.latencies_us,
         timings=end.timings,
         frames=end.frames,

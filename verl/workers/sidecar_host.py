@@ -1,15 +1,20 @@
 """One a node: a Ray actor that starts that node's sidecar, watches it, and passes the phases on to it.
 
 The sidecar is a process of its own, in a Python environment of its own; it supervises its service itself. What is
-watched here is the supervisor: should even that die, it is started again under the same run id, a few times.
+watched here is the supervisor: should even that die, it is started again under the same run id, a few times. Should
+this actor die or stop, another takes its place: it finds written down which sidecar is there, and ends it first, since
+that one, perhaps stopped, too, holds the run's lock.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,10 +25,12 @@ import psutil
 
 from shm_bridge import BridgeError, Controller, Phase
 from verl.errors import SidecarLostError
+from verl.workers.work import Report, Work
 
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
 ORPHAN_S = 2.0  # a service whose supervisor was killed has another parent for a moment, until it dies too
+DRAIN_S = 10.0  # for the sidecar of a host that died: it was told to end by the kernel
 
 
 def _die_with_parent() -> None:
@@ -43,16 +50,47 @@ class SidecarHost:
         self.max_restarts, self.restarts = max_restarts, 0
         self.process: subprocess.Popen[bytes] | None = None
         self.controller: Controller | None = None
+        self.record = Path(log_file).with_suffix(".process")  # pid and start time of the sidecar that runs
+        self.work = Work()
+
+    def report(self) -> Report:
+        """Shows that the process runs, whatever it is at. By any thread at any time."""
+        return self.work.report()
 
     def start(self) -> None:
-        """Starts the process; returns at once."""
+        """Starts the process; returns at once, or when a sidecar that another host left has ended."""
         Path(self.log_file).parent.mkdir(parents=True, exist_ok=True)
+        self._end_predecessor()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
                 [self.python, "-m", "sidecar", "--config", self.config_file],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, preexec_fn=_die_with_parent,
             )  # fmt: skip
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended at once: check() tells why
+            self._write_record(psutil.Process(self.process.pid))
+
+    def _write_record(self, process: psutil.Process) -> None:
+        content = {"host": socket.gethostname(), "pid": process.pid, "started": process.create_time()}
+        self.record.write_text(json.dumps(content))
+
+    def _end_predecessor(self) -> None:
+        """SIGKILL, with all it started, when it does not end by itself or cannot because it is stopped."""
+        try:
+            content = json.loads(self.record.read_text())
+            process = psutil.Process(content["pid"])
+            if content["host"] != socket.gethostname() or process.create_time() != content["started"]:
+                return
+            everything = [*process.children(recursive=True), process]  # those of a dead supervisor die with it
+            stopped = process.status() == psutil.STATUS_STOPPED
+        except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+            return
+        logger.warning("ending the sidecar that another host left, process %d", process.pid)
+        _, alive = psutil.wait_procs(everything, timeout=0 if stopped else DRAIN_S)
+        for one in reversed(alive):  # the supervisor first, or it would start another
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(alive, timeout=DRAIN_S)
 
     def wait_ready(self, timeout: float) -> None:
         """Until a probe query has been answered, by the sidecar that was started here if one was."""
@@ -131,8 +169,21 @@ class SidecarHost:
         return self.restarts
 
     def phase(self, name: str, timeout: float) -> None:
-        """``ROLLOUT`` or ``UPDATE``; returns when the sidecar has acknowledged it."""
-        self._own_connection().request_phase(Phase[name], timeout=timeout)
+        """``ROLLOUT`` or ``UPDATE``; returns when the sidecar has acknowledged it, and can answer in ROLLOUT.
+
+        Raises:
+            BridgeError: not within ``timeout`` seconds, or the sidecar died: to be asked anew after :meth:`check`.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            self._own_connection().request_phase(Phase[name], timeout=timeout)
+            if name == Phase.ROLLOUT.name:
+                self._own_connection().wait_ready(max(0.0, deadline - time.monotonic()))
+        except BridgeError:
+            if self.controller is not None:
+                self.controller.close()
+                self.controller = None
+            raise
 
     def status(self) -> dict[str, Any]:
         """What the control segment says, as a mapping."""

@@ -29,7 +29,7 @@ class DotEnv:
         self.instruction = "lift the red cube"
         self.place, self.task = np.zeros(2), 0
 
-    def reset(self, seed: int, task: int = 0) -> None:
+    def reset(self, seed: int, task: int = 0, training: bool = True) -> None:
         self.task = task
         self.place = np.random.default_rng((seed, task)).uniform(0.3, 0.5, 2)
 

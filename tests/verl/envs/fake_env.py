@@ -20,7 +20,9 @@ HANG_S = 600.0
 
 
 class FakeEnv:
-    """``env_config`` keys: max_steps, success_at (step), die_at, hang_at, raise_at (by episode seed), refuse."""
+    """``env_config`` keys: max_steps, success_at (step), die_at, hang_at, raise_at, nan_at (by episode seed), refuse,
+    success (of every step).
+    """
 
     action_dim = 7
     tasks = 2
@@ -31,14 +33,15 @@ class FakeEnv:
         self.cameras = (Camera("agentview", SIZE, SIZE), Camera("wrist", SIZE, SIZE // 2))
         self.instruction = "task 0"
         self.steps = self.seed = 0
+        self.training: bool | None = None
         self.drawn: list[tuple[int, str]] = []
 
-    def reset(self, seed: int, task: int = 0) -> None:
+    def reset(self, seed: int, task: int = 0, training: bool = True) -> None:
         if self.config.get("refuse") == "crash":
             os._exit(7)
         if self.config.get("refuse") == "assets":
             raise AssetsMissingError("LIBERO's assets: not here")
-        self.seed, self.steps, self.instruction = seed, 0, f"task {task}"
+        self.seed, self.steps, self.instruction, self.training = seed, 0, f"task {task}", training
         self.drawn = []
 
     def step(self, action: np.ndarray) -> bool:
@@ -49,6 +52,8 @@ class FakeEnv:
             time.sleep(HANG_S)
         if self.steps == 3 and self.seed == self.config.get("raise_at"):
             raise RuntimeError("unstable simulation")
+        if "success" in self.config:
+            return self.config["success"]  # type: ignore[no-any-return]
         return self.steps >= self.config.get("success_at", 10**6)
 
     def render(self, camera: str, out: np.ndarray) -> None:
@@ -57,7 +62,10 @@ class FakeEnv:
         self.drawn.append((self.steps, camera))
 
     def proprio(self) -> np.ndarray:
-        return np.full(8, self.steps, np.float32)
+        if self.config.get("refuse") == "shape":
+            return np.zeros(7, np.float32)
+        broken = self.steps == 8 and self.seed == self.config.get("nan_at")
+        return np.full(8, np.nan if broken else self.steps, np.float32)
 
     def close(self) -> None:
         pass

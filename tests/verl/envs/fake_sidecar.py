@@ -1,32 +1,43 @@
 """A sidecar whose answers follow from the frames: the pixel of a :class:`FakeEnv` frame is its step.
 
-    python fake_sidecar.py RUN_ID DONE_AT [hold]
+    python fake_sidecar.py RUN_ID DONE_AT [hold] [down=SECONDS] [fails=STEP] [pause=SECONDS] [holes=SHARE] [text=STEP]
 
-DONE: pixel >= DONE_AT, answered in random order. VALUE: the steps of the frames it was given. An invalid answer for the
-frame of step 200. With ``hold`` it answers nothing.
+DONE: pixel >= DONE_AT, answered in random order. VALUE: the steps of the frames it was given. With ``hold`` it answers
+nothing; ``down``: every question fails for so long after the first one; ``fails``: a question about that step always
+does; ``pause``: before each answer; ``holes``: the share of unreadable pairs in each value list; ``text``: the reply
+about that step cannot be read.
 """
 
 from __future__ import annotations
 
 import random
 import sys
+import time
 
 from shm_bridge import Kind, Question, Server, Status
 
+first_ns = 0
 
-def answer(server: Server, question: Question, done_at: int) -> None:
+
+def answer(server: Server, question: Question, done_at: int, told: dict[str, float]) -> None:
+    global first_ns
+    first_ns = first_ns or time.monotonic_ns()
+    time.sleep(told.get("pause", 0.0))
     pixels = [int(image[0, 0, 0]) for image in question.images()]
     assert all((image[-1] == 255).all() for image in question.images()), "upright: the row stored first is the last"
-    if list(question.steps) != pixels:
+    down = time.monotonic_ns() - first_ns < told.get("down", 0.0) * 1e9
+    if down or list(question.steps) != pixels or told.get("fails") == pixels[-1]:
         server.answer(question, status=Status.FAILED, valid=False)
+    elif told.get("text") == pixels[-1]:
+        server.answer(question, status=Status.INVALID, valid=False)
     elif question.kind is Kind.VALUE:
-        server.answer(question, values=[float(p) for p in pixels])
+        server.answer(question, values=[float(p) for p in pixels], probability=1.0 - told.get("holes", 0.0))
     else:
         done = pixels[0] >= done_at
         server.answer(question, done=done, probability=0.99 if done else 0.01)
 
 
-def serve(run_id: str, done_at: int, hold: bool) -> None:
+def serve(run_id: str, done_at: int, hold: bool, told: dict[str, float]) -> None:
     rng = random.Random(0)
     held: list[Question] = []
     with Server.create(run_id) as server:
@@ -40,8 +51,9 @@ def serve(run_id: str, done_at: int, hold: bool) -> None:
                 continue
             rng.shuffle(held)
             for _ in range(min(len(held), rng.randint(1, 4))):
-                answer(server, held.pop(), done_at)
+                answer(server, held.pop(), done_at, told)
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), "hold" in sys.argv)
+    pairs = (word.split("=") for word in sys.argv[3:] if "=" in word)
+    serve(sys.argv[1], int(sys.argv[2]), "hold" in sys.argv, {name: float(value) for name, value in pairs})

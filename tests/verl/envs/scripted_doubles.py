@@ -56,6 +56,7 @@ class ScriptedCritic:
         self.latencies_us: list[int] = []
         self.began = self.ended = 0
         self.lost = False
+        self.outages, self.blocked_s = 0, 0.0
 
     @property
     def pending(self) -> bool:

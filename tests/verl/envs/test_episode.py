@@ -115,6 +115,13 @@ def test_a_critic_made_worse_on_purpose_misses_dones_and_makes_them_up() -> None
     assert (end.steps, end.complete, end.score, end.values) == (20, True, 1.0, None)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_the_environment_is_told_what_an_episode_is_for(training: bool) -> None:
+    """The request's ``training`` reaches the reset: on it depends from which states the environment may start."""
+    _, env, _ = run(None, None, training=training, success_at=3)
+    assert env.training is training
+
+
 def test_a_lying_critic_changes_no_evaluation() -> None:
     """In evaluation the simulator's success ends and scores the episode, audited or not; all audit answers are kept."""
     for audit in (True, False):
@@ -198,7 +205,7 @@ def test_a_value_without_a_meaning_follows_the_policy(policy: str, expected: Any
         return
     end, _, _ = run(bridge, critic)
     if policy == "drop":
-        assert isinstance(end, Dropped) and end.reason == "invalid value"
+        assert isinstance(end, Dropped) and end.reason == "unreadable value list"
     else:
         assert isinstance(end, EpisodeEnd)
         assert end.score == 0.0 and end.invalid == 1 and end.values is None

@@ -46,7 +46,7 @@ def make_pool() -> Iterator[Any]:
     pools: list[EnvPool] = []
 
     def make(size: int = 2, **options: Any) -> EnvPool:
-        limits = {key: options.pop(key) for key in ("timeout_s", "silence_s") if key in options}
+        limits = {key: options.pop(key) for key in ("simulator_limit_s", "silence_s") if key in options}
         pools.append(EnvPool({"name": FAKE, **options}, None, size, **limits))
         return pools[-1]
 
@@ -113,15 +113,15 @@ def test_a_killed_process_costs_its_episode_and_no_other(make_pool: Any) -> None
     ("fault", "limits", "reason"),
     [
         ("die_at", {}, "died (exit code 9)"),
-        ("raise_at", {}, "died (exit code 1)"),
+        ("raise_at", {}, "died (exit code 1: RuntimeError: unstable simulation)"),
+        ("nan_at", {}, "tests.verl.envs.fake_env:FakeEnv, task 1 ('task 1'), seed 1, step 8: proprioception [nan,"),
         ("hang_at", {"silence_s": 1.5}, "silent for 1.5 s"),
-        ("hang_at", {"timeout_s": 1.5}, "episode took over 1.5 s"),
     ],
 )
 def test_a_fault_in_the_simulator_is_noticed_within_the_configured_time(
     make_pool: Any, fault: str, limits: dict[str, float], reason: str
 ) -> None:
-    """Death, exception, hang: the episode is dropped and counted, the process replaced, the others end."""
+    """Death, exception, hang, NaN: the episode is dropped and counted, the process replaced, the others end."""
     pool = make_pool(size=1, **{fault: 1}, **limits)
     for number in range(3):
         pool.submit(request(number))
@@ -133,7 +133,7 @@ def test_a_fault_in_the_simulator_is_noticed_within_the_configured_time(
 
 def test_waiting_for_the_policy_is_no_hang(make_pool: Any) -> None:
     """A slow policy costs an environment neither its process nor its episode: its clock stands still."""
-    pool = make_pool(size=1, silence_s=0.3, timeout_s=0.5)
+    pool = make_pool(size=1, silence_s=0.3, simulator_limit_s=0.5)
     pool.submit(request(0))
     waited = 0
     while True:
@@ -170,6 +170,21 @@ def test_processes_that_never_start_end_the_run(make_pool: Any) -> None:
     pool = make_pool(refuse="crash")
     with pytest.raises(EnvironmentFailedError, match="exit code 7"):
         drive(pool, 1)
+
+
+def test_proprioception_of_another_shape_is_no_start(make_pool: Any) -> None:
+    """It is so in every episode: the run ends, and the error names the environment and what is right."""
+    pool = make_pool(refuse="shape")
+    with pytest.raises(EnvironmentFailedError, match=r"fake_env:FakeEnv.*shape \(7,\), must be \(8,\)"):
+        drive(pool, 1)
+
+
+def test_a_success_that_is_no_number_is_no_success(make_pool: Any) -> None:
+    """NaN counts as true in Python: the episode goes on to its end."""
+    pool = make_pool(size=1, success=float("nan"))
+    pool.submit(request(0))
+    (end,) = drive(pool, 1)
+    assert isinstance(end, EpisodeEnd) and not end.env_success and end.steps == 20 and end.score == 0.0
 
 
 def test_wrong_configuration_is_refused_before_a_process_is_started() -> None:

@@ -28,7 +28,7 @@ def success_rate(
     generator = torch.Generator().manual_seed(sampling_seed)
     steps = []
     for seed in seeds:
-        env.reset(seed, task)
+        env.reset(seed, task, training=False)
         steps.append(_episode(policy, env, temperature, generator))
         progress(steps[-1] >= 0)
     return float(np.mean([step >= 0 for step in steps])), steps

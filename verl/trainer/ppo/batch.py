@@ -11,16 +11,19 @@ from collections.abc import Iterable
 import numpy as np
 
 from verl.config import AlgorithmConfig, DataConfig
-from verl.trainer.ppo.core_algos import GroupFilter, batch_advantages, gae, grpo_advantages
+from verl.trainer.ppo.core_algos import GroupFilter, batch_advantages, gae, grpo_advantages, whiten
 from verl.trajectory import Episode, Samples, token_mask
 
 
-def complete_groups(episodes: Iterable[Episode], size: int) -> list[list[Episode]]:
-    """The groups of which all ``size`` rollouts are there, in the order of their numbers."""
+def usable_groups(episodes: Iterable[Episode], size: int) -> list[list[Episode]]:
+    """The groups of a rollout that has ended, in the order of their numbers, smaller by what was dropped or given up.
+
+    A group of which one of ``size`` rollouts is left has nothing to be compared with, and is no group.
+    """
     groups: dict[int, list[Episode]] = defaultdict(list)
     for episode in episodes:
         groups[episode.group].append(episode)
-    return [sorted(g, key=lambda e: e.episode) for _, g in sorted(groups.items()) if len(g) >= size]
+    return [sorted(g, key=lambda e: e.episode) for _, g in sorted(groups.items()) if len(g) >= min(2, size)]
 
 
 def group_filter(data: DataConfig) -> GroupFilter | None:
@@ -38,29 +41,36 @@ def keeps(rule: GroupFilter | None, group: list[Episode]) -> bool:
     return rule.keep(np.array([e.complete for e in group]), np.array([e.score for e in group]))
 
 
-def build_samples(episodes: list[Episode], algorithm: AlgorithmConfig, chunk: int, action_dim: int) -> Samples:
+def build_samples(
+    episodes: list[Episode], algorithm: AlgorithmConfig, chunk: int, action_dim: int, group_size: int = 0
+) -> Samples:
     """Flattens ``episodes`` into chunk samples with advantages.
+
+    Args:
+        group_size: rollouts that a whole group has; 0: every group here is whole.
 
     GRPO, RLOO, REINFORCE++: one advantage an episode, on all its counting tokens. GAE: one a chunk, from its rewards.
     Token ``finish_step * action_dim - 1`` is the last that counts; an episode of no step has none.
     """
     masks = [token_mask(e.steps, e.chunks, chunk, action_dim) for e in episodes]
+    weights = _episode_weights(episodes, algorithm.loss_agg_mode)
     if algorithm.adv_estimator == "gae":
         pairs = [_chunk_gae(e, algorithm, chunk) for e in episodes]
-        per_chunk = _normalised([p[0] for p in pairs], masks)
+        per_chunk = _whitened([p[0] for p in pairs], [w * m.sum(axis=1) for w, m in zip(weights, masks)])
         returns = [p[1] for p in pairs]
     else:
         scores = np.array([e.step_rewards.sum() for e in episodes], np.float32)
         groups = np.array([e.group for e in episodes])
         if algorithm.adv_estimator == "grpo":
             per_episode = grpo_advantages(scores, groups, algorithm.norm_adv_by_std_in_grpo)
+            if group_size and not algorithm.norm_adv_by_std_in_grpo:
+                per_episode = per_episode * _shrunk_factor(groups, group_size)
         elif algorithm.adv_estimator == "rloo":
             per_episode = _leave_one_out(scores, groups)
         else:
             per_episode = batch_advantages(scores)
         per_chunk = [np.full(e.chunks, a, np.float32) for e, a in zip(episodes, per_episode)]
         returns = [np.zeros(e.chunks, np.float32) for e in episodes]
-    weights = _episode_weights(episodes, algorithm.loss_agg_mode)
     advantages = [w * a[:, None] * m for w, a, m in zip(weights, per_chunk, masks)]
     return Samples(
         images=np.concatenate([e.images for e in episodes]),
@@ -73,6 +83,17 @@ def build_samples(episodes: list[Episode], algorithm: AlgorithmConfig, chunk: in
         returns=np.concatenate(returns),
         imitation=np.zeros(sum(e.chunks for e in episodes), np.float32),
     )
+
+
+def _shrunk_factor(groups: np.ndarray, size: int) -> np.ndarray:
+    """(E,) float32: makes an episode of a smaller group weigh in expectation what one of a whole group does.
+
+    A group's mean holds the episode's own score, so that of m episodes the expected gradient is (m - 1) / m of the one
+    with an independent baseline (Kool et al. 2019, "Buy 4 REINFORCE samples", eq. 7). 1 for a whole group.
+    """
+    _, at, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    members = counts[at].astype(np.float64)
+    return np.asarray((size - 1) / size * members / np.maximum(members - 1, 1), np.float32)
 
 
 def _episode_weights(episodes: list[Episode], mode: str) -> np.ndarray:
@@ -94,12 +115,13 @@ def _chunk_gae(episode: Episode, algorithm: AlgorithmConfig, chunk: int) -> tupl
     return gae(rewards, values, algorithm.gamma, algorithm.lam)
 
 
-def _normalised(advantages: list[np.ndarray], masks: list[np.ndarray]) -> list[np.ndarray]:
-    """To zero mean and unit deviation over the batch, as PPO does."""
-    flat = np.concatenate(advantages)
-    valid = np.concatenate([m.any(axis=1) for m in masks])
-    mean, deviation = flat[valid].mean(), flat[valid].std() + 1e-6
-    return [((a - mean) / deviation).astype(np.float32) for a in advantages]
+def _whitened(advantages: list[np.ndarray], weights: list[np.ndarray]) -> list[np.ndarray]:
+    """To zero mean and unit deviation over the batch, as PPO does; ``weights``: of each chunk in the loss.
+
+    The loss is a mean over tokens, and a chunk that an episode's end cuts has fewer of them.
+    """
+    flat = whiten(np.concatenate(advantages), np.concatenate(weights))
+    return np.split(flat, np.cumsum([len(a) for a in advantages])[:-1])
 
 
 def _leave_one_out(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:

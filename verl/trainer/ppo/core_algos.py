@@ -88,6 +88,24 @@ def gae(rewards: np.ndarray, values: np.ndarray, gamma: float, lam: float, boots
     return advantages, (advantages + values).astype(np.float32)
 
 
+def whiten(advantages: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(advantage - weighted mean) / (weighted standard deviation + 1e-6), float32.
+
+    Args:
+        advantages: (N,) float.
+        weights: (N,) float, what each counts for in the loss. Weighted otherwise, the policy would be pushed on the
+            whole away from what it did, or towards it. With all 0 nothing counts, and everything is 0.
+    """
+    total = weights.sum(dtype=np.float64)
+    if total <= 0:
+        return np.zeros(len(advantages), np.float32)
+    share = weights / total
+    centred = advantages - (share * advantages).sum()
+    deviation = np.sqrt((share * centred**2).sum())
+    whitened: np.ndarray = (centred / (deviation + EPSILON)).astype(np.float32)
+    return whitened
+
+
 def masked_mean(x: torch.Tensor, mask: torch.Tensor, count: torch.Tensor | float | None = None) -> torch.Tensor:
     """Mean of ``x`` where ``mask`` is 1. ``count`` replaces the divisor when a batch is fed in parts."""
     return (x * mask).sum() / (mask.sum() if count is None else count).clamp(min=1)

@@ -1,4 +1,10 @@
-"""The driver's view of all rollout workers: hands episodes out, takes results in, replaces what dies."""
+"""The driver's view of all rollout workers: hands episodes out, takes results in, replaces what dies.
+
+    request -> a worker -> Episode
+       ^           |-----> lost with the worker, or for the first time: once more, identically
+       |           |-----> lost for the second time: given up
+       `-----------+-----> dropped for a verdict: given up at once, since the same episode would be dropped again
+"""
 
 from __future__ import annotations
 
@@ -12,39 +18,63 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
-from verl.envs.pool import EpisodeRequest
-from verl.errors import RunFailedError
-from verl.trainer import interrupt
+from verl.envs.pool import EpisodeLost, EpisodeRequest
+from verl.errors import NoAnswerError, RunFailedError
+from verl.trainer import ray_wait
+from verl.trainer.heartbeat import SILENT_S, Heartbeat
+from verl.trainer.watchdog import OwnTime
 from verl.trajectory import Episode
 
 logger = logging.getLogger(__name__)
 SLICE_S = 1.0  # how long a worker runs before it reports
+TRIES = 2  # of one request that fails by itself
+MOST_REASONS = 32  # kept apart; some name an actor, and no two are alike
+WINDOW = 200  # the latest episodes, over which the share of lost ones is taken
 MOST_FAILURES = 3  # in a row: the worker is given up, the others go on
 GONE = (RayActorError, ObjectLostError)  # it, or its node with what it had reported
 
 
 @dataclass(slots=True)
 class FleetStatistics:
-    """Where the rollout's time went; seconds are summed over workers."""
+    """Where the rollout's time went, and what went wrong, over the whole run; seconds are summed over workers.
+
+    Attributes:
+        lost: tries that did not end, each given up or made once more.
+        lost_with_workers: of those, the ones that a rollout worker took with it.
+        given_up: requests that were lost twice; their groups are smaller.
+        dropped: requests that the policy for unreadable replies took out; their groups are smaller.
+        recent: 1 for a lost try, 0 for an episode, of the latest ``WINDOW``.
+    """
 
     policy_s: float = 0.0
     policy_batches: int = 0
     policy_observations: int = 0
     lost: int = 0
-    lost_with_workers: int = 0  # of those
+    lost_with_workers: int = 0
     lost_reasons: dict[str, int] = field(default_factory=dict)
+    given_up: int = 0
+    dropped: int = 0
     workers_replaced: int = 0
+    environments_replaced: int = 0
+    recent: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _Worker:
     actor: Any
     index: int
+    heartbeat: Heartbeat
     running: dict[int, EpisodeRequest] = field(default_factory=dict)
     call: Any = None
     loading: Any = None
     failures: int = 0
     started: float = 0.0
+
+    def look(self) -> None:
+        """Raises NoAnswerError when it does not answer any more: it is stopped, say."""
+        self.heartbeat.look()
+        if (silent := self.heartbeat.silent_s) >= SILENT_S:
+            raise NoAnswerError(f"has not answered for {silent:.0f} s ({self.heartbeat.place()})")
 
 
 class Fleet:
@@ -56,23 +86,36 @@ class Fleet:
         workers: int,
         capacity: int,
         timeout_s: float,
-        max_lost: int,
+        max_lost_share: float,
         on_tick: Callable[[], None],
         away: Callable[[int], bool] = lambda index: False,
+        stall_timeout_s: float = 1800.0,
     ) -> None:
         """
         Args:
             capacity: episodes that one worker can have at once: playing, or waiting for their verdicts.
             timeout_s: a worker that does not report for so long is replaced.
-            max_lost: lost episodes after which the run fails; those that a worker takes with it do not count.
+            max_lost_share: of the latest ``WINDOW`` episodes, the share of lost ones over which the run fails; those
+                that a worker takes with it do not count.
             on_tick: called about once a second while episodes run.
             away: whether a worker should be made anew where it belongs: a lost node was replaced.
+            stall_timeout_s: a worker that answers may take so long to load weights.
         """
         self.make, self.capacity, self.timeout_s = make, capacity, timeout_s
-        self.max_lost, self.on_tick, self.away = max_lost, on_tick, away
+        self.max_lost_share, self.on_tick, self.away = max_lost_share, on_tick, away
+        self._failed: dict[int, int] = {}  # tries of running requests that failed, by episode
         self.statistics = FleetStatistics()
+        self.stall_timeout_s, self._clock = stall_timeout_s, OwnTime()
         self.weights: Any = None
-        self.workers = [_Worker(make(i), i) for i in range(workers)]
+        self.workers = [self._make(i) for i in range(workers)]
+
+    def _make(self, index: int) -> _Worker:
+        actor = self.make(index)
+        return _Worker(actor, index, Heartbeat(actor, self._clock))
+
+    def _make_anew(self, worker: _Worker) -> None:
+        worker.actor = self.make(worker.index)
+        worker.heartbeat = Heartbeat(worker.actor, self._clock)
 
     def load_weights(self, reference: Any) -> None:
         """Gives every worker the policy behind this object reference, and later ones too. No episode may run."""
@@ -81,25 +124,28 @@ class Fleet:
             if self.away(worker.index):
                 logger.info("rollout worker %d goes back to where it belongs", worker.index)
                 ray.kill(worker.actor)
-                worker.actor = self.make(worker.index)
+                self._make_anew(worker)
             worker.loading = worker.actor.load_weights.remote(reference)
         for worker in list(self.workers):
+            what = f"rollout worker {worker.index}, loading weights"
             try:
-                ray.get(worker.loading, timeout=self.timeout_s)
-            except GONE as error:
+                ray_wait.get([worker.loading], self.stall_timeout_s, what, worker.look)
+            except (*GONE, NoAnswerError) as error:
                 self._replace(worker, deque(), _story(error))
 
     def run(
         self,
         requests: list[EpisodeRequest],
         finished: list[Episode],
-        refill: Callable[[Episode], list[EpisodeRequest]],
+        given_up: list[EpisodeLost],
+        refill: Callable[[int], list[EpisodeRequest]],
     ) -> Iterator[Episode]:
-        """Runs ``requests``, and whatever ``refill`` adds after each episode; yields them as they end.
+        """Runs ``requests``, and whatever ``refill(group)`` adds after each that has ended; yields the episodes.
 
-        Each is in ``finished`` before ``refill`` sees it.
+        Each request is in ``finished`` or in ``given_up`` before ``refill`` is told its group.
         """
         queue = deque(requests)
+        self._failed.clear()
         while queue or any(w.running for w in self.workers):
             for worker in self.workers:
                 self._dispatch(worker, queue)
@@ -107,14 +153,27 @@ class Fleet:
             done, _ = ray.wait(calls, num_returns=1, timeout=SLICE_S * 2) if calls else ([], [])
             for worker in list(self.workers):
                 if worker.call is not None and worker.call in done:
-                    for episode in self._collect(worker, queue):
+                    episodes, gone = self._collect(worker, queue)
+                    for lost in gone:
+                        given_up.append(lost)
+                        queue.extend(refill(lost.request.group))
+                    for episode in episodes:
                         finished.append(episode)
-                        queue.extend(refill(episode))
+                        queue.extend(refill(episode.group))
                         yield episode
-                elif worker.call is not None and time.monotonic() - worker.started > self.timeout_s:
-                    self._replace(worker, queue, f"no report for {self.timeout_s:.0f} s")
+                elif worker.call is not None and (reason := self._too_late(worker)):
+                    self._replace(worker, queue, reason)
             self.on_tick()
-            interrupt.look()
+            ray_wait.beat("the rollout")
+
+    def _too_late(self, worker: _Worker) -> str | None:
+        """Why a worker whose report has not come is given up; None when it is not."""
+        try:
+            worker.look()
+        except NoAnswerError as error:
+            return str(error)
+        late = time.monotonic() - worker.started > self.timeout_s
+        return f"no report for {self.timeout_s:.0f} s" if late else None
 
     def _dispatch(self, worker: _Worker, queue: deque[EpisodeRequest]) -> None:
         if worker.call is not None:
@@ -128,38 +187,69 @@ class Fleet:
             worker.call = worker.actor.advance.remote(fresh, SLICE_S)
             worker.started = time.monotonic()
 
-    def _collect(self, worker: _Worker, queue: deque[EpisodeRequest]) -> list[Episode]:
+    def _collect(self, worker: _Worker, queue: deque[EpisodeRequest]) -> tuple[list[Episode], list[EpisodeLost]]:
+        """What a worker reports: episodes, and requests that nobody will run again."""
         try:
             if worker.loading is not None:
                 ray.get(worker.loading)
             report = ray.get(worker.call)
         except GONE as error:
             self._replace(worker, queue, _story(error))
-            return []
+            return [], []
         except RayTaskError as error:
             raise RunFailedError(f"rollout worker {worker.index}: {error.cause}") from error
         worker.call, worker.loading, worker.failures = None, None, 0
         self.statistics.policy_s += report.policy_s
         self.statistics.policy_batches += report.policy_batches
         self.statistics.policy_observations += report.policy_observations
+        self.statistics.environments_replaced += report.environments_replaced
+        gone: list[EpisodeLost] = []
         for lost in report.lost:
-            self._count_lost(lost.reason)
-            queue.append(worker.running.pop(lost.request.episode))
+            worker.running.pop(lost.request.episode)
+            if lost.dropped:
+                self.statistics.dropped += 1
+                logger.warning("episode %d dropped: %s", lost.request.episode, lost.reason)
+                gone.append(lost)
+            elif self._try_again(lost):
+                queue.append(lost.request)
+            else:
+                gone.append(lost)
         for episode in report.episodes:
             worker.running.pop(episode.episode)
-        return list(report.episodes)
+            self._failed.pop(episode.episode, None)
+            self._note(0)
+        return list(report.episodes), gone
+
+    def _try_again(self, lost: EpisodeLost) -> bool:
+        """Counts a try that failed by itself; False when it was the last. Raises when too many do."""
+        stats, number = self.statistics, lost.request.episode
+        self._count_lost(lost.reason)
+        self._note(1)
+        if (failed := sum(stats.recent)) > self.max_lost_share * WINDOW:
+            raise RunFailedError(
+                f"{failed} of the latest {len(stats.recent)} episodes were lost, more than "
+                f"trainer.max_lost_share={self.max_lost_share:g} of {WINDOW}; the last: {lost.reason}"
+            )
+        self._failed[number] = self._failed.get(number, 0) + 1
+        if self._failed[number] < TRIES:
+            return True
+        del self._failed[number]
+        stats.given_up += 1
+        logger.warning("episode %d (task %d, seed %d) was lost %d times: given up", number, lost.request.task,
+                       lost.request.seed, TRIES)  # fmt: skip
+        return False
+
+    def _note(self, lost: int) -> None:
+        self.statistics.recent = [*self.statistics.recent, lost][-WINDOW:]
 
     def _count_lost(self, reason: str, number: int = 1) -> None:
         if not number:
             return
         stats = self.statistics
         stats.lost += number
-        stats.lost_reasons[reason] = stats.lost_reasons.get(reason, 0) + number
+        told = reason if reason in stats.lost_reasons or len(stats.lost_reasons) < MOST_REASONS else "another reason"
+        stats.lost_reasons[told] = stats.lost_reasons.get(told, 0) + number
         logger.warning("%d episode(s) lost: %s", number, reason)
-        if (failed := stats.lost - stats.lost_with_workers) > self.max_lost:
-            raise RunFailedError(
-                f"{failed} episodes were lost, more than trainer.max_lost_episodes={self.max_lost}; the last: {reason}"
-            )
 
     def _replace(self, worker: _Worker, queue: deque[EpisodeRequest], reason: str) -> None:
         """A new actor in the place of one that died or hangs; its episodes are run again."""
@@ -179,19 +269,20 @@ class Fleet:
             return
         logger.warning("rollout worker %d %s: replaced", worker.index, reason)
         self.statistics.workers_replaced += 1
-        worker.actor = self.make(worker.index)
+        self._make_anew(worker)
         if self.weights is not None:  # not waited for: where its node is dying it may take a while to fail
             worker.loading = worker.actor.load_weights.remote(self.weights)
 
     def close(self) -> None:
         """Ends the workers and their environment processes."""
-        calls = [w.actor.close.remote() for w in self.workers]
-        ray.wait(calls, num_returns=len(calls), timeout=10)
+        ray_wait.settle([w.actor.close.remote() for w in self.workers], 10, "the end of the rollout workers")
         for worker in self.workers:
             ray.kill(worker.actor)
 
 
 def _story(error: Exception) -> str:
     """What happened, in a line."""
+    if isinstance(error, NoAnswerError):
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"died ({type(error).__name__}: {lines[-1] if lines else 'no reason given'})"

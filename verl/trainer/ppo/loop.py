@@ -20,23 +20,27 @@ from ray.exceptions import RayActorError
 
 from verl.config import Config
 from verl.degrade import shuffle_rewards
-from verl.envs.pool import EpisodeRequest
-from verl.errors import RunFailedError
+from verl.envs.pool import EpisodeLost, EpisodeRequest
+from verl.errors import NoAnswerError, RunFailedError
 from verl.trainer.audit import Audit
 from verl.trainer.checkpoint import Checkpoints
-from verl.trainer.ppo.batch import build_samples, complete_groups, group_filter, keeps
+from verl.trainer.critic_lines import crossed
+from verl.trainer.heartbeat import LearnerWatch
+from verl.trainer.ppo.batch import build_samples, group_filter
 from verl.trainer.ppo.fleet import Fleet, FleetStatistics
+from verl.trainer.ppo.groups import RolloutGroups
 from verl.trainer.ppo.replay import ReplayBuffer
 from verl.trainer.ppo.schedule import Schedule
 from verl.trainer.progress import Progress
+from verl.trainer.ray_store import store_metrics
 from verl.trainer.recorder import Recorder
 from verl.trainer.watch import Sidecars
 from verl.trajectory import Episode, Samples
+from verl.workers.old_log_probs import mismatch_warning
 
 logger = logging.getLogger(__name__)
-UPDATE_TIMEOUT_S = 3600.0
-MOST_OVERSAMPLING = 4
-_COUNTERS = ("updates", "episodes", "dropped_groups", "success_before", "success_after", "evaluated_at", "best")
+_COUNTERS = ("updates", "rollouts", "episodes", "dropped_groups")
+_RESULTS = ("success_before", "success_after", "evaluated_at", "best")
 
 
 class Trainer:
@@ -48,6 +52,7 @@ class Trainer:
         schedule: Schedule,
         fleet: Fleet,
         learners: list[Any],
+        learner_watch: LearnerWatch,
         sidecars: Sidecars,
         recorder: Recorder,
         progress: Progress,
@@ -55,25 +60,28 @@ class Trainer:
     ) -> None:
         self.config, self.schedule, self.fleet = config, schedule, fleet
         self.learners, self.sidecars = learners, sidecars
+        self.learner_watch = learner_watch
         self.recorder, self.progress, self.checkpoints = recorder, progress, checkpoints
         self.audit = Audit()
         model, actor = config.model, config.actor
         replayed = actor.replay_episodes if actor.imitation_coeff > 0 else 0
         self.replay = ReplayBuffer(replayed, model.action_chunks_len, model.action_token_len)
         self.rule = group_filter(config.data)
-        self.updates, self.episodes, self.dropped_groups = 0, 0, 0
+        self.updates, self.rollouts = 0, 0  # without a signal a rollout has no update; draws are keyed by rollout
+        self.episodes, self.dropped_groups = 0, 0
         self.success_before: float | None = None
         self.success_after: float | None = None
         self.evaluated_at: int | None = None  # updates
         self.best: float | None = None
         self.time_s: dict[str, float] = defaultdict(float)
+        self._told: set[str] = set()
 
     # ---- the run
 
     def fit(self) -> None:
         """Trains until the episodes or the updates are used up; evaluates before (if asked), between and after."""
         trainer = self.config.trainer
-        if trainer.val_only or (trainer.val_before_train and not self.updates):
+        if trainer.val_only or (trainer.val_before_train and not self.rollouts):
             self.success_before = self.evaluate()
         if trainer.val_only:
             return
@@ -81,22 +89,29 @@ class Trainer:
         while not self._finished():
             self.checkpoints.tick()
             self._update(self._rollout())
-            if self._finished() or (trainer.save_freq > 0 and self.updates % trainer.save_freq == 0):
-                self.save()
+            self.recorder.log(self.updates, store_metrics())  # nothing of this update's is referred to any more
+            if self._finished() or self._due(trainer.save_freq):
+                self._save_once()
             self._evaluate_if_due()
         self.checkpoints.wait()
 
     def _evaluate_if_due(self) -> None:
-        frequency = self.config.trainer.test_freq
-        due = self._finished() or (frequency > 0 and self.updates > 0 and self.updates % frequency == 0)
+        due = self._finished() or self._due(self.config.trainer.test_freq)
         if not due or self.evaluated_at == self.updates:
             return
         success = self.evaluate()
         if self.updates and (self.best is None or success > self.best):  # never for NaN
             self.best = success
-            if self.checkpoints.last != self.updates:
-                self.save()
+            self._save_once()
             self.checkpoints.mark_best(self.updates)
+
+    def _save_once(self) -> None:
+        """A checkpoint of these weights, unless there is one: a rollout without an update changes none."""
+        if self.checkpoints.last != self.updates:
+            self.save()
+
+    def _due(self, frequency: int) -> bool:
+        return frequency > 0 and self.updates > 0 and self.updates % frequency == 0
 
     def _finished(self) -> bool:
         limit = self.config.trainer.total_training_steps
@@ -119,55 +134,46 @@ class Trainer:
         affordable = max(1, -(-(trainer.total_episodes - self.episodes) // size))
         wanted = min(data.train_batch_size, affordable)
         started = min(affordable, max(wanted, round(wanted * data.oversample_factor)))
-        most = min(affordable, MOST_OVERSAMPLING * wanted)  # a starving filter must not eat the whole budget
         record = trainer.videos if self._records() else 0
         requests = [r for g in range(started) for r in self.schedule.group(record if g == 0 else 0)]
-        finished: list[Episode] = []
-        ended = kept = 0
+        groups = RolloutGroups(size, self.rule, wanted, affordable, started)
 
-        def refill(episode: Episode) -> list[EpisodeRequest]:
-            """Another group in the place of one that just turned out to carry no signal."""
-            nonlocal started, ended, kept
-            group = [e for e in finished if e.group == episode.group]
-            if len(group) < size:
-                return []
-            ended += 1
-            if keeps(self.rule, group):
-                kept += 1
-            else:
-                self.dropped_groups += 1
-            if kept + (started - ended) >= wanted or started >= most:
-                return []
-            started += 1
-            return self.schedule.group()
+        def refill(number: int) -> list[EpisodeRequest]:
+            return self.schedule.group() if groups.wants_another(number) else []
 
         with self._timed("rollout"):
             self.progress.stage("rollout", len(requests))
-            for episode in self.fleet.run(requests, finished, refill):
+            for episode in self.fleet.run(requests, groups.finished, groups.given_up, refill):
                 self._record_training(episode)
-        finished.sort(key=lambda e: e.episode)  # sums and buffers must not depend on who came first
+        for lost in groups.given_up:
+            if lost.dropped:
+                self.audit.add_dropped(lost)
+        groups.sort()
+        finished = groups.finished
         if self.config.critic.shuffle:
-            finished = shuffle_rewards(finished, np.random.default_rng((self.config.data.seed, self.updates)))
-        self.episodes += len(finished)
+            finished = shuffle_rewards(finished, np.random.default_rng((self.config.data.seed, self.rollouts)))
+        self.episodes += len(finished) + len(groups.given_up)
+        self.dropped_groups += groups.dropped
         self.replay.add(finished)
-        groups = [g for g in complete_groups(finished, size) if keeps(self.rule, g)][:wanted]
-        self._log_rollout(finished, len(groups))
-        return [e for g in groups for e in g]
+        trained_on = groups.with_signal(finished)
+        self._log_rollout(finished, groups.given_up, len(trained_on))
+        return [e for g in trained_on for e in g]
 
     def _records(self) -> bool:
         """The first rollout is recorded, and the last one or two: dropped groups make a rollout up to twice as long."""
         data, trainer = self.config.data, self.config.trainer
         left = trainer.total_episodes - self.episodes
-        return self.updates == 0 or left <= 2 * data.train_batch_size * data.n_samples
+        return self.rollouts == 0 or left <= 2 * data.train_batch_size * data.n_samples
 
     def _record_training(self, episode: Episode) -> None:
         self.audit.add(episode)
         self.recorder.episode(episode, self.updates)
         self.progress.episode(episode, self.audit)
 
-    def _log_rollout(self, episodes: list[Episode], kept: int) -> None:
+    def _log_rollout(self, episodes: list[Episode], given_up: list[EpisodeLost], kept: int) -> None:
         if not episodes:
-            raise RunFailedError("the rollout brought no episode")
+            why = ", ".join({lost.reason for lost in given_up})
+            raise RunFailedError(f"the rollout brought no episode: {len(given_up)} were given up ({why})")
         confusion = self.audit.total
         self.recorder.log(
             self.updates,
@@ -180,59 +186,84 @@ class Trainer:
                 "train/groups_kept": kept,
                 "train/groups_dropped": self.dropped_groups,
                 "train/episodes_lost": self.fleet.statistics.lost,
+                "train/episodes_given_up": self.fleet.statistics.given_up,
+                "train/episodes_dropped": self.fleet.statistics.dropped,
                 "critic/p50_ms": self.audit.latency_ms(50),
                 "critic/p99_ms": self.audit.latency_ms(99),
                 "critic/precision": confusion.precision,
                 "critic/recall": confusion.recall,
                 "critic/invalid": self.audit.invalid,
+                "critic/invalid_share": self.audit.recent_invalid_share(),
+                "critic/value_holes": self.audit.value_holes,
+                "critic/outages": self.audit.outages,
                 "time/rollout_s": self.time_s["rollout"],
             },
         )
-        self._check_audit()
-
-    def _check_audit(self) -> None:
-        critic, precision = self.config.critic, self.audit.recent_precision()
-        if not critic.enable or not precision < critic.audit_min_precision:
-            return
-        message = (
-            f"of VLAC's latest dones only {100 * precision:.0f} % are successes for the simulator "
-            f"(critic.audit_min_precision={critic.audit_min_precision}): the policy may be exploiting the critic"
-        )
-        if critic.audit_stop:
-            raise RunFailedError(message)
-        logger.warning(message)
-        self.progress.note(message)
+        for message in crossed(self.config.critic, self.audit):
+            logger.warning(message)
+            self.progress.note(message)
 
     # ---- update
 
     def _update(self, episodes: list[Episode]) -> None:
-        self.updates += 1
+        """Trains on the rollout's ``episodes``. Without any, or without a finite gradient, it is no update."""
+        self.rollouts += 1
         if not episodes:
-            self.recorder.log(self.updates, {"train/episodes": self.episodes, "actor/skipped": 1})
+            self.recorder.log(self.updates, {"train/episodes": self.episodes, "actor/skipped": self.skipped})
             self.progress.note("no group carried a signal: no update")
             return
         with self._timed("update"):
             self.progress.stage("update", None)
             model = self.config.model
-            samples = build_samples(episodes, self.config.algorithm, model.action_chunks_len, model.action_token_len)
+            samples = build_samples(
+                episodes, self.config.algorithm, model.action_chunks_len, model.action_token_len,
+                self.config.data.n_samples,
+            )  # fmt: skip
             samples = self._with_replay(samples)
             self.sidecars.phase("UPDATE")
             metrics = self._learn(samples)
             self.sidecars.phase("ROLLOUT")
             self._hand_out_weights()
+        self.updates += metrics["steps"] > 0
         self.recorder.log(
             self.updates,
-            {"train/episodes": self.episodes, **{f"actor/{k}": v for k, v in metrics.items()}},
+            {
+                "train/episodes": self.episodes,
+                "actor/skipped": self.skipped,
+                **{f"actor/{k}": v for k, v in metrics.items()},
+            },
         )
+        if metrics["steps_skipped"]:
+            self._warn("skipped", f"{metrics['steps_skipped']:.0f} step(s) skipped: the gradient was not finite")
+        if message := mismatch_warning(metrics):
+            self._warn("mismatch", message)
+
+    @property
+    def skipped(self) -> int:
+        """Rollouts without an update."""
+        return self.rollouts - self.updates
+
+    def _warn(self, kind: str, message: str) -> None:
+        """Into the log each time, to the person the first time."""
+        logger.warning(message)
+        if kind not in self._told:
+            self._told.add(kind)
+            self.progress.note(message)
 
     def _learn(self, samples: Samples) -> dict[str, float]:
+        logger.info("update %d: %d samples, digest %s", self.rollouts, len(samples), samples.digest())
         reference = ray.put(samples)
-        calls = [learner.update.remote(reference, self.updates) for learner in self.learners]
+        calls = [learner.update.remote(reference, self.rollouts) for learner in self.learners]
+        return self.ask_learners(calls, "the learners' update")[0]
+
+    def ask_learners(self, calls: list[Any], what: str) -> list[Any]:
+        """The results of ``calls``, one a rank; a learner cannot be replaced. Raises RunFailedError."""
         try:
-            return ray.get(calls, timeout=UPDATE_TIMEOUT_S)[0]
-        except RayActorError as error:
+            return self.learner_watch.wait(calls, what)
+        except (RayActorError, NoAnswerError) as error:
+            reason = f"a learner died in {what} ({error})" if isinstance(error, RayActorError) else f"{error}"
             raise RunFailedError(
-                f"a learner died ({error}); go on from the last checkpoint with "
+                f"{reason}; go on from the last checkpoint with "
                 f"trainer.run_id={self.recorder.folder.run_id} trainer.resume_mode=auto"
             ) from error
 
@@ -240,12 +271,12 @@ class Trainer:
         actor = self.config.actor
         if actor.imitation_coeff <= 0:
             return samples
-        rng = np.random.default_rng((self.config.data.seed, self.updates))
+        rng = np.random.default_rng((self.config.data.seed, self.rollouts))
         replayed = self.replay.sample(round(len(samples) * actor.replay_share), rng)
         return samples if replayed is None else Samples.join([samples, replayed])
 
     def _hand_out_weights(self) -> None:
-        parts = ray.get([learner.weights.remote() for learner in self.learners], timeout=UPDATE_TIMEOUT_S)
+        parts = self.ask_learners([learner.weights.remote() for learner in self.learners], "the learners' weights")
         self.fleet.load_weights(ray.put(parts[0]))
 
     # ---- evaluation and checkpoints
@@ -258,7 +289,7 @@ class Trainer:
         episodes: list[Episode] = []
         with self._timed("evaluation"):
             self.progress.stage("evaluation", len(requests))
-            for episode in self.fleet.run(requests, episodes, lambda _: []):
+            for episode in self.fleet.run(requests, episodes, [], lambda _: []):
                 self.recorder.episode(episode, self.updates)
                 self.progress.episode(episode, None)
         episodes.sort(key=lambda e: e.episode)
@@ -272,23 +303,24 @@ class Trainer:
         for task in sorted({e.task for e in episodes}):
             metrics[f"val/success/{task}"] = float(np.mean([e.env_success for e in episodes if e.task == task]))
         self.recorder.log(self.updates, metrics)
-        self.progress.evaluated(success, len(episodes), self.updates)
+        self.progress.evaluated(success, len(episodes), self.schedule.evaluation_states(), self.updates)
         return success
 
     def save(self) -> None:
         """Starts a checkpoint in ``checkpoints/step-N``; what takes long is done in the background."""
         with self._timed("checkpoint"):
             arrays = {f"replay.{name}": array for name, array in self.replay.state().items()}
-            arrays["latencies_us"] = self.audit.latencies()
+            arrays["latencies"] = self.audit.latencies.counts.copy()
             self.checkpoints.save(self.updates, self.learners, self.state(), arrays)
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs beside the learners' own state and the arrays."""
         return {
-            **{name: getattr(self, name) for name in _COUNTERS},
+            **{name: getattr(self, name) for name in (*_COUNTERS, *_RESULTS)},
             "schedule": self.schedule.state(),
             "audit": self.audit.state(),
             "fleet": asdict(self.fleet.statistics),
+            "sidecars": self.sidecars.state(),
             "recorder": self.recorder.state(),
             "time_s": dict(self.time_s),
             "best_step": self.checkpoints.best,
@@ -296,12 +328,13 @@ class Trainer:
 
     def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """The counterpart of :meth:`state`; the learners have loaded theirs already."""
-        for name in _COUNTERS:
+        for name in (*_COUNTERS, *_RESULTS):
             setattr(self, name, state[name])
         self.schedule.restore(state["schedule"])
-        self.audit.restore(state["audit"], arrays["latencies_us"])
+        self.audit.restore(state["audit"], arrays["latencies"])
         self.replay.restore({n.removeprefix("replay."): a for n, a in arrays.items() if n.startswith("replay.")})
         self.fleet.statistics = FleetStatistics(**state["fleet"])
+        self.sidecars.restore(state["sidecars"])
         self.recorder.restore(state["recorder"])
         self.progress.trained = self.episodes
         for stage, seconds in state["time_s"].items():

@@ -1,6 +1,7 @@
 """Which initial state is rolled out next: pure logic, the same for the same seed, resumable.
 
-Training states count up from a shuffled cursor; evaluation takes fixed ones that training never uses.
+Training counts up through its initial states, evaluation takes the same few each time, and the two never meet
+(:mod:`verl.envs.split`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,24 @@ import numpy as np
 
 from verl.config import DataConfig
 from verl.envs.pool import EpisodeRequest
+from verl.envs.split import evaluation_seed, training_seed
 
 EVALUATION_EPISODES = 1 << 40  # numbers of evaluation episodes start here: they never meet training ones
 
 
 @dataclass(slots=True)
 class Schedule:
-    """Hands out groups of requests. ``state()`` and ``restore()`` for checkpoints."""
+    """Hands out groups of requests. ``state()`` and ``restore()`` for checkpoints.
+
+    Attributes:
+        states: how many initial states a task has for evaluation, None where each seed is one.
+        greedy: evaluation takes the likeliest token: the same state again would be the same episode again.
+    """
 
     data: DataConfig
     tasks: int
+    states: int | None = None
+    greedy: bool = True
     next_group: int = 0
     next_episode: int = 0
     evaluations: int = 0
@@ -48,24 +57,31 @@ class Schedule:
         """Task and initial state of a group: every task once before any comes again, in shuffled order."""
         block, position = divmod(group, self.tasks)
         order = np.random.default_rng((self.data.seed, block)).permutation(self.tasks)
-        return int(order[position]), self.data.seed * 1_000_003 + block
+        return int(order[position]), training_seed(self.data.seed, block)
 
     def evaluation(self, record: int = 0) -> list[EpisodeRequest]:
-        """The same initial states at every call, spread evenly over the tasks."""
-        count = self.data.val_batch_size
-        first = EVALUATION_EPISODES + self.evaluations * count
+        """The same initial states at every call, spread evenly over the tasks; greedily each of them once."""
+        first = EVALUATION_EPISODES + self.evaluations * self.data.val_batch_size
         self.evaluations += 1
         return [
-            EpisodeRequest(
-                episode=first + i,
-                group=-1,
-                task=i % self.tasks,
-                seed=self.data.val_seed + i // self.tasks,
-                training=False,
-                record=i < record,
-            )
-            for i in range(count)
+            EpisodeRequest(episode=first + i, group=-1, task=task, seed=seed, training=False, record=i < record)
+            for i, (task, seed) in enumerate(self._evaluated())
         ]
+
+    def evaluation_episodes(self) -> int:
+        """How many episodes an evaluation has."""
+        return len(self._evaluated())
+
+    def evaluation_states(self) -> int:
+        """The n of an evaluation: its distinct initial states, a task's apart from another's."""
+        return len({(task, seed % self.states if self.states else seed) for task, seed in self._evaluated()})
+
+    def _evaluated(self) -> list[tuple[int, int]]:
+        """Task and seed of the episodes of an evaluation."""
+        count = self.data.val_batch_size
+        if self.states is not None and self.greedy:
+            count = min(count, self.tasks * self.states)
+        return [(i % self.tasks, evaluation_seed(self.data.val_seed, i // self.tasks)) for i in range(count)]
 
     def state(self) -> dict[str, int]:
         return {

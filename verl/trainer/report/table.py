@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(successes: float, trials: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a proportion (Wilson 1927, eq. 2)."""
     if trials == 0:
         return 0.0, 1.0
@@ -28,9 +28,23 @@ def _success(summary: dict[str, Any], when: str) -> str:
     value = summary.get(f"success_{when}")
     if value is None:
         return "-"
-    trials = summary["eval_episodes"]
-    low, high = wilson(round(value * trials), trials)
-    return f"{percent(value)}  (95 %: {100 * low:.0f} to {100 * high:.0f}, n={trials})"
+    states = summary["eval_states"]  # episodes from one state are no independent trials
+    low, high = wilson(value * states, states)
+    return f"{percent(value)}  (95 %: {100 * low:.0f} to {100 * high:.0f}, n={states})"
+
+
+def _what_went_wrong(summary: dict[str, Any]) -> str:
+    """Counts that are not zero; none of them became a reward."""
+    named = {
+        "outages": "questions asked again",
+        "value_holes": "unreadable pairs of values",
+        "episodes_lost": "tries of episodes lost",
+        "episodes_given_up": "episodes given up",
+        "episodes_dropped": "episodes dropped for a verdict",
+    }
+    counted = [f"{summary[key]} {name}" for key, name in named.items() if summary.get(key)]
+    replaced = summary.get("replaced", {}).items()
+    return ", ".join(counted + [f"{count} {name.replace('_', ' ')} replaced" for name, count in replaced if count])
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
@@ -38,13 +52,17 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     table = Table(title=f"run {summary['run_id']}", title_justify="left", show_header=False)
     table.add_row("success by simulator, before", _success(summary, "before"))
     table.add_row("success by simulator, after", _success(summary, "after"))
-    table.add_row("training episodes", f"{summary['episodes']} in {summary['updates']} updates")
+    without = summary["rollouts_without_update"]
+    more = f" ({without} rollouts without a signal)" if without else ""
+    table.add_row("training episodes", f"{summary['episodes']} in {summary['updates']} updates{more}")
     if not math.isnan(summary["verdict_p50_ms"]):
         table.add_row(
             "verdict latency",
             f"p50 {summary['verdict_p50_ms']:.1f} ms, p99 {summary['verdict_p99_ms']:.1f} ms"
             f" ({summary['verdicts']} verdicts, {summary['invalid_verdicts']} invalid)",
         )
+    if wrong := _what_went_wrong(summary):
+        table.add_row("what went wrong", wrong)
     where = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["time_s"].items())
     table.add_row("where the time went", f"{where}; all {summary['wall_s']:.0f} s")
     if summary["episode_s"]:

@@ -1,0 +1,95 @@
+"""The actor that keeps a sidecar, without Ray: a sidecar that another one left is ended before the next is started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from shm_bridge.cleaning import clean_run
+from verl.workers.sidecar_host import SidecarHost
+
+READY_S = 120.0
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator:
+    """Makes hosts of one run; what they started is ended."""
+    run_id = f"test-{secrets.token_hex(6)}"
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(yaml.safe_dump({"run_id": run_id, "engine": "fixed", "fixed": {"done_at_step": 4}}))
+    made: list[SidecarHost] = []
+
+    def host() -> SidecarHost:
+        made.append(SidecarHost(run_id, str(file), str(tmp_path / "sidecar.log"), None, 3))
+        return made[-1]
+
+    yield host
+    everything = [process for one in made for process in family(one)]
+    for one in made:
+        one.stop()
+    for process in everything:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(everything, timeout=10)
+    clean_run(run_id)
+
+
+def family(host: SidecarHost) -> list[psutil.Process]:
+    """The supervisor and its service."""
+    try:
+        supervisor = psutil.Process(host.process.pid)
+        return [supervisor, *supervisor.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "running"])
+def test_the_next_host_ends_the_sidecar_of_one_that_is_gone(make, stopped):
+    """A stopped one cannot end itself: it would hold the run's lock for ever, and no other could serve."""
+    first = make()
+    first.start()
+    first.wait_ready(READY_S)
+    before = family(first)
+    if stopped:
+        for process in before:
+            process.suspend()
+    else:
+        before[0].terminate()  # by the kernel, when the host dies
+    second = make()
+    second.start()
+    second.wait_ready(READY_S)
+    first.process.wait(10)
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in before)
+    second.phase("UPDATE", 30)
+    second.phase("ROLLOUT", 30)
+    assert second.status()["pid"] in [process.pid for process in family(second)]
+
+
+def test_a_record_of_another_process_with_that_number_harms_nobody(make):
+    """Numbers come again: who has another start time is not the sidecar."""
+    host = make()
+    host._write_record(psutil.Process())
+    host.record.write_text(host.record.read_text().replace('"started": ', '"started": 1'))
+    host.start()
+    assert psutil.Process().is_running()
+    host.record.write_text("{")
+    host._end_predecessor()
+
+
+def test_a_supervisor_that_was_killed_is_started_by_check_and_reaches_the_phase(make):
+    host = make()
+    host.start()
+    host.wait_ready(READY_S)
+    os.kill(host.process.pid, signal.SIGKILL)
+    host.process.wait(10)
+    assert host.check() == 1
+    host.phase("ROLLOUT", READY_S)
+    assert host.status()["ready"]

@@ -1,0 +1,46 @@
+"""The learner's copy of the policy, as torch FSDP2 shards it."""
+
+from __future__ import annotations
+
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+
+from verl.config import FsdpConfig, ModelConfig
+from verl.models.openvla_oft import OpenVLAOFTPolicy
+
+
+def sharded_policy(
+    model: ModelConfig,
+    fsdp: FsdpConfig,
+    unnorm_key: str,
+    value_head: bool,
+    center_crop: bool,
+    device: torch.device,
+    world: int,
+) -> OpenVLAOFTPolicy:
+    """``model.path`` with adapters where configured, this rank's shard of it on ``device``. Made on all ranks alike."""
+    policy = OpenVLAOFTPolicy.from_pretrained(
+        model.path, unnorm_key=unnorm_key, value_head=value_head, center_crop=center_crop
+    )
+    if model.lora_rank > 0:
+        policy.add_lora(rank=model.lora_rank, alpha=model.lora_alpha)
+    if model.enable_gradient_checkpointing:
+        policy.gradient_checkpointing_enable()
+    mesh = init_device_mesh(device.type, (world,))
+    precision = MixedPrecisionPolicy()
+    if fsdp.dtype == "bfloat16":
+        precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    offload = CPUOffloadPolicy() if fsdp.param_offload and device.type == "cuda" else OffloadPolicy()
+    policy.to(device)
+    for block in policy.shard_blocks():
+        fully_shard(block, mesh=mesh, mp_policy=precision, offload_policy=offload)
+    fully_shard(policy, mesh=mesh, mp_policy=precision, offload_policy=offload)
+    register_fsdp_forward_method(policy, "evaluate")
+    return policy
