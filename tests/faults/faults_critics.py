@@ -22,7 +22,7 @@ WAITED_S = 20.0  # critic.verdict_timeout_s where the critic stays away
 MOST_MEMORY = 1 << 30  # of the service, whatever a server sends
 DESCRIPTORS = 1024
 CONNECTIONS = 1060
-FLOOD_S = 15.0
+FLOOD_S = 10.0
 STRANGE = EndsWithin(90, "prob|invalid|unreadable")
 POISONED = EndsWithin(120, "(?=.*lane)(?=.*task)(?=.*step)")
 UNREADABLE = EndsWithin(60, "unreadable|invalid|parse")
@@ -133,7 +133,7 @@ def unreadable_stops(lab: Lab) -> Facts:
 
 @fault("page-flood", Exact(), f"{CONNECTIONS} idle connections to the status page, then a new lane")
 def page_flood(lab: Lab) -> Facts:
-    run = lab.start("critic.sidecar.config.metrics_port=0")
+    run = lab.start("critic.sidecar.config.metrics_port=0", "++env.step_s=0.2", total=48)  # longer than the flood
     run.wait_episodes()
     said = (run.folder / "logs" / f"sidecar-{run.id}.log").read_text()
     found = re.search(r"http://([\d.]+):(\d+)", said)

@@ -53,7 +53,7 @@ def cause(screen: str) -> str:
 
 def judge(promise: Promise, facts: Facts) -> list[str]:
     """What is wrong; empty when the promise was kept."""
-    problems = [*facts.notes, *_rewards(facts), *_left(facts)]
+    problems = [*facts.notes, *_rewards(facts, torn=isinstance(promise, EndsWithin)), *_left(facts)]
     if "Traceback (most recent call last)" in facts.screen:
         problems.append("a traceback on the screen")
     if facts.code is None:
@@ -70,10 +70,13 @@ def judge(promise: Promise, facts: Facts) -> list[str]:
             return problems + _refused(promise, facts)
 
 
-def _rewards(facts: Facts) -> list[str]:
-    """Holds in every class: what was written is right, and written once."""
+def _rewards(facts: Facts, torn: bool) -> list[str]:
+    """Holds in every class: what was written is right, and written once.
+
+    ``torn``: the last line may be cut off, as a kill or a full disk leaves it; a resumed run cuts it away.
+    """
     problems = []
-    if broken := sum("broken" in row for row in facts.rows):
+    if broken := sum("broken" in row for row in (facts.rows[:-1] if torn else facts.rows)):
         problems.append(f"{broken} line(s) of episodes.jsonl are no JSON")
     rows = [row for row in facts.rows if "broken" not in row]
     times = Counter(row["episode"] for row in rows)

@@ -89,6 +89,13 @@ def test_an_end_is_in_time_and_names_its_cause(changes, words):
     assert words in problem
 
 
+def test_a_kill_may_tear_the_last_line_alone():
+    """In a run that ends; one that goes on leaves whole lines."""
+    torn = {"broken": '{"episode": 3, "sc'}
+    assert judge(ENDS, dataclasses.replace(ENDED, rows=[*ROWS[:3], torn])) == []
+    assert len(judge(ENDS, dataclasses.replace(ENDED, rows=[torn, *ROWS[:3]]))) == 1
+
+
 def test_where_nobody_is_left_nobody_must_speak():
     """Launcher and driver are dead: no words are asked for, an empty machine is."""
     promise = EndsWithin(30, "", codes=(-9,), nobody_left=True)
