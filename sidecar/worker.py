@@ -36,6 +36,9 @@ from sidecar.web import Page
 logger = logging.getLogger(__name__)
 _WAIT_S = 0.5
 _LEAVE_S = 3.0
+# oneDNN, and torch's layer over it, each keep a kernel for every shape of every layer that a CPU ever ran, 1024 of some
+# 0.3 MB unless told. Batches have any size and prompts any length. So many hold all that one task needs.
+_KERNELS = "512"
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
@@ -119,6 +122,8 @@ def be_modest(config: Config) -> None:
         threads = 1 if cores <= 4 else min(8, cores // 2)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)  # read when torch and numpy's libraries are loaded, which is after this
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, _KERNELS)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if config.nice:
         try:

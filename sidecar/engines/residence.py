@@ -6,6 +6,7 @@ back one copy over the bus.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 from typing import Any
@@ -17,8 +18,15 @@ from sidecar.errors import MemoryBudgetError
 logger = logging.getLogger(__name__)
 
 
+def _trim() -> None:
+    """glibc keeps freed memory below whatever was allocated last. Other C libraries have no such call, nor the need."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 class Residence:
-    """Of ``model`` on ``device``. On a CPU nothing moves."""
+    """Of ``model`` on ``device``. On a CPU no weight moves."""
 
     def __init__(self, model: Any, device: torch.device, budget_bytes: int | None) -> None:
         self._model, self.device, self.budget = model, device, budget_bytes
@@ -28,7 +36,10 @@ class Residence:
             self._enforce_budget()
 
     def leave(self) -> None:
-        """Lets go of the device's memory; the weights are in host memory afterwards."""
+        """Lets go of the device's memory; the weights are in host memory afterwards. On a CPU what was freed since the
+        last time goes back to the system, where the learner needs it."""
+        if self.device.type == "cpu":
+            _trim()
         if self.away or self.device.type != "cuda" or self._model is None:
             return
         torch.cuda.synchronize(self.device)
