@@ -48,7 +48,7 @@ def get(answer, timeout=None):
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch):
     monkeypatch.setattr("ray.get", get)
-    monkeypatch.setattr("ray.wait", lambda calls, num_returns, timeout: (calls, []))
+    monkeypatch.setattr("ray.wait", lambda calls, num_returns=1, timeout=None: (calls, []))
     monkeypatch.setattr("ray.kill", lambda actor: None)
 
 
@@ -71,6 +71,12 @@ def test_what_a_dead_worker_had_is_run_again(error):
     assert done == list(range(8))
     assert fleet.statistics.workers_replaced == 2
     assert fleet.statistics.lost == fleet.statistics.lost_with_workers > 0
+
+
+def test_workers_that_report_in_time_are_known_to_live():
+    """Only who has answered once can be missed later: while weights are loaded, say, after rollouts of seconds."""
+    _, fleet = run([[], []])
+    assert [worker.heartbeat.last for worker in fleet.workers] == [REPORT, REPORT]
 
 
 def test_workers_share_what_there_is():

@@ -19,7 +19,7 @@ from verl.trainer.ppo.fleet import Fleet
 from verl.workers.rollout import Advance
 from verl.workers.work import Report, Work, at_work
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 SILENT_S = 6.0  # on a machine with much else to do an answer may take a while
 
 
@@ -92,24 +92,26 @@ def test_a_call_is_seen_from_inside_and_a_stopped_one_is_named(own_ray):
         ray.kill(actor)
 
 
+def play(fleet: Fleet) -> list[int]:
+    """Six episodes; the numbers of those that ended."""
+    requests = [EpisodeRequest(i, i // 2, 0, 0, True) for i in range(6)]
+    return sorted(episode.episode for episode in fleet.run(requests, [], [], lambda group: []))
+
+
 @pytest.mark.parametrize("when", ["loading weights", "playing"])
 def test_a_stopped_rollout_worker_is_replaced_and_its_process_ended(own_ray, when):
     """Every episode is there once; the new worker has the weights; the stopped process does not stay."""
-    fleet = Fleet(lambda index: make(0.0), 2, 2, 60.0, 0, lambda: None)
+    fleet = Fleet(lambda index: make(0.0), 2, 2, 60.0, 1.0, lambda: None)
     fleet.load_weights("first")
     deadline = time.monotonic() + 60
-    while any(worker.heartbeat.last is None for worker in fleet.workers):
-        for worker in fleet.workers:
-            worker.look()
+    while any(worker.heartbeat.last is None for worker in fleet.workers):  # whose calls all end in time
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        play(fleet)
     stopped = psutil.Process(fleet.workers[0].heartbeat.last.pid)
     stopped.suspend()
     if when == "loading weights":
         fleet.load_weights("second")
-    requests = [EpisodeRequest(i, i // 2, 0, 0, True) for i in range(6)]
-    done = sorted(episode.episode for episode in fleet.run(requests, [], lambda episode: []))
-    assert done == list(range(6)) and fleet.statistics.workers_replaced == 1
+    assert play(fleet) == list(range(6)) and fleet.statistics.workers_replaced == 1
     fleet.close()
     gone, _ = psutil.wait_procs([stopped], timeout=30)
     assert gone, "Ray ends it by SIGKILL some seconds later"

@@ -152,6 +152,7 @@ class Fleet:
             calls = [w.call for w in self.workers if w.call is not None]
             done, _ = ray.wait(calls, num_returns=1, timeout=SLICE_S * 2) if calls else ([], [])
             for worker in list(self.workers):
+                worker.heartbeat.look()  # also of those that report in time: that they have started is known later
                 if worker.call is not None and worker.call in done:
                     episodes, gone = self._collect(worker, queue)
                     for lost in gone:
