@@ -27,7 +27,7 @@ RUN = [
     "actor_rollout_ref.actor.replay_episodes=5",
 ]  # fmt: skip
 START_S = 180  # on a machine with much else to do
-CLOCKS = ("wall_s", "time/", "critic/p50", "critic/p99")
+CLOCKS = ("wall_s", "time/", "critic/p50", "critic/p99", "ray/")  # and Ray's store, which frees when it has time
 
 
 def rows(run: Path) -> list[dict]:
@@ -42,6 +42,12 @@ def episodes(run: Path) -> dict[int, tuple]:
     assert len({line["episode"] for line in lines}) == len(lines)
     names = ("group", "task", "seed", "steps", "complete", "score", "env_success_step")
     return {line["episode"]: tuple(line[name] for name in names) for line in lines}
+
+
+def stored(run: Path) -> list[float]:
+    """Objects in Ray's store after each update."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row["ray/objects"] for row in lines if "ray/objects" in row]
 
 
 def weights(run: Path, name: str) -> dict[str, torch.Tensor]:
@@ -67,6 +73,9 @@ def test_killed_and_resumed_it_goes_on_bit_for_bit(tmp_path):
     expected = rows(undisturbed.run)
     losses = [row["actor/value_loss"] for row in expected if "actor/value_loss" in row]
     assert len(losses) == 5 and losses[-1] < 0.5 * losses[0], losses  # all returns are 1: easily learned
+
+    left = stored(undisturbed.run)
+    assert len(left) == 5 and max(left[1:]) <= left[0] + 2, f"what came out of Ray's store outlives its update: {left}"
 
     killed = Launched(tmp_path, RUN)
     when, later = random.randrange(2, len(expected) - 2), random.uniform(0.0, 0.5)
