@@ -5,8 +5,8 @@
         [--episodes N] [--json FILE] [key=value ...]
 
 Measured: memory of each process (USS: what it alone holds; the largest where there are several), open descriptors, the
-run's part of /dev/shm, objects and bytes in Ray's store (from the run's own metrics), Ray's session folder, the run's
-folder, seconds of an update. The rule was fixed before the first measurement: a quantity is flat when the line fitted
+run's part of /dev/shm, objects and bytes in Ray's store (from the run's own metrics), Ray's session folder, checkpoints,
+the rest of the run's folder, seconds of an update. The rule was fixed before the first measurement: a quantity is flat when the line fitted
 through its values at tenths 2 to 10 rises over that span by no more than 5 % of their mean, or by no more than its
 allowance (8 MB; 4 descriptors; 8 objects; 0.5 s). What grows by design, a line an episode in the logs, is told in
 bytes an episode. Exit code 1 when something else grows.
@@ -45,7 +45,7 @@ TASKS = {
     "default": (1_000, ["data.filter_accuracy=false", "actor_rollout_ref.actor.ppo_epochs=1"]),
 }  # fmt: skip
 ALLOWED = {"mb": 8.0, "fds": 4.0, "objects": 8.0, "s": 0.5}
-BY_DESIGN = ("run folder mb",)
+BY_DESIGN = ("logs mb",)
 START_S, STILL_S = 300.0, 300.0
 Sample = dict[str, float]
 
@@ -86,12 +86,14 @@ def sample(root: psutil.Process, folder: Path) -> Sample:
     updates = [row["wall_s"] for row in stores]
     found = processes(root)
     found["/dev/shm mb"] = sum(f.stat().st_size for f in Path("/dev/shm").iterdir() if folder.name in f.name) / 2**20
-    found["run folder mb"] = folder_mb(folder)
+    found["checkpoints mb"] = folder_mb(folder / "checkpoints")
+    found["logs mb"] = folder_mb(folder) - found["checkpoints mb"]
     for session in Path("/tmp/ray").glob("session_2*"):
         if any(session.name.endswith(f"_{p.pid}") for p in root.children(recursive=True)):
             found["ray session mb"] = folder_mb(session)
     for row in stores[-1:]:
-        found |= {"store objects": row["ray/objects"], "store mb": row["ray/mb"], "spilled mb": row["ray/spilled_mb"]}
+        found |= {"store objects": row["ray/objects"], "store mb": row["ray/mb"],
+                  "store overflow mb": row["ray/overflow_mb"], "spilled mb": row["ray/spilled_mb"]}  # fmt: skip
     if len(updates) > 2:
         found["a step of training s"] = float(np.median(np.diff(updates)[-5:]))
     return found

@@ -21,7 +21,8 @@ class Episode:
     """One finished episode.
 
     Attributes:
-        images: (chunks, cameras, H, W, 3) uint8, what the policy saw at the start of each chunk.
+        images: (chunks, cameras, H, W, 3) uint8, what the policy saw at the start of each chunk; none of an evaluation
+            episode, from which nobody learns.
         proprio: (chunks, P) float32.
         tokens: (chunks, L) int64 action tokens, L = chunk length * action dimensions.
         log_probs: (chunks, L) float32, of ``tokens`` under the policy that sampled them.

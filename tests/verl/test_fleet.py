@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from ray.exceptions import ActorUnavailableError, ObjectLostError
 
@@ -153,3 +154,22 @@ def test_a_guest_goes_back_to_its_own_place_before_the_next_weights():
     fleet.load_weights("weights")
     fleet.load_weights("weights")
     assert made == [0, 1, 1]
+
+
+def test_an_episode_shares_no_memory_with_the_report_that_brought_it(make_episode):
+    """An array out of Ray's store is a view that keeps the whole report there, with all pictures."""
+    reports = []
+
+    def advance(requests: list[EpisodeRequest], seconds: float) -> Advance:
+        reports.append(Advance(episodes=[make_episode(r.episode, latencies_us=np.arange(3)) for r in requests]))
+        return reports[-1]
+
+    actor = FakeActor([])
+    actor.advance.remote = advance
+    fleet = Fleet(lambda index: actor, 1, 2, 60.0, 0.1, lambda: None)
+    requests = [EpisodeRequest(i, 0, 0, 0, True) for i in range(4)]
+    brought = {e.episode: e for e in fleet.run(requests, [], [], lambda group: [])}
+    for sent in (episode for report in reports for episode in report.episodes):
+        for name in ("images", "proprio", "tokens", "log_probs", "step_rewards", "probabilities", "latencies_us"):
+            before, after = getattr(sent, name), getattr(brought[sent.episode], name)
+            assert np.array_equal(before, after) and not np.shares_memory(before, after), name

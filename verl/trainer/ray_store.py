@@ -1,29 +1,33 @@
-"""What Ray's object store of this node holds, for the run's metrics: it must not grow from update to update."""
+"""What Ray's object store holds, for the run's metrics: it must not grow from update to update."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+import grpc
 import ray
-from ray._private import internal_api
+from ray._private import internal_api, state
 
 logger = logging.getLogger(__name__)
+TIMEOUT_S = 10.0
 
 
 def store_metrics() -> dict[str, float]:
-    """``ray/objects`` and ``ray/mb``; empty where this Ray does not tell."""
+    """Summed over the nodes; empty where this Ray does not tell, or does not answer in time.
+
+    Returns:
+        ``ray/objects``, ``ray/mb`` in the store; of those ``ray/overflow_mb`` in files, since they did not fit and were
+        in use; ``ray/spilled_mb`` written to disk so far, since they did not fit.
+    """
     try:
-        stats: Any = internal_api.get_memory_info_reply(internal_api.get_state_from_address(_address())).store_stats
-    except (AttributeError, RuntimeError, OSError) as error:  # a private way: another Ray may have another
-        logger.debug("Ray's store cannot be asked: %s", error)
+        stats: Any = internal_api.get_memory_info_reply(state.state, timeout_seconds=TIMEOUT_S).store_stats
+    except (AttributeError, TypeError, AssertionError, OSError, ray.exceptions.RaySystemError, grpc.RpcError) as error:
+        logger.warning("Ray's store cannot be asked: %s", error)  # a private way, and a node may just be dying
         return {}
     return {
         "ray/objects": float(stats.num_local_objects),
         "ray/mb": stats.object_store_bytes_used / 2**20,
+        "ray/overflow_mb": stats.object_store_bytes_fallback / 2**20,
         "ray/spilled_mb": stats.spilled_bytes_total / 2**20,
     }
-
-
-def _address() -> str:
-    return str(ray.get_runtime_context().gcs_address)

@@ -194,6 +194,7 @@ def fixed_rows(options: RolloutOptions, device: torch.device) -> int | None:
 def _episode(end: EpisodeEnd, decisions: _Decisions) -> Episode:
     """The finished episode, cut to the chunks of which at least one step counts."""
     chunks = min(len(decisions.tokens), end.chunks)
+    shown = chunks if end.request.training else 0
     values = np.array(decisions.values[:chunks], np.float32) if decisions.values else None
     return Episode(
         episode=end.request.episode,
@@ -202,7 +203,7 @@ def _episode(end: EpisodeEnd, decisions: _Decisions) -> Episode:
         seed=end.request.seed,
         instruction=end.instruction,
         training=end.request.training,
-        images=np.stack(decisions.images[:chunks]),
+        images=np.stack(decisions.images[: max(shown, 1)])[:shown],
         proprio=np.stack(decisions.proprio[:chunks]),
         tokens=np.stack(decisions.tokens[:chunks]),
         log_probs=np.stack(decisions.log_probs[:chunks]),

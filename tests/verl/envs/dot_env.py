@@ -17,7 +17,7 @@ SIZE = 32
 
 
 class DotEnv:
-    """``env_config`` keys: max_steps, step_s (seconds that a step takes)."""
+    """``env_config`` keys: max_steps, step_s (seconds that a step takes), size (of the pictures, pixels)."""
 
     action_dim = 7
     tasks = 2
@@ -25,7 +25,8 @@ class DotEnv:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.max_steps = int(config.get("max_steps", 24))
         self.step_s = float(config.get("step_s", 0.0))
-        self.cameras = (Camera("agentview", SIZE, SIZE),)
+        self.size = int(config.get("size", SIZE))
+        self.cameras = (Camera("agentview", self.size, self.size),)
         self.instruction = "lift the red cube"
         self.place, self.task = np.zeros(2), 0
 
@@ -39,7 +40,7 @@ class DotEnv:
         return bool(self.place.sum() > 1.2)
 
     def render(self, camera: str, out: np.ndarray) -> None:
-        x, y = np.round(self.place * (SIZE - 4)).astype(int)
+        x, y = np.round(self.place * (self.size - 4)).astype(int)
         out[:] = 40 * (1 + self.task)
         out[y : y + 4, x : x + 4] = (255, 0, 0)
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections import deque
@@ -193,7 +194,7 @@ class Fleet:
         try:
             if worker.loading is not None:
                 ray.get(worker.loading)
-            report = ray.get(worker.call)
+            report = _taken_out(ray.get(worker.call))
         except GONE as error:
             self._replace(worker, queue, _story(error))
             return [], []
@@ -279,6 +280,13 @@ class Fleet:
         ray_wait.settle([w.actor.close.remote() for w in self.workers], 10, "the end of the rollout workers")
         for worker in self.workers:
             ray.kill(worker.actor)
+
+
+def _taken_out(report: Any) -> Any:
+    """A copy of a worker's report. Its arrays are views that keep all of it in Ray's store as long as one of them lives,
+    and that store is small: what a rollout brings would overflow it, and one view kept for good would keep a report.
+    """
+    return copy.deepcopy(report)
 
 
 def _story(error: Exception) -> str:
