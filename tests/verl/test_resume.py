@@ -44,12 +44,6 @@ def episodes(run: Path) -> dict[int, tuple]:
     return {line["episode"]: tuple(line[name] for name in names) for line in lines}
 
 
-def stored(run: Path) -> list[float]:
-    """Objects in Ray's store after each update."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [row["ray/objects"] for row in lines if "ray/objects" in row]
-
-
 def weights(run: Path, name: str) -> dict[str, torch.Tensor]:
     folder = run / "checkpoints" / name / "policy"
     assert OpenVLAOFTPolicy.from_pretrained(folder)
@@ -73,9 +67,6 @@ def test_killed_and_resumed_it_goes_on_bit_for_bit(tmp_path):
     expected = rows(undisturbed.run)
     losses = [row["actor/value_loss"] for row in expected if "actor/value_loss" in row]
     assert len(losses) == 5 and losses[-1] < 0.5 * losses[0], losses  # all returns are 1: easily learned
-
-    left = stored(undisturbed.run)
-    assert len(left) == 5 and max(left[1:]) <= left[0] + 2, f"what came out of Ray's store outlives its update: {left}"
 
     killed = Launched(tmp_path, RUN)
     when, later = random.randrange(2, len(expected) - 2), random.uniform(0.0, 0.5)
