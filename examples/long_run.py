@@ -5,11 +5,11 @@
         [--episodes N] [--json FILE] [key=value ...]
 
 Measured: memory of each process (USS: what it alone holds; the largest where there are several), open descriptors, the
-run's part of /dev/shm, objects and bytes in Ray's store (from the run's own metrics), Ray's session folder, checkpoints,
-the rest of the run's folder, seconds of an update. The rule was fixed before the first measurement: a quantity is flat
-when the line fitted through its values at tenths 2 to 10 rises over that span by no more than 5 % of their mean, or by no
-more than its allowance (8 MB; 4 descriptors; 8 objects; 0.5 s). What grows by design, a line an episode in the logs, is
-told in bytes an episode. Exit code 1 when something else grows.
+run's part of /dev/shm, objects and bytes in Ray's store (from the run's own metrics), Ray's session folder,
+checkpoints, the rest of the run's folder, seconds of an update. The rule was fixed before the first measurement: a
+quantity is flat when the line fitted through its values at tenths 2 to 10 rises over that span by no more than 5 % of
+their mean, or by no more than its allowance (8 MB; 4 descriptors; 8 objects; 0.5 s). What grows by design, a line an
+episode in the logs, is told in bytes an episode. Exit code 1 when something else grows.
 """
 
 from __future__ import annotations

@@ -96,6 +96,7 @@ class Desk:
     ) -> None:
         self.config, self.reference, self.mixed, self._clock = config, tuple(reference), mixed, clock
         self._ahead: dict[int, _Ahead] = {}
+        self._ended: list[Group] = []
 
     def open(self, question: Question) -> tuple[list[Work[Ask]], Verdict | None]:
         """The works that a question needs; or, where it needs none or is wrong, its verdict at once."""
@@ -161,9 +162,10 @@ class Desk:
         job.missing = 0
         return self._closed(job, status, "")
 
-    def forget(self, lane: int) -> None:
-        """Drops what was computed ahead for a lane that is gone."""
-        self._ahead.pop(lane, None)
+    def ended(self) -> list[Group]:
+        """Episodes that ended since the last call: what is still to be computed ahead for them, nobody will ask for."""
+        ended, self._ended = self._ended, []
+        return ended
 
     # -- value lists -------------------------------------------------------------------------------------------------
 
@@ -212,6 +214,8 @@ class Desk:
             return []
         ahead = self._ahead.get(question.lane)
         if ahead is None or ahead.group != group:
+            if ahead is not None:
+                self._ended.append(ahead.group)
             ahead = self._ahead[question.lane] = _Ahead(group)
         # A copy: the frame may be asked for long after its episode, and with it its slot, is gone.
         kept = (step, np.array(frame), key)

@@ -141,6 +141,8 @@ class Service:
                 self.batcher.add(work)
             if verdict is not None:
                 self._reply(verdict)
+        if ended := set(self.desk.ended()):
+            self.batcher.cancel(lambda work: work.priority is Priority.AHEAD and work.group in ended)
         for work in self.batcher.expired():
             verdict = self.desk.expired(work.item, Status.EXPIRED)
             if verdict is not None:

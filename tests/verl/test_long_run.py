@@ -16,7 +16,8 @@ PICTURE = 160
 RUN = [
     *QUICK, *SCRIPTED, "env.name=tests.verl.envs.dot_env:DotEnv", "env.max_steps=24", f"+env.size={PICTURE}",
     "data.n_samples=4", "data.train_batch_size=2", f"trainer.total_episodes={UPDATES * EPISODES}", "trainer.videos=0",
-    "trainer.logger=[console]", "trainer.val_before_train=false", "trainer.test_freq=-1", "critic.audit_min_precision=0",
+    "trainer.logger=[console]", "trainer.val_before_train=false", "trainer.test_freq=-1",
+    "critic.audit_min_precision=0",
     "actor_rollout_ref.actor.ppo_epochs=1", "actor_rollout_ref.actor.imitation_coeff=0.1",
     "actor_rollout_ref.actor.replay_episodes=64",
 ]  # fmt: skip

@@ -283,8 +283,8 @@ class Fleet:
 
 
 def _taken_out(report: Any) -> Any:
-    """A copy of a worker's report. Its arrays are views that keep all of it in Ray's store as long as one of them lives,
-    and that store is small: what a rollout brings would overflow it, and one view kept for good would keep a report.
+    """A copy of a worker's report. Its arrays are views that keep all of it in Ray's store while one of them lives, and
+    that store is small: what a rollout brings would overflow it, and one view kept for good would keep a report.
     """
     return copy.deepcopy(report)
 

@@ -52,7 +52,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     table = Table(title=f"run {summary['run_id']}", title_justify="left", show_header=False)
     table.add_row("success by simulator, before", _success(summary, "before"))
     table.add_row("success by simulator, after", _success(summary, "after"))
-    without = summary["rollouts_without_update"]
+    without = summary.get("rollouts_without_update", 0)
     more = f" ({without} rollouts without a signal)" if without else ""
     table.add_row("training episodes", f"{summary['episodes']} in {summary['updates']} updates{more}")
     if not math.isnan(summary["verdict_p50_ms"]):
