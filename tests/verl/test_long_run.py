@@ -10,7 +10,7 @@ from tests.project.launching import QUICK, SCRIPTED, Launched
 
 pytestmark = pytest.mark.timeout(300)
 UPDATES, EPISODES = 8, 8  # episodes an update
-PICTURE = 160
+PICTURE = 320
 # Pictures of a size that Ray puts into its store (a report under 100 KB it sends with the answer), and a replay buffer
 # that keeps episodes for longer than their update.
 RUN = [
@@ -21,7 +21,7 @@ RUN = [
     "actor_rollout_ref.actor.ppo_epochs=1", "actor_rollout_ref.actor.imitation_coeff=0.1",
     "actor_rollout_ref.actor.replay_episodes=64",
 ]  # fmt: skip
-ALLOWED = 2  # objects: weights and samples that were just let go
+ALLOWED = 2  # objects, of 8 MB: weights that were just let go
 
 
 def lowest(rows: list[dict]) -> dict[str, float]:
@@ -29,7 +29,7 @@ def lowest(rows: list[dict]) -> dict[str, float]:
 
 
 def test_after_each_update_rays_store_holds_what_it_held_after_the_first(tmp_path):
-    """The weights, and nothing of any episode: each brings two pictures of 77 KB."""
+    """The weights, and nothing of any episode: each brings two pictures of 300 KB."""
     launched = Launched(tmp_path, RUN)
     assert launched.wait(240) == 0, launched.text()
     rows = [json.loads(line) for line in (launched.run / "metrics.jsonl").read_text().splitlines()]
@@ -39,5 +39,5 @@ def test_after_each_update_rays_store_holds_what_it_held_after_the_first(tmp_pat
     first, last = (lowest(rows) for rows in (asked[:3], asked[-3:]))
     assert last["ray/objects"] <= first["ray/objects"] + ALLOWED, asked
     pictures_mb = UPDATES * EPISODES * 2 * PICTURE**2 * 3 / 2**20
-    assert last["ray/mb"] < first["ray/mb"] + pictures_mb / 10, asked
+    assert last["ray/mb"] < first["ray/mb"] + pictures_mb / 2, asked
     assert asked[-1]["ray/overflow_mb"] == asked[-1]["ray/spilled_mb"] == 0
