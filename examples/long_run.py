@@ -164,7 +164,7 @@ def main() -> int:
     parser.add_argument("--episodes", type=int)
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     console = Console()
     result = measure(options.task, options.episodes or TASKS[options.task][0], options.overrides, console)
     result["verdicts"] = verdicts = judge(result["samples"])
