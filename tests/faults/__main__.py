@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_table(choose([]), read_outcomes(parsed.table))
         return 0
     folder = Path(tempfile.mkdtemp(prefix="vlac-faults-"))
-    outcomes = _run(console, faults, folder, parsed.jobs)
-    if parsed.json:
-        parsed.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
+    outcomes = _run(console, faults, folder, parsed.jobs, parsed.json)
     show_outcomes(console, outcomes)
     if any(outcome.verdict == BROKEN for outcome in outcomes):
         console.print(f"what the broken ones left: {folder}")
@@ -58,8 +56,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _run(console: Console, faults: Sequence[Fault], folder: Path, jobs: int) -> list[Outcome]:
-    """In the order of the registry; each is shown when it has ended."""
+def _run(console: Console, faults: Sequence[Fault], folder: Path, jobs: int, file: Path | None) -> list[Outcome]:
+    """In the order of the registry; each is shown, and in ``file``, when it has ended."""
     started = time.monotonic()
     first = run_apart(UNDISTURBED, folder)
     if first.verdict != KEPT:
@@ -71,6 +69,8 @@ def _run(console: Console, faults: Sequence[Fault], folder: Path, jobs: int) -> 
         try:
             for outcome in _ended(calls):
                 outcomes[outcome.name] = outcome
+                if file is not None:
+                    file.write_text(json.dumps([asdict(one) for one in outcomes.values()], indent=1) + "\n")
                 seconds = "" if outcome.seconds is None else f", {outcome.seconds:.0f} s after the fault"
                 console.print(f"{len(outcomes):3} {outcome.name}: {outcome.verdict}{seconds}", highlight=False)
         except KeyboardInterrupt:
