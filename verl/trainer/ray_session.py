@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 
 from verl.config import Config
 from verl.launch import remains, words
 from verl.launch.reaper import Reaper
+from verl.trainer import interrupt
 from verl.trainer.cluster import start_ray
 
 logger = logging.getLogger(__name__)
@@ -44,8 +46,13 @@ def ray_session(config: Config, run_ids: list[str], logs: Path) -> Iterator[None
     session: Path | None = None
     keep: Path | None = None
     try:
-        session = start_ray(config)
+        try:
+            session = start_ray(config)
+        except BaseException:
+            session = _begun()
+            raise
         assert session is not None
+        interrupt.install()  # Ray's C++ code has taken SIGTERM over: it would end this process on the spot
         reaper.tell_session(str(session))
         words.say("ray", session=str(session))
         yield
@@ -58,3 +65,9 @@ def ray_session(config: Config, run_ids: list[str], logs: Path) -> Iterator[None
         if session is not None and not remains.remove_session(session, os.getpid(), keep):
             logger.warning("Ray's session folder %s could not be removed", session)
         reaper.dismiss()
+
+
+def _begun() -> Path | None:
+    """The session folder of a start that was interrupted; its name ends with this process's number."""
+    found = sorted(Path(get_default_ray_temp_dir()).glob(f"session_*_{os.getpid()}"))
+    return found[-1] if found else None
