@@ -38,8 +38,6 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 3600.0
 POLL_S = 0.2
 LOGS = ("metrics.jsonl", "episodes.jsonl")  # a resumed run goes on where these were when the checkpoint was made
-
-
 Wait = Callable[[list[Any], str], list[Any]]
 
 
@@ -152,7 +150,7 @@ def find_checkpoint(
 ) -> Path | None:
     """The folder to go on from by ``trainer.resume_mode``; None for a fresh start (also with ``auto`` and none yet).
 
-    All of it is read and compared with its checksums. ``auto`` goes back to the newest whole one, and says so
+    All of it is read and compared with its checksums. ``auto`` goes back to the newest whole one, and says so.
 
     Raises:
         ConfigError: ``trainer.resume_from_path`` is no checkpoint.

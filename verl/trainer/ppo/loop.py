@@ -287,11 +287,16 @@ class Trainer:
         if not requests:
             return float("nan")
         episodes: list[Episode] = []
+        given_up: list[EpisodeLost] = []
         with self._timed("evaluation"):
             self.progress.stage("evaluation", len(requests))
-            for episode in self.fleet.run(requests, episodes, [], lambda _: []):
+            for episode in self.fleet.run(requests, episodes, given_up, lambda _: []):
                 self.recorder.episode(episode, self.updates)
                 self.progress.episode(episode, None)
+        if given_up:  # its success would be of the states that are easy on the simulator
+            raise RunFailedError(
+                f"{len(given_up)} of {len(requests)} evaluation episodes were lost twice; the last: {given_up[-1].reason}"
+            )
         episodes.sort(key=lambda e: e.episode)
         success = float(np.mean([e.env_success for e in episodes]))
         self.success_after, self.evaluated_at = success, self.updates

@@ -46,8 +46,7 @@ class ReplayBuffer:
         """Takes in those that are complete, in their order."""
         if self.capacity:
             self.episodes.extend(
-                # copies: an array out of Ray's store is a view that would keep the whole report there
-                Kept(e.episode, e.steps, e.instruction, *(np.array(getattr(e, name)) for name in _ARRAYS))
+                Kept(e.episode, e.steps, e.instruction, *(getattr(e, name) for name in _ARRAYS))
                 for e in episodes
                 if e.complete and e.steps
             )
