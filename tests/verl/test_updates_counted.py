@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from verl.envs.pool import EpisodeLost
+from verl.errors import RunFailedError
 from verl.trainer.load_config import load_config
 from verl.trainer.ppo import groups, loop
 from verl.trainer.ppo.fleet import FleetStatistics
@@ -148,3 +150,16 @@ def test_two_rollouts_between_the_same_updates_draw_differently(make_trainer, mo
     resumed.restore(state, arrays)
     resumed.fit()
     assert len(set(drawn)) == 8 and resumed.rollouts == 8 and evaluations(resumed) == [0]  # at its end
+
+
+def test_an_evaluation_that_lost_a_state_for_good_has_no_success(make_trainer, monkeypatch):
+    """Of what is left the share would be that of the states on which the simulator does not fail."""
+    trainer = make_trainer([True])
+
+    def run(requests, finished, given_up, refill):
+        given_up.append(EpisodeLost(requests[0], "the simulator died"))
+        return iter(())
+
+    monkeypatch.setattr(trainer.fleet, "run", run)
+    with pytest.raises(RunFailedError, match="1 of 2 evaluation episodes were lost twice: the simulator died"):
+        trainer.evaluate()

@@ -294,9 +294,8 @@ class Trainer:
                 self.recorder.episode(episode, self.updates)
                 self.progress.episode(episode, None)
         if given_up:  # its success would be of the states that are easy on the simulator
-            raise RunFailedError(
-                f"{len(given_up)} of {len(requests)} evaluation episodes were lost twice; the last: {given_up[-1].reason}"
-            )
+            last = given_up[-1].reason
+            raise RunFailedError(f"{len(given_up)} of {len(requests)} evaluation episodes were lost twice: {last}")
         episodes.sort(key=lambda e: e.episode)
         success = float(np.mean([e.env_success for e in episodes]))
         self.success_after, self.evaluated_at = success, self.updates
