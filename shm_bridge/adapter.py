@@ -1,8 +1,8 @@
 """The worker's side for people with an environment worker of their own: three calls, one lane, one camera.
 
     critic = CriticAdapter(run_id, max_steps=512)     # once, in the worker's process
-    critic.reset(task, frame)                         # behind env.reset()
-    verdict = critic.done(frame)                      # behind every env.step()
+    critic.reset(task, frame)                         # after env.reset()
+    verdict = critic.done(frame)                      # after every env.step()
 
 Each frame is copied once, into the lane; from there the sidecar reads it in place. A renderer that can write into a
 buffer of its caller's saves that copy, too: with :class:`~shm_bridge.lane.Lane` itself.
@@ -56,7 +56,7 @@ class CriticAdapter:
         self._show(lane, frame)
 
     def done(self, frame: UInt8Array) -> Verdict:
-        """Shows the frame behind the next step and waits for the model's reply; an outage is asked again.
+        """Shows the frame after the next step and waits for the model's reply; an outage is asked again.
 
         ``done`` counts where ``valid``; a reply that could not be read (``Status.INVALID``) is never a number.
 

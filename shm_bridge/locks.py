@@ -1,8 +1,8 @@
 """Who lives: record locks that the kernel drops when their holder dies.
 
-One lock file a run; byte 0 stands for the sidecar, byte 1 for whoever makes or removes things, bytes 2 to 15 for those
-who own the run without being in shared memory (a trainer and its launcher), byte ``LANES + i`` for the owner of lane
-``i``. Why POSIX record locks (``fcntl``) and not ``flock``, OFD locks or a pid:
+One lock file a run; byte 0 stands for the sidecar, byte 1 for a process that makes or removes things, bytes 2 to 15 for
+those who own the run without being in shared memory (a trainer and its launcher), byte ``LANES + i`` for the owner of
+lane ``i``. Why POSIX record locks (``fcntl``) and not ``flock``, OFD locks or a pid:
 
 - they belong to the PROCESS: a forked child holds none of them, so it cannot keep a dead worker alive; ``flock`` and
   OFD locks belong to the open file, which a child shares;

@@ -7,7 +7,7 @@ lock.
 
 INVALID is said of a whole answer of the model whose text cannot be read, and of nothing else. Where no such answer came
 (an error of the engine, a server's login page, a question that cannot be asked) the verdict is FAILED, with the reason
-as its text: whoever asked may ask again.
+as its text: the asker may ask again.
 """
 
 from __future__ import annotations

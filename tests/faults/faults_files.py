@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.judge import Facts
@@ -14,7 +15,7 @@ from tests.faults.run import Run
 SHM = Path("/dev/shm")
 FULL_DISK = EndsWithin(60, r"(?=.*(no space|full))(?=.*checkpoints)")
 FULL_SHM = EndsWithin(180, r"(?=.*/dev/shm)(?=.*\d)")
-FLIPPED_AT = 0.6  # of a file's length: in the tensors, behind the head
+FLIPPED_AT = 0.6  # of a file's length: in the tensors, after the head
 
 
 def damaged(names: str) -> Refused:
@@ -71,25 +72,24 @@ def empty_state(lab: Lab) -> Facts:
 
 @fault("resume-cut-state", damaged("trainer.json"), "resumed from a checkpoint whose trainer.json is cut off")
 def cut_state(lab: Lab) -> Facts:
-    run = _with_checkpoint(lab)
-    state = run.folder / "checkpoints" / "last" / "trainer.json"
-    os.truncate(state, state.stat().st_size // 2)
-    return _resumed(lab, run.id)
+    return _resumed_after(lab, "trainer.json", lambda file: os.truncate(file, file.stat().st_size // 2))
 
 
 @fault("resume-flipped-policy", damaged(r"\.safetensors|policy"), "resumed with flipped bits in the weights")
 def flipped_policy(lab: Lab) -> Facts:
-    run = _with_checkpoint(lab)
-    for file in _files(run, "policy/*.safetensors"):
-        _flip(file)
-    return _resumed(lab, run.id)
+    return _resumed_after(lab, "policy/*.safetensors", _flip)
 
 
 @fault("resume-flipped-learner", damaged(r"learner|\.distcp"), "resumed with flipped bits in the optimizer")
 def flipped_learner(lab: Lab) -> Facts:
+    return _resumed_after(lab, "learner/*.distcp", _flip)
+
+
+def _resumed_after(lab: Lab, files: str, damage: Callable[[Path], None]) -> Facts:
+    """A run that has ended well, resumed after ``damage`` was done to these files of its checkpoint."""
     run = _with_checkpoint(lab)
-    for file in _files(run, "learner/*.distcp"):
-        _flip(file)
+    for file in _files(run, files):
+        damage(file)
     return _resumed(lab, run.id)
 
 

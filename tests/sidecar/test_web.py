@@ -1,4 +1,4 @@
-"""The status page is a guest: whoever comes to it, and however many, the sidecar's lanes are served."""
+"""The status page is a guest: however many connect to it, the sidecar's lanes are served."""
 
 from __future__ import annotations
 

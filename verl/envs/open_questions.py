@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from shm_bridge import Kind
-
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+from shm_bridge.adapter import FIRST_PAUSE_S, LONGEST_PAUSE_S
 
 
 @dataclass(slots=True, eq=False)

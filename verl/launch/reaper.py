@@ -4,7 +4,8 @@
 
 The launcher does the same, but may be killed with the trainer. Ray's processes then notice only where orphans come to
 process 1: below another subreaper (``tini -s``, ``systemd --user``, ``slurmstepd``) they look on, and with them the
-sidecar. A pipe's end is the kernel's word, whoever inherits the orphans; a trainer that is only stopped keeps it open.
+sidecar. A pipe's end is the kernel's word, whichever process inherits the orphans; a trainer that is only stopped
+keeps it open.
 """
 
 from __future__ import annotations

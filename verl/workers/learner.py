@@ -190,7 +190,7 @@ class Learner:
                 log_probs = self.policy.evaluate(*self._inputs(part), self.options.temperature).log_probs
                 own[index[mine]] = log_probs[: len(mine)]
                 self.work.step()
-        self.policy.reshard()  # without a backward pass behind it FSDP leaves the root's weights gathered
+        self.policy.reshard()  # without a backward pass after it FSDP leaves the root's weights gathered
         dist.all_reduce(own)
         rollout, replayed = torch.from_numpy(samples.old_log_probs), samples.imitation[:, None] > 0
         differences = LogProbDifferences(torch.device("cpu"))

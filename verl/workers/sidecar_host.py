@@ -180,9 +180,7 @@ class SidecarHost:
             if name == Phase.ROLLOUT.name:
                 self._own_connection().wait_ready(max(0.0, deadline - time.monotonic()))
         except BridgeError:
-            if self.controller is not None:
-                self.controller.close()
-                self.controller = None
+            self._disconnect()
             raise
 
     def status(self) -> dict[str, Any]:

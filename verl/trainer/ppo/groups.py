@@ -14,7 +14,7 @@ MOST_OVERSAMPLING = 4
 
 @dataclass(slots=True)
 class RolloutGroups:
-    """Pure: whoever runs the episodes adds to ``finished`` and ``given_up``, and tells the group of each.
+    """Pure: the fleet, which runs the episodes, adds to ``finished`` and ``given_up``, and tells the group of each.
 
     Attributes:
         size: rollouts of a whole group.
