@@ -53,7 +53,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     table.add_row("success by simulator, before", _success(summary, "before"))
     table.add_row("success by simulator, after", _success(summary, "after"))
     without = summary.get("rollouts_without_update", 0)
-    more = f" ({without} rollouts without a signal)" if without else ""
+    more = f" ({without} rollout{'s' * (without > 1)} without a signal)" if without else ""
     table.add_row("training episodes", f"{summary['episodes']} in {summary['updates']} updates{more}")
     if not math.isnan(summary["verdict_p50_ms"]):
         table.add_row(
