@@ -141,5 +141,3 @@ def test_work_names_the_call_and_counts_its_steps():
     assert isinstance(idle, Report) and idle.call is None and worker.work.report().call is None
     moves = [idle.moves, *(r.moves for r in worker.seen), worker.work.report().moves]
     assert moves == sorted(set(moves))
-
-

@@ -16,9 +16,11 @@ from verl.trainer.load_config import load_config
 
 
 def test_a_start_that_is_interrupted_leaves_no_session_folder(monkeypatch, tmp_path):
-    """Ctrl-C while Ray starts: its folder is there, and nobody has been told its name."""
+    """Ctrl-C while Ray starts: its folder is there, and nobody has been told its name. An earlier one stays."""
     config, _ = load_config([])
     session = Path(get_default_ray_temp_dir()) / f"session_2026-01-01_00-00-00_000000_{os.getpid()}"
+    earlier = session.with_name(session.name.replace("2026", "2999"))
+    earlier.mkdir(parents=True)
 
     def start(_):
         (session / "logs").mkdir(parents=True)
@@ -27,7 +29,8 @@ def test_a_start_that_is_interrupted_leaves_no_session_folder(monkeypatch, tmp_p
     monkeypatch.setattr(ray_session, "start_ray", start)
     with pytest.raises(KeyboardInterrupt), ray_session.ray_session(config, [], tmp_path):
         raise AssertionError("not started")
-    assert not session.exists()
+    assert not session.exists() and earlier.exists()
+    earlier.rmdir()
 
 
 def test_sigterm_is_pythons_again_once_ray_has_started(tmp_path):

@@ -46,8 +46,8 @@ def test_a_stopped_daemon_is_named_within_a_minute_and_ends_the_run_within_two()
     driver.live(500, beats=True)
     driver.broken = [GCS]
     driver.live(200)
-    (said, message), = driver.said
-    (ended, reason), = driver.ended
+    ((said, message),) = driver.said
+    ((ended, reason),) = driver.ended
     assert said - 500 <= NAMED_S + 1 and GCS in message and "the rollout" in message
     assert ended - 500 <= FROZEN_S + 1 and GCS in reason
     assert FROZEN_S + ANSWER_S < 120, "also when the control server has to be asked"

@@ -123,9 +123,7 @@ class Run:
         self.learners = self.cluster.learners(learner_options(config))
         options = rollout_options(config, self.folder.run_id)
         sidecar = config.critic.sidecar
-        sidecars = Sidecars(
-            self.cluster, sidecar.start, sidecar.max_restarts, note, config.critic.ready_timeout_s
-        )
+        sidecars = Sidecars(self.cluster, sidecar.start, sidecar.max_restarts, note, config.critic.ready_timeout_s)
         learner_watch = LearnerWatch(self.learners, note, config.trainer.stall_timeout_s)
         self.fleet = Fleet(
             make=lambda index: self.cluster.rollout_worker(index, options),

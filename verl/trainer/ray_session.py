@@ -45,11 +45,12 @@ def ray_session(config: Config, run_ids: list[str], logs: Path) -> Iterator[None
     os.environ[remains.MARK] = mark
     session: Path | None = None
     keep: Path | None = None
+    earlier = _sessions()
     try:
         try:
             session = start_ray(config)
         except BaseException:
-            session = _begun()
+            session = max(_sessions() - earlier, default=None)
             raise
         assert session is not None
         interrupt.install()  # Ray's C++ code has taken SIGTERM over: it would end this process on the spot
@@ -67,7 +68,6 @@ def ray_session(config: Config, run_ids: list[str], logs: Path) -> Iterator[None
         reaper.dismiss()
 
 
-def _begun() -> Path | None:
-    """The session folder of a start that was interrupted; its name ends with this process's number."""
-    found = sorted(Path(get_default_ray_temp_dir()).glob(f"session_*_{os.getpid()}"))
-    return found[-1] if found else None
+def _sessions() -> set[Path]:
+    """The session folders that this process has begun: their names end with its number."""
+    return set(Path(get_default_ray_temp_dir()).glob(f"session_*_{os.getpid()}"))

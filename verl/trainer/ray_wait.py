@@ -18,9 +18,7 @@ from verl.trainer import interrupt, watchdog
 SLICE_S = 1.0
 
 
-def get(
-    calls: Sequence[Any], timeout_s: float, what: str, on_slice: Callable[[], None] | None = None
-) -> list[Any]:
+def get(calls: Sequence[Any], timeout_s: float, what: str, on_slice: Callable[[], None] | None = None) -> list[Any]:
     """The results of ``calls``, in their order.
 
     Args:

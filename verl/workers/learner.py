@@ -120,8 +120,7 @@ class Learner:
         """
         actor, order_of = self.options.actor, np.random.default_rng((self.options.seed, step))
         epochs = [
-            mini_batches(order_of.permutation(len(samples)), actor.ppo_mini_batch_size)
-            for _ in range(actor.ppo_epochs)
+            mini_batches(order_of.permutation(len(samples)), actor.ppo_mini_batch_size) for _ in range(actor.ppo_epochs)
         ]
         self.policy.train()
         first, mismatch = LogProbDifferences(self.device), None
@@ -175,9 +174,7 @@ class Learner:
         return {**totals, "grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"], "made": made}
 
     @torch.no_grad()
-    def _with_own_log_probs(
-        self, samples: Samples, batches: list[np.ndarray]
-    ) -> tuple[Samples, LogProbDifferences]:
+    def _with_own_log_probs(self, samples: Samples, batches: list[np.ndarray]) -> tuple[Samples, LogProbDifferences]:
         """``samples`` with this policy's old log-probabilities, and how far the rollout's are from them.
 
         The passes are those of the first epoch, ``batches``, on the same ranks: what rounds by the shape of a pass

@@ -3,9 +3,9 @@
     python fake_sidecar.py RUN_ID DONE_AT [hold] [down=SECONDS] [fails=STEP] [pause=SECONDS] [holes=SHARE] [text=STEP]
 
 DONE: pixel >= DONE_AT, answered in random order. VALUE: the steps of the frames it was given. With ``hold`` it answers
-nothing; ``down``: every question fails for so long after the first one; ``fails``: a question about that step always
-does; ``pause``: before each answer; ``holes``: the share of unreadable pairs in each value list; ``text``: the reply
-about that step cannot be read.
+nothing; ``down``: every question fails for so long after the first one; ``fails``: a question about that step of
+'task 0' always does; ``pause``: before each answer; ``holes``: the share of unreadable pairs in each value list;
+``text``: the reply about that step cannot be read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def answer(server: Server, question: Question, done_at: int, told: dict[str, flo
     pixels = [int(image[0, 0, 0]) for image in question.images()]
     assert all((image[-1] == 255).all() for image in question.images()), "upright: the row stored first is the last"
     down = time.monotonic_ns() - first_ns < told.get("down", 0.0) * 1e9
-    if down or list(question.steps) != pixels or told.get("fails") == pixels[-1]:
+    fails = told.get("fails") == pixels[-1] and question.task == "task 0"
+    if down or fails or list(question.steps) != pixels:
         server.answer(question, status=Status.FAILED, valid=False)
     elif told.get("text") == pixels[-1]:
         server.answer(question, status=Status.INVALID, valid=False)

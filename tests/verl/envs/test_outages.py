@@ -49,9 +49,13 @@ def test_an_outage_without_an_end_ends_the_run_and_names_the_question(run_id: st
 
 def test_a_question_that_fails_while_others_are_answered_ends_the_run(run_id: str, start: Any) -> None:  # noqa: F811
     """It is the question, not the sidecar: named after ``max_failures`` tries, long before any time-out."""
-    start(10**6, "fails=7", "pause=0.1")
-    with pytest.raises(QuestionFailedError, match=r"DONE question about step 7 of task 'task 0' failed 3 times"):
-        play(run_id, max_failures=3, timeout_s=60.0)
+    start(10**6, "fails=7", "pause=0.05")
+    with pool_of(run_id, 2, max_failures=3, timeout_s=60.0) as pool:
+        pool.submit(training(0))
+        for number in range(1, 30):  # in the other lane: what the sidecar answers all the while
+            pool.submit(EpisodeRequest(number, 0, 1, number, training=True))
+        with pytest.raises(QuestionFailedError, match=r"DONE question about step 7 of task 'task 0' failed 3 times"):
+            drive(pool, 30)
 
 
 def test_a_slow_critic_is_back_pressure_and_no_fault(run_id: str, start: Any) -> None:  # noqa: F811
