@@ -177,9 +177,15 @@ def judge(critic: Critic, demos: Iterable[Demo], options: HeldoutOptions | None 
 
 
 def judge_checkpoint(
-    model: Path, files: Sequence[Path], *, adapter: Path | None = None, camera: str = CAMERA,
-    tasks: Sequence[str] = (), options: HeldoutOptions | None = None, device: str = "auto",
-) -> HeldoutReport:  # fmt: skip
+    model: Path,
+    files: Sequence[Path],
+    *,
+    adapter: Path | None = None,
+    camera: str = CAMERA,
+    tasks: Sequence[str] = (),
+    options: HeldoutOptions | None = None,
+    device: str = "auto",
+) -> HeldoutReport:
     """The same for a checkpoint (and adapter) on disk and demonstration files, by ms-swift."""
     from evo_vlac.swift_engine import SwiftEngine
 

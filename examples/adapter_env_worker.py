@@ -56,10 +56,18 @@ def make_env() -> Any:
 
     controller = robosuite.load_controller_config(default_controller="OSC_POSE")
     return robosuite.make(
-        "Lift", robots="Panda", controller_configs=controller, control_freq=20, ignore_done=True,
-        has_renderer=False, has_offscreen_renderer=True, use_camera_obs=True,
-        camera_names="agentview", camera_heights=112, camera_widths=112,
-    )  # fmt: skip
+        "Lift",
+        robots="Panda",
+        controller_configs=controller,
+        control_freq=20,
+        ignore_done=True,
+        has_renderer=False,
+        has_offscreen_renderer=True,
+        use_camera_obs=True,
+        camera_names="agentview",
+        camera_heights=112,
+        camera_widths=112,
+    )
 
 
 def upright(observation: dict[str, np.ndarray]) -> np.ndarray:

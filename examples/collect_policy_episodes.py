@@ -50,10 +50,17 @@ def episode(env: RobosuiteEnv, policy: OpenVLAOFTPolicy, seed: int, temperature:
             see()
     flags = np.array(dones)
     return Demo(
-        f"seed {seed}", env.instruction, np.stack(frames), flags, bool(flags.any()), "policy", seed,
-        np.stack(actions), np.stack(proprio),
+        f"seed {seed}",
+        env.instruction,
+        np.stack(frames),
+        flags,
+        bool(flags.any()),
+        "policy",
+        seed,
+        np.stack(actions),
+        np.stack(proprio),
         {name: np.stack([places[name] for places in objects]).astype(np.float32) for name in objects[0]},
-    )  # fmt: skip
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

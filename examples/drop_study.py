@@ -32,9 +32,26 @@ def episode(number: int, group: int, action: int, score: float) -> Episode:
     """One step, one token."""
     row = np.zeros((1, 1), np.float32)
     return Episode(
-        number, group, 0, 0, "", True, np.zeros((1, 1, 1, 1, 3), np.uint8), row, np.array([[action]]), row, None, 1,
-        score == 1.0, score, np.array([score], np.float32), False, None, row[0], None,
-    )  # fmt: skip
+        number,
+        group,
+        0,
+        0,
+        "",
+        True,
+        np.zeros((1, 1, 1, 1, 3), np.uint8),
+        row,
+        np.array([[action]]),
+        row,
+        None,
+        1,
+        score == 1.0,
+        score,
+        np.array([score], np.float32),
+        False,
+        None,
+        row[0],
+        None,
+    )
 
 
 def rollout(way: str, state: str, groups: int, rng: np.random.Generator) -> list[Episode]:
@@ -89,12 +106,15 @@ def row(way: str, state: str, groups: int, seed: int = 0) -> dict[str, float | s
     rest = across.mean(axis=0)
     root = float(np.sqrt(BATCHES))
     return {
-        "way": way, "state": state,
-        "advantage": float(advantages.mean()), "advantage_se": float(advantages.std() / root),
-        "along": float(along.mean()), "along_se": float(along.std() / root),
+        "way": way,
+        "state": state,
+        "advantage": float(advantages.mean()),
+        "advantage_se": float(advantages.std() / root),
+        "along": float(along.mean()),
+        "along_se": float(along.std() / root),
         "across": float(np.linalg.norm(rest) / length),
         "across_se": float(np.sqrt(across.var(axis=0).sum()) / root / length),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

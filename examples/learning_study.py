@@ -48,11 +48,17 @@ NOISE_ARMS = {
     for missed, false in NOISE
 }
 LABELS = {
-    "vlac": "VLAC, done + value", "done_only": "VLAC, done only", "simulator": "simulator's done",
+    "vlac": "VLAC, done + value",
+    "done_only": "VLAC, done only",
+    "simulator": "simulator's done",
     "shuffled": "shuffled VLAC",
-}  # fmt: skip
-JSON_KEYS = {"vlac": "vlac_done_value_success", "done_only": "vlac_done_success",
-             "simulator": "simulator_done_success", "shuffled": "shuffled_critic_success"}  # fmt: skip
+}
+JSON_KEYS = {
+    "vlac": "vlac_done_value_success",
+    "done_only": "vlac_done_success",
+    "simulator": "simulator_done_success",
+    "shuffled": "shuffled_critic_success",
+}
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,17 @@ def train(folder: Path, arm: str, seed: int, extra: list[str]) -> None:
     """Starts or resumes one run; its screen goes to ``<run>.log`` beside its folder."""
     target = run_folder(folder, arm, seed)
     command = [
-        sys.executable, "-m", "verl.launch", f"trainer.default_local_dir={folder}", f"trainer.run_id={target.name}",
-        f"data.seed={seed}", "trainer.save_freq=1", "trainer.videos=0",
-        *(ARMS | NOISE_ARMS)[arm], *extra,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "verl.launch",
+        f"trainer.default_local_dir={folder}",
+        f"trainer.run_id={target.name}",
+        f"data.seed={seed}",
+        "trainer.save_freq=1",
+        "trainer.videos=0",
+        *(ARMS | NOISE_ARMS)[arm],
+        *extra,
+    ]
     if (target / "checkpoints").is_dir():
         command.append("trainer.resume_mode=auto")
     with (folder / f"{target.name}.log").open("ab") as log:
@@ -117,15 +130,26 @@ def results(runs: list[Run], extra: list[str]) -> dict[str, Any]:
         found[key] = [run.summary["success_after"] for run in runs if run.arm == arm]
     found["runs"] = [
         {
-            "arm": run.arm, "seed": run.seed, "success_interval_95": [round(end, 4) for end in run.interval],
-            **{name: run.summary.get(name) for name in (
-                "success_before", "success_after", "eval_states", "episodes", "wall_s", "critic_precision",
-                "critic_recall", "confusion",
-            )},
+            "arm": run.arm,
+            "seed": run.seed,
+            "success_interval_95": [round(end, 4) for end in run.interval],
+            **{
+                name: run.summary.get(name)
+                for name in (
+                    "success_before",
+                    "success_after",
+                    "eval_states",
+                    "episodes",
+                    "wall_s",
+                    "critic_precision",
+                    "critic_recall",
+                    "confusion",
+                )
+            },
             "curve": [{"episodes": e, "wall_s": w, "success": s} for e, w, s in run.points],
         }
         for run in runs
-    ]  # fmt: skip
+    ]
     return found
 
 
@@ -147,8 +171,14 @@ def draw(runs: list[Run], target: Path) -> None:
             by_episodes.plot(episodes, success, color=color, alpha=0.35, linewidth=1)
             by_time.plot(wall / 60, success, color=color, alpha=0.35, linewidth=1)
             low, high = run.interval
-            by_episodes.errorbar(episodes[-1], success[-1], [[success[-1] - low], [high - success[-1]]], color=color,
-                                 alpha=0.5, capsize=2)  # fmt: skip
+            by_episodes.errorbar(
+                episodes[-1],
+                success[-1],
+                [[success[-1] - low], [high - success[-1]]],
+                color=color,
+                alpha=0.5,
+                capsize=2,
+            )
         mean = np.mean([np.interp(grid, [p[0] for p in r.points], [p[2] for p in r.points]) for r in members], axis=0)
         by_episodes.plot(grid, mean, color=color, linewidth=2.5, label=LABELS[arm])
     by_episodes.set(xlabel="training episodes", ylabel="success by the simulator", ylim=(-0.02, 1.02))
@@ -167,11 +197,14 @@ def show(runs: list[Run]) -> None:
     for run in sorted(runs, key=lambda r: (list(ARMS | NOISE_ARMS).index(r.arm), r.seed)):
         row, (low, high) = run.summary, run.interval
         table.add_row(
-            LABELS.get(run.arm, run.arm), str(run.seed), *(f"{100 * row[k]:.0f}%" for k in
-                                                          ("success_before", "success_after")),
-            f"{100 * low:.0f}-{100 * high:.0f}", *(_percent(row.get(k)) for k in ("critic_precision", "critic_recall")),
-            str(row["episodes"]), f"{row['wall_s'] / 60:.1f}",
-        )  # fmt: skip
+            LABELS.get(run.arm, run.arm),
+            str(run.seed),
+            *(f"{100 * row[k]:.0f}%" for k in ("success_before", "success_after")),
+            f"{100 * low:.0f}-{100 * high:.0f}",
+            *(_percent(row.get(k)) for k in ("critic_precision", "critic_recall")),
+            str(row["episodes"]),
+            f"{row['wall_s'] / 60:.1f}",
+        )
     Console().print(table)
 
 

@@ -30,20 +30,42 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = {
-    "driver": "verl.trainer.main_ppo", "supervisor": "-m sidecar --config", "service": "sidecar.worker",
-    "environment": "verl.envs.process", "rollout worker": "ray::RolloutWorker", "learner": "ray::Learner",
-    "host": "ray::SidecarHost", "raylet": "raylet/raylet", "gcs": "gcs_server",
-}  # fmt: skip
-COMMON = ["trainer.videos=0", "trainer.logger=[console]", "trainer.val_before_train=false", "trainer.test_freq=-1",
-          "trainer.save_freq=20", "critic.audit_min_precision=0", "data.val_batch_size=2"]  # fmt: skip
+    "driver": "verl.trainer.main_ppo",
+    "supervisor": "-m sidecar --config",
+    "service": "sidecar.worker",
+    "environment": "verl.envs.process",
+    "rollout worker": "ray::RolloutWorker",
+    "learner": "ray::Learner",
+    "host": "ray::SidecarHost",
+    "raylet": "raylet/raylet",
+    "gcs": "gcs_server",
+}
+COMMON = [
+    "trainer.videos=0",
+    "trainer.logger=[console]",
+    "trainer.val_before_train=false",
+    "trainer.test_freq=-1",
+    "trainer.save_freq=20",
+    "critic.audit_min_precision=0",
+    "data.val_batch_size=2",
+]
 TASKS = {
-    "tiny": (10_000, [
-        "env.name=tests.verl.envs.dot_env:DotEnv", "env.max_steps=24", "critic.sidecar.config.engine=fixed",
-        "critic.sidecar.config.fixed.done_at_step=12", "data.n_samples=8", "data.train_batch_size=16",
-        "data.filter_accuracy=false", "actor_rollout_ref.actor.ppo_epochs=1", "actor_rollout_ref.actor.optim.lr=1e-9",
-    ]),
+    "tiny": (
+        10_000,
+        [
+            "env.name=tests.verl.envs.dot_env:DotEnv",
+            "env.max_steps=24",
+            "critic.sidecar.config.engine=fixed",
+            "critic.sidecar.config.fixed.done_at_step=12",
+            "data.n_samples=8",
+            "data.train_batch_size=16",
+            "data.filter_accuracy=false",
+            "actor_rollout_ref.actor.ppo_epochs=1",
+            "actor_rollout_ref.actor.optim.lr=1e-9",
+        ],
+    ),
     "default": (1_000, ["data.filter_accuracy=false", "actor_rollout_ref.actor.ppo_epochs=1"]),
-}  # fmt: skip
+}
 ALLOWED = {"mb": 8.0, "fds": 4.0, "objects": 8.0, "s": 0.5}
 BY_DESIGN = ("logs mb",)
 START_S, STILL_S = 300.0, 300.0
@@ -92,8 +114,12 @@ def sample(root: psutil.Process, folder: Path) -> Sample:
         if any(session.name.endswith(f"_{p.pid}") for p in root.children(recursive=True)):
             found["ray session mb"] = folder_mb(session)
     for row in stores[-1:]:
-        found |= {"store objects": row["ray/objects"], "store mb": row["ray/mb"],
-                  "store overflow mb": row["ray/overflow_mb"], "spilled mb": row["ray/spilled_mb"]}  # fmt: skip
+        found |= {
+            "store objects": row["ray/objects"],
+            "store mb": row["ray/mb"],
+            "store overflow mb": row["ray/overflow_mb"],
+            "spilled mb": row["ray/spilled_mb"],
+        }
     if len(updates) > 2:
         found["a step of training s"] = float(np.median(np.diff(updates)[-5:]))
     return found
@@ -112,8 +138,17 @@ def measure(task: str, episodes: int, overrides: list[str], console: Console) ->
     with tempfile.TemporaryDirectory(prefix="long-run-") as work:
         run_id = f"long-{task}-{int(time.time())}"
         folder = Path(work) / run_id
-        command = [sys.executable, "-m", "verl.launch", *COMMON, *TASKS[task][1], f"trainer.total_episodes={episodes}",
-                   f"trainer.run_id={run_id}", f"trainer.default_local_dir={work}", *overrides]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "verl.launch",
+            *COMMON,
+            *TASKS[task][1],
+            f"trainer.total_episodes={episodes}",
+            f"trainer.run_id={run_id}",
+            f"trainer.default_local_dir={work}",
+            *overrides,
+        ]
         with open(Path(work) / "out.txt", "w") as out:
             child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         root, samples, started, last = psutil.Process(child.pid), [], time.monotonic(), (0, time.monotonic())

@@ -140,14 +140,18 @@ def measure(workers: dict[str | None, Any], given: argparse.Namespace, controlle
                 busy.append((busy_seconds(controller) - before) / wall)
     ms = {mode: 1e3 * statistics.median(values) for mode, values in walls.items()}
     return {
-        "delay_ms": given.delay_ms, "rounds": given.rounds, "episodes": given.episodes, "steps": steps,
-        "ms_per_step": ms, "ms_per_step_all": {mode: [1e3 * v for v in values] for mode, values in walls.items()},
+        "delay_ms": given.delay_ms,
+        "rounds": given.rounds,
+        "episodes": given.episodes,
+        "steps": steps,
+        "ms_per_step": ms,
+        "ms_per_step_all": {mode: [1e3 * v for v in values] for mode, values in walls.items()},
         "episode_s": {m: {s: statistics.median(r[s] for r in rows) for s in STAGES} for m, rows in stages.items()},
         "cpu_ms_per_step": {m: {p: statistics.median(r[p] for r in rows) for p in rows[0]} for m, rows in cpu.items()},
         "cost": {mode: ms[mode] / ms[other] - 1 for mode, other in AGAINST.items()},
         "cost_with_drawing": {mode: ms[mode] / ms["env"] - 1 for mode in AGAINST},
         "engine_busy_share": statistics.median(busy),
-    }  # fmt: skip
+    }
 
 
 def busy_seconds(controller: Any) -> float:

@@ -89,19 +89,70 @@ class Stage:
 LOOK = LookConfig(steps=2800)
 SCRIPTED = ("train-mixed", "train-hard", "train-red", "train-green")
 STAGES = (
-    Stage("training", 3000, 32, 1e-3, 0, 0.25, Shares(
-        done=0.6, done_wrong_task=0.06, critic=0.18, reversed=0.06, stagnant=0.03, critic_wrong_task=0.02, failed=0.04,
-        describe=0.01,
-    ), (*SCRIPTED, "train-policy"), 0.35),
-    Stage("settle", 1000, 32, 5e-4, 1, 0.25, Shares(
-        done=0.64, done_wrong_task=0.06, critic=0.16, reversed=0.05, stagnant=0.03, critic_wrong_task=0.01, failed=0.04,
-        describe=0.01,
-    ), (*SCRIPTED, "train-policy"), 0.35, 0.62),
-    Stage("lean", 300, 32, 2e-4, 2, 0.25, Shares(
-        done=0.64, done_wrong_task=0.06, critic=0.16, reversed=0.05, stagnant=0.03, critic_wrong_task=0.01, failed=0.04,
-        describe=0.01,
-    ), (*SCRIPTED, "train-policy"), 0.35, 0.68, 0.6),
-)  # fmt: skip
+    Stage(
+        "training",
+        3000,
+        32,
+        1e-3,
+        0,
+        0.25,
+        Shares(
+            done=0.6,
+            done_wrong_task=0.06,
+            critic=0.18,
+            reversed=0.06,
+            stagnant=0.03,
+            critic_wrong_task=0.02,
+            failed=0.04,
+            describe=0.01,
+        ),
+        (*SCRIPTED, "train-policy"),
+        0.35,
+    ),
+    Stage(
+        "settle",
+        1000,
+        32,
+        5e-4,
+        1,
+        0.25,
+        Shares(
+            done=0.64,
+            done_wrong_task=0.06,
+            critic=0.16,
+            reversed=0.05,
+            stagnant=0.03,
+            critic_wrong_task=0.01,
+            failed=0.04,
+            describe=0.01,
+        ),
+        (*SCRIPTED, "train-policy"),
+        0.35,
+        0.62,
+    ),
+    Stage(
+        "lean",
+        300,
+        32,
+        2e-4,
+        2,
+        0.25,
+        Shares(
+            done=0.64,
+            done_wrong_task=0.06,
+            critic=0.16,
+            reversed=0.05,
+            stagnant=0.03,
+            critic_wrong_task=0.01,
+            failed=0.04,
+            describe=0.01,
+        ),
+        (*SCRIPTED, "train-policy"),
+        0.35,
+        0.68,
+        0.6,
+    ),
+)
 CUBES = ("lift the red cube", "lift the green cube")
 SEED = 0
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -156,15 +207,31 @@ def train(work: Path, threads: int) -> Path:
             model = average(before, model, stage.mix, work / f"before-{stage.name}")
         demos = tuple(demo_file(work, name) for name in stage.demos)
         if not (output / "final").is_dir():
-            finetune(FinetuneConfig(
-                model=model, output=output, demos=demos, tuner="full", train_vision=True, steps=stage.steps,
-                pairs=PairConfig(
-                    count=count, shares=stage.shares, near=stage.near, near_positives=stage.near_positives,
-                    positives=stage.positives, seed=stage.seed,
-                ),
-                batch_size=stage.batch, learning_rate=stage.learning_rate, threads=threads, workers=1, seed=stage.seed,
-                save_steps=100, resume=True,
-            ))  # fmt: skip
+            finetune(
+                FinetuneConfig(
+                    model=model,
+                    output=output,
+                    demos=demos,
+                    tuner="full",
+                    train_vision=True,
+                    steps=stage.steps,
+                    pairs=PairConfig(
+                        count=count,
+                        shares=stage.shares,
+                        near=stage.near,
+                        near_positives=stage.near_positives,
+                        positives=stage.positives,
+                        seed=stage.seed,
+                    ),
+                    batch_size=stage.batch,
+                    learning_rate=stage.learning_rate,
+                    threads=threads,
+                    workers=1,
+                    seed=stage.seed,
+                    save_steps=100,
+                    resume=True,
+                )
+            )
         before, model = model, output / "final"
     return model
 
@@ -206,10 +273,15 @@ def _sweep(report: HeldoutReport) -> list[dict[str, float]]:
     rows = []
     for line in THRESHOLDS:
         frames, episodes = report.frames(line), report.by_episode(line)
-        rows.append({
-            "threshold": line, "frame_precision": round(frames.precision, 4), "frame_recall": round(frames.recall, 4),
-            "episode_precision": round(episodes.precision, 4), "episode_recall": round(episodes.recall, 4),
-        })  # fmt: skip
+        rows.append(
+            {
+                "threshold": line,
+                "frame_precision": round(frames.precision, 4),
+                "frame_recall": round(frames.recall, 4),
+                "episode_precision": round(episodes.precision, 4),
+                "episode_recall": round(episodes.recall, 4),
+            }
+        )
     return rows
 
 

@@ -68,9 +68,14 @@ def episode_events(one: dict[str, Any]) -> list[dict[str, Any]]:
     args = {key: one[key] for key in ("steps", "complete", "score", "env_success")}
     events = [
         {"ph": "M", "pid": 1, "tid": one["track"], "name": "process_name", "args": {"name": "episodes"}},
-        {**common, "name": f"{kind} {one['episode'] & 0xFFFFFF}", "ts": one["start"] * 1e6,
-         "dur": (one["ended"] - one["start"]) * 1e6, "args": args},
-    ]  # fmt: skip
+        {
+            **common,
+            "name": f"{kind} {one['episode'] & 0xFFFFFF}",
+            "ts": one["start"] * 1e6,
+            "dur": (one["ended"] - one["start"]) * 1e6,
+            "args": args,
+        },
+    ]
     at = one["start"]
     for stage, seconds in one["timings"].items():
         events.append({**common, "name": f"{stage} (sum)", "ts": at * 1e6, "dur": seconds * 1e6})

@@ -39,9 +39,18 @@ class Asking:
     """Tickets are consecutive 64-bit numbers; a ticket's place is its low bits. One VALUE may be open at a time."""
 
     __slots__ = (
-        "_attachment", "_books", "_look", "_quick_collect", "_received", "_ring", "_slots", "_values", "_verdict_base",
-        "_verdicts", "_words",
-    )  # fmt: skip
+        "_attachment",
+        "_books",
+        "_look",
+        "_quick_collect",
+        "_received",
+        "_ring",
+        "_slots",
+        "_values",
+        "_verdict_base",
+        "_verdicts",
+        "_words",
+    )
 
     def __init__(self, memory: LaneMemory, ring: FrameRing, attachment: Attachment, books: Ledger) -> None:
         self._ring, self._books, self._attachment = ring, books, attachment
@@ -96,15 +105,33 @@ class Asking:
         return ticket
 
     def _write(
-        self, ticket: Ticket, offset: int, kind: Kind, first: FrameSlot, last: FrameSlot, stride: int, count: int,
+        self,
+        ticket: Ticket,
+        offset: int,
+        kind: Kind,
+        first: FrameSlot,
+        last: FrameSlot,
+        stride: int,
+        count: int,
         deadline: float | None,
-    ) -> int:  # fmt: skip
+    ) -> int:
         now = time.monotonic_ns()
         words = self._words
         pack_question(
-            words, offset, words[offset >> 3], kind, first.episode, first.index, last.index, stride, count,
-            first.seq, last.seq, now, 0 if deadline is None else now + max(int(deadline * 1e9), 0),
-        )  # fmt: skip
+            words,
+            offset,
+            words[offset >> 3],
+            kind,
+            first.episode,
+            first.index,
+            last.index,
+            stride,
+            count,
+            first.seq,
+            last.seq,
+            now,
+            0 if deadline is None else now + max(int(deadline * 1e9), 0),
+        )
         publish_fence()
         words[offset >> 3] = ticket
         publish_fence()
@@ -192,6 +219,19 @@ class Asking:
         values = self._values[:count].copy() if count else None
         is_valid = valid == 1 and status == 0
         return (
-            ticket, kind, episode, step, is_valid and done == 1, value, probability, is_valid, STATUSES[status], values,
-            (now - asked_ns) // 1000, queue_us, engine_us, batch, epoch,
-        )  # fmt: skip
+            ticket,
+            kind,
+            episode,
+            step,
+            is_valid and done == 1,
+            value,
+            probability,
+            is_valid,
+            STATUSES[status],
+            values,
+            (now - asked_ns) // 1000,
+            queue_us,
+            engine_us,
+            batch,
+            epoch,
+        )

@@ -70,8 +70,16 @@ class Attachment:
     """
 
     __slots__ = (
-        "_last", "_semaphore", "bell", "control", "generation", "index", "locks", "reattached", "run_id",
-    )  # fmt: skip
+        "_last",
+        "_semaphore",
+        "bell",
+        "control",
+        "generation",
+        "index",
+        "locks",
+        "reattached",
+        "run_id",
+    )
 
     def __init__(self, run_id: str, timeout: float) -> None:
         self.run_id = run_id

@@ -25,8 +25,19 @@ def build(folder: Path, flags: tuple[str, ...] = ("-O2",)) -> Path:
     with tempfile.TemporaryDirectory() as work:
         translated = str(Path(work) / "_native.c")
         _run([sys.executable, "-m", "cython", "--module-name", "shm_bridge._native", str(SOURCE), "-o", translated])
-        _run(["cc", *flags, "-shared", "-fPIC", f"-I{sysconfig.get_paths()['include']}", translated, "-o",
-              str(unfinished), "-lpthread"])  # fmt: skip
+        _run(
+            [
+                "cc",
+                *flags,
+                "-shared",
+                "-fPIC",
+                f"-I{sysconfig.get_paths()['include']}",
+                translated,
+                "-o",
+                str(unfinished),
+                "-lpthread",
+            ]
+        )
     unfinished.replace(target)
     return target
 

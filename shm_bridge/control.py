@@ -114,8 +114,15 @@ class Control:
         self.server[ServerWord.METRICS_SEQ] = (seq + 1) & MASK
 
     def close(self) -> None:
-        for view in (self.server, self.server_part, self.trainer, self.bells, self.generations,
-                     self.last_generations, self._tables):  # fmt: skip
+        for view in (
+            self.server,
+            self.server_part,
+            self.trainer,
+            self.bells,
+            self.generations,
+            self.last_generations,
+            self._tables,
+        ):
             with contextlib.suppress(BufferError):
                 view.release()
         for part in self._maps:

@@ -54,9 +54,21 @@ def process_start() -> int:
 
 def _pack(kind: int, run_id: str, total: int, epoch: int, instance: int, body: bytes) -> bytes:
     head = layout.HEADER.pack(
-        layout.MAGIC, layout.ABI, layout.HEADER_BYTES, layout.LAYOUT_HASH, kind, os.geteuid(), os.getpid(), 0,
-        total, epoch, process_start(), time.monotonic_ns(), instance, run_id.encode(),
-    )  # fmt: skip
+        layout.MAGIC,
+        layout.ABI,
+        layout.HEADER_BYTES,
+        layout.LAYOUT_HASH,
+        kind,
+        os.geteuid(),
+        os.getpid(),
+        0,
+        total,
+        epoch,
+        process_start(),
+        time.monotonic_ns(),
+        instance,
+        run_id.encode(),
+    )
     block = head.ljust(layout.BODY_OFFSET, b"\0") + body
     block = block.ljust(layout.CRC_OFFSET, b"\0")
     return block + layout.CRC.pack(zlib.crc32(block))
@@ -70,9 +82,14 @@ def pack_control(run_id: str, lanes: int, epoch: int, instance: int) -> bytes:
 def pack_lane(run_id: str, identity: LaneIdentity, epoch: int, instance: int) -> bytes:
     spec = identity.spec
     body = layout.LANE_BODY.pack(
-        identity.index, spec.frames, spec.question_slots, len(spec.cameras), spec.retain,
-        identity.generation, identity.name.encode(),
-    ).ljust(layout.CAMERAS_OFFSET - layout.BODY_OFFSET, b"\0")  # fmt: skip
+        identity.index,
+        spec.frames,
+        spec.question_slots,
+        len(spec.cameras),
+        spec.retain,
+        identity.generation,
+        identity.name.encode(),
+    ).ljust(layout.CAMERAS_OFFSET - layout.BODY_OFFSET, b"\0")
     for camera in spec.cameras:
         body += layout.CAMERA.pack(
             camera.name.encode(), camera.height, camera.width, camera.channels, camera.orientation

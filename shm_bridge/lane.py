@@ -57,14 +57,35 @@ class Lane:
     """One worker's lane; made by :meth:`attach`."""
 
     __slots__ = (
-        "__weakref__", "_asking", "_attachment", "_books", "_closed", "_memory", "_parking", "_patience", "_quick",
-        "_ring", "_semaphore", "_words", "generation", "index", "name", "run_id", "spec",
-    )  # fmt: skip
+        "__weakref__",
+        "_asking",
+        "_attachment",
+        "_books",
+        "_closed",
+        "_memory",
+        "_parking",
+        "_patience",
+        "_quick",
+        "_ring",
+        "_semaphore",
+        "_words",
+        "generation",
+        "index",
+        "name",
+        "run_id",
+        "spec",
+    )
 
     def __init__(
-        self, attachment: Attachment, spec: LaneSpec, name: str, spin_us: float, grace: float, first_ticket: int,
+        self,
+        attachment: Attachment,
+        spec: LaneSpec,
+        name: str,
+        spin_us: float,
+        grace: float,
+        first_ticket: int,
         first_frame: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._attachment = attachment
         self._closed: type[BridgeClosed] | None = None
         self._patience = Patience(attachment, grace)
@@ -87,9 +108,17 @@ class Lane:
 
     @classmethod
     def attach(
-        cls, run_id: str, spec: LaneSpec, timeout: float = 10.0, name: str | None = None, *, spin_us: float = 0.0,
-        grace: float = 0.5, first_ticket: int = 1, first_frame: int = 1,
-    ) -> Lane:  # fmt: skip
+        cls,
+        run_id: str,
+        spec: LaneSpec,
+        timeout: float = 10.0,
+        name: str | None = None,
+        *,
+        spin_us: float = 0.0,
+        grace: float = 0.5,
+        first_ticket: int = 1,
+        first_frame: int = 1,
+    ) -> Lane:
         """Makes a lane in the run; waits up to ``timeout`` seconds for the run's sidecar.
 
         Args:
@@ -195,10 +224,18 @@ class Lane:
     # --- questions
 
     def ask(
-        self, kind: Kind, frame: FrameSlot | int | None = None, *, first: FrameSlot | int | None = None,
-        last: FrameSlot | int | None = None, before: FrameSlot | int | None = None,
-        after: FrameSlot | int | None = None, stride: int = 1, timeout: float = 5.0, deadline: float | None = None,
-    ) -> Ticket:  # fmt: skip
+        self,
+        kind: Kind,
+        frame: FrameSlot | int | None = None,
+        *,
+        first: FrameSlot | int | None = None,
+        last: FrameSlot | int | None = None,
+        before: FrameSlot | int | None = None,
+        after: FrameSlot | int | None = None,
+        stride: int = 1,
+        timeout: float = 5.0,
+        deadline: float | None = None,
+    ) -> Ticket:
         """Asks and returns at once; the verdict comes by :meth:`poll` or :meth:`wait`.
 
         DONE: ``frame``. VALUE: every ``stride``-th frame from ``first`` to ``last``, ``last`` always. CRITIC:

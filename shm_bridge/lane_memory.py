@@ -65,9 +65,12 @@ def create_lane(
         words[WorkerWord.PUBLISHED] = (first_frame - 1) & MASK
         os.pwrite(fd, struct.pack(f"@{len(words)}Q", *words), layout.WORKER_OFFSET)
         os.pwrite(fd, header.pack_lane(run_id, identity, epoch, instance), 0)
-        return LaneMemory(fd, header.Header(
-            run_id, plan.total, epoch, os.geteuid(), os.getpid(), header.process_start(), 0, instance
-        ), identity, Role.WORKER)  # fmt: skip
+        return LaneMemory(
+            fd,
+            header.Header(run_id, plan.total, epoch, os.geteuid(), os.getpid(), header.process_start(), 0, instance),
+            identity,
+            Role.WORKER,
+        )
     except BaseException:
         segment.unlink(name)
         raise

@@ -45,9 +45,22 @@ class Ledger:
     """
 
     __slots__ = (
-        "busy", "by_step", "cancelled", "capacity", "episode", "images", "next_ticket", "open", "order", "place",
-        "reserved", "seal", "seq", "slots", "value",
-    )  # fmt: skip
+        "busy",
+        "by_step",
+        "cancelled",
+        "capacity",
+        "episode",
+        "images",
+        "next_ticket",
+        "open",
+        "order",
+        "place",
+        "reserved",
+        "seal",
+        "seq",
+        "slots",
+        "value",
+    )
 
     def __init__(self, capacity: int, first_ticket: int, first_frame: int) -> None:
         self.capacity = capacity

@@ -69,10 +69,27 @@ class ServedLane:
     """
 
     __slots__ = (
-        "_bell", "_frame_base", "_frames", "_question_base", "_slots", "_values", "_verdict_base", "_verdicts",
-        "_views", "_words", "closed", "generation", "index", "intake", "memory", "name", "quick", "ring", "semaphore",
+        "_bell",
+        "_frame_base",
+        "_frames",
+        "_question_base",
+        "_slots",
+        "_values",
+        "_verdict_base",
+        "_verdicts",
+        "_views",
+        "_words",
+        "closed",
+        "generation",
+        "index",
+        "intake",
+        "memory",
+        "name",
+        "quick",
+        "ring",
+        "semaphore",
         "spec",
-    )  # fmt: skip
+    )
 
     def __init__(self, run_id: str, index: int, generation: int, clerk: Clerk) -> None:
         self.memory: LaneMemory = open_lane(run_id, index, generation, Role.SIDECAR)
@@ -215,9 +232,20 @@ class ServedLane:
         )
 
     def write(
-        self, ticket: int, status: int, done: bool, valid: bool, value: float, probability: float, epoch: int,
-        queue_us: int, engine_us: int, batch: int, values: Float32Array | None, now_ns: int,
-    ) -> None:  # fmt: skip
+        self,
+        ticket: int,
+        status: int,
+        done: bool,
+        valid: bool,
+        value: float,
+        probability: float,
+        epoch: int,
+        queue_us: int,
+        engine_us: int,
+        batch: int,
+        values: Float32Array | None,
+        now_ns: int,
+    ) -> None:
         """Payload first, the sequence number last; then the worker may look."""
         position = self._verdict_base + (ticket & (self._slots - 1)) * VERDICT_WORDS
         count = 0
@@ -226,9 +254,21 @@ class ServedLane:
             self._values[:count] = values
         verdicts = self._verdicts
         pack_verdict(
-            verdicts, position * 8, verdicts[position], status, done, valid, value, probability, epoch,
-            queue_us, engine_us, batch, count, now_ns,
-        )  # fmt: skip
+            verdicts,
+            position * 8,
+            verdicts[position],
+            status,
+            done,
+            valid,
+            value,
+            probability,
+            epoch,
+            queue_us,
+            engine_us,
+            batch,
+            count,
+            now_ns,
+        )
         publish_fence()
         verdicts[position] = ticket
         verdicts[ANSWERED] = (verdicts[ANSWERED] + 1) & MASK

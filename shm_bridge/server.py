@@ -96,8 +96,13 @@ class Server:
             raise ConfigError(f"max_lanes={max_lanes}; must be 1 to {MAX_LANES}")
         make_room_for_lanes(max_lanes)
         server = cls(run_id, max_lanes, spin_us)
-        logger.info("run %s: epoch %d, %d lanes at most, %d bytes of control", run_id, server.epoch, max_lanes,
-                    control_bytes(max_lanes))  # fmt: skip
+        logger.info(
+            "run %s: epoch %d, %d lanes at most, %d bytes of control",
+            run_id,
+            server.epoch,
+            max_lanes,
+            control_bytes(max_lanes),
+        )
         return server
 
     def _scan_leftovers(self) -> None:
@@ -187,10 +192,19 @@ class Server:
         return question.served.is_cancelled(question.ticket)
 
     def answer(
-        self, question: Question, *, done: bool = False, value: float = math.nan, probability: float = math.nan,
-        valid: bool = True, status: Status = Status.OK, values: object = None, queue_us: int = 0, engine_us: int = 0,
+        self,
+        question: Question,
+        *,
+        done: bool = False,
+        value: float = math.nan,
+        probability: float = math.nan,
+        valid: bool = True,
+        status: Status = Status.OK,
+        values: object = None,
+        queue_us: int = 0,
+        engine_us: int = 0,
         batch_size: int = 1,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """Answers a question once, from any thread; with that its frames are let go.
 
         Args:
@@ -215,9 +229,18 @@ class Server:
         )
 
     def _answer(
-        self, question: Question, done: bool, value: float, probability: float, valid: bool, status: Status,
-        values: object, queue_us: int, engine_us: int, batch_size: int,
-    ) -> bool:  # fmt: skip
+        self,
+        question: Question,
+        done: bool,
+        value: float,
+        probability: float,
+        valid: bool,
+        status: Status,
+        values: object,
+        queue_us: int,
+        engine_us: int,
+        batch_size: int,
+    ) -> bool:
         served = question.served
         if not served.closed:
             served.ring()  # early: the worker wakes while the verdict is being written
@@ -237,9 +260,19 @@ class Server:
             if late:
                 status, valid, array = CANCELLED, False, None
             served.write(
-                ticket, status, done, valid, value, probability, self.epoch, queue_us, engine_us, batch_size, array,
+                ticket,
+                status,
+                done,
+                valid,
+                value,
+                probability,
+                self.epoch,
+                queue_us,
+                engine_us,
+                batch_size,
+                array,
                 now,
-            )  # fmt: skip
+            )
             fence()
             served.ring()
             self._counters.verdict(now - question.asked_ns, valid and status == OK, Status(status), batch_size)

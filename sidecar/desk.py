@@ -241,18 +241,27 @@ class Desk:
     # -- queries -----------------------------------------------------------------------------------------------------
 
     def _critic(
-        self, task: str, frames: Sequence[Image], keys: Sequence[Hashable], pair: Pair,
-        first: Image, first_key: Hashable,
-    ) -> Query:  # fmt: skip
+        self,
+        task: str,
+        frames: Sequence[Image],
+        keys: Sequence[Hashable],
+        pair: Pair,
+        first: Image,
+        first_key: Hashable,
+    ) -> Query:
         before, after = pair
         shown: tuple[Hashable, ...] = (keys[before], keys[after])
         if not self.reference:
             return queries.critic_query(frames[before], frames[after], task, keys=shown)
         names = tuple(("reference", i) for i in range(len(self.reference)))
         return queries.critic_query(
-            frames[before], frames[after], task,
-            reference=self.reference, first=first, keys=(*names, first_key, *shown),
-        )  # fmt: skip
+            frames[before],
+            frames[after],
+            task,
+            reference=self.reference,
+            first=first,
+            keys=(*names, first_key, *shown),
+        )
 
     def _keys(self, question: Question) -> list[tuple[Hashable, ...]]:
         """Identity of every frame over time, the step last."""
@@ -286,10 +295,18 @@ class Desk:
         return self._make(job, False, _NAN, _NAN, False, status, None, text)
 
     def _make(
-        self, job: Job, done: bool, value: float, probability: float, valid: bool, status: Status,
-        listed: npt.NDArray[np.float32] | None = None, text: str = "", images: tuple[Image, ...] = (),
+        self,
+        job: Job,
+        done: bool,
+        value: float,
+        probability: float,
+        valid: bool,
+        status: Status,
+        listed: npt.NDArray[np.float32] | None = None,
+        text: str = "",
+        images: tuple[Image, ...] = (),
         unreadable: int = 0,
-    ) -> Verdict:  # fmt: skip
+    ) -> Verdict:
         started = job.started_ns or self._clock()
         return Verdict(
             question=job.question,

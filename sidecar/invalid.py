@@ -60,10 +60,17 @@ class InvalidLog:
         listed = verdict.unreadable and question.kind is Kind.VALUE
         count = f", {verdict.unreadable} of {len(question.steps) - 1} pairs" if listed else ""
         logger.warning(
-            "%s (%s): %s of lane %s, episode %d, step %d%s: %r%s", what, verdict.status.name, question.kind.name,
-            question.name, question.episode, question.steps[-1] if question.steps else -1, count,
-            verdict.text[:_TEXT], more,
-        )  # fmt: skip
+            "%s (%s): %s of lane %s, episode %d, step %d%s: %r%s",
+            what,
+            verdict.status.name,
+            question.kind.name,
+            question.name,
+            question.episode,
+            question.steps[-1] if question.steps else -1,
+            count,
+            verdict.text[:_TEXT],
+            more,
+        )
 
     def _save(self, folder: Path, verdict: Verdict) -> None:
         question = verdict.question

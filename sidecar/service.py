@@ -49,10 +49,15 @@ class Service:
     """Serves one run until :meth:`stop`. ``beat`` is called a few times a second while all is well."""
 
     def __init__(
-        self, config: Config, server: Server, engine: SidecarEngine, numbers: Numbers,
-        reference: Sequence[Image] = (), beat: Callable[[], None] = lambda: None,
+        self,
+        config: Config,
+        server: Server,
+        engine: SidecarEngine,
+        numbers: Numbers,
+        reference: Sequence[Image] = (),
+        beat: Callable[[], None] = lambda: None,
         clock: Callable[[], int] = time.monotonic_ns,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.config, self.server, self.engine, self.numbers = config, server, engine, numbers
         self.guard = GuardedEngine(engine, config.batch.max_size)
         self.desk = Desk(config, reference, clock, engine.mixes)

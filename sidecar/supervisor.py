@@ -104,8 +104,10 @@ class Supervisor:
         try:
             process = subprocess.Popen(
                 [*command, json.dumps(to_mapping(self.config))],
-                stdin=subprocess.DEVNULL, pass_fds=(write,), start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                pass_fds=(write,),
+                start_new_session=True,
+            )
         finally:
             os.close(write)
         now = time.monotonic()

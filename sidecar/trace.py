@@ -60,17 +60,29 @@ class Trace:
         self.span("engine", f"{kind} x {size}", taken_ns, taken_ns + engine_ns, args)
         self._batches += 1
         for phase, at_ns in (("b", min(asked_ns)), ("e", taken_ns)):
-            self._write({
-                "ph": phase, "cat": "waiting", "name": f"waiting: {kind}", "id": self._batches,
-                "ts": self._us(at_ns),
-            })  # fmt: skip
+            self._write(
+                {
+                    "ph": phase,
+                    "cat": "waiting",
+                    "name": f"waiting: {kind}",
+                    "id": self._batches,
+                    "ts": self._us(at_ns),
+                }
+            )
 
     def span(self, track: str, name: str, start_ns: int, end_ns: int, args: Mapping[str, Any] | None = None) -> None:
         """Something that took from ``start_ns`` to ``end_ns``, on one of the tracks."""
-        self._write({
-            "ph": "X", "cat": track, "name": name, "tid": _TRACKS.index(track), "ts": self._us(start_ns),
-            "dur": (end_ns - start_ns) / 1e3, "args": args or {},
-        })  # fmt: skip
+        self._write(
+            {
+                "ph": "X",
+                "cat": track,
+                "name": name,
+                "tid": _TRACKS.index(track),
+                "ts": self._us(start_ns),
+                "dur": (end_ns - start_ns) / 1e3,
+                "args": args or {},
+            }
+        )
 
     def numbers(self, values: Mapping[str, float]) -> None:
         """The latest of :meth:`sidecar.numbers.Numbers.snapshot`."""

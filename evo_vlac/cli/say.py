@@ -52,9 +52,13 @@ def add_action(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("view", nargs="+", help="1 to 3 camera views")
     parser.add_argument("--task", required=True, help="what the robot should do")
     parser.add_argument(
-        "--state", type=float, nargs=7, metavar=("X", "Y", "Z", "ROLL", "PITCH", "YAW", "OPEN"), required=True,
+        "--state",
+        type=float,
+        nargs=7,
+        metavar=("X", "Y", "Z", "ROLL", "PITCH", "YAW", "OPEN"),
+        required=True,
         help="end effector: mm, degrees, gripper",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--kind",
         default="action",

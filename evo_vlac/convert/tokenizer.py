@@ -18,9 +18,21 @@ _NORMAL, _USER_DEFINED = 1, 4
 _LONGEST = 8192  # tokens, as the published configurations say
 _IMAGE = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
 _SAMPLES = (
-    "user\nCompare two images", " mid-string, with a blank in front", "1", "+12", "-7%", " 100", "0.5\n",
-    "把红色方块拿起来", "Подними куб", "naïve – “quotes”", "a  b   c\t\n\n", "{x: -18mm, open: 0}", "🤖 ok", "",
-)  # fmt: skip
+    "user\nCompare two images",
+    " mid-string, with a blank in front",
+    "1",
+    "+12",
+    "-7%",
+    " 100",
+    "0.5\n",
+    "把红色方块拿起来",
+    "Подними куб",
+    "naïve – “quotes”",
+    "a  b   c\t\n\n",
+    "{x: -18mm, open: 0}",
+    "🤖 ok",
+    "",
+)
 
 
 def build_tokenizer(source: Path) -> Any:

@@ -41,9 +41,15 @@ class RecordingMethods:
         images = recording.images()
         skip = max(1, hz // 2)
         ask = {
-            "task": task, "ref_image_list": _reference(ref_image_list), "batch_num": 10, "ref_num": ref_num,
-            "think": think, "rich": True, "frame_skip": True, "value_simple": value_simple,
-        }  # fmt: skip
+            "task": task,
+            "ref_image_list": _reference(ref_image_list),
+            "batch_num": 10,
+            "ref_num": ref_num,
+            "think": think,
+            "rich": True,
+            "frame_skip": True,
+            "value_simple": value_simple,
+        }
         critics, _ = self.get_trajectory_critic(image_list=images, skip=skip, **ask)
         dropped: set[int] = set()
         i = 0
@@ -81,9 +87,15 @@ class RecordingMethods:
         images = recording.images()
         skip = max(1, hz // 2)
         _, value_list = self.get_trajectory_critic(
-            task=task, image_list=images, ref_image_list=_reference(ref_image_list), batch_num=10, skip=skip,
-            rich=True, frame_skip=True, value_simple=value_simple,
-        )  # fmt: skip
+            task=task,
+            image_list=images,
+            ref_image_list=_reference(ref_image_list),
+            batch_num=10,
+            skip=skip,
+            rich=True,
+            frame_skip=True,
+            value_simple=value_simple,
+        )
         peaks: list[int] = []
         if done_assist:
             done = self.get_trajectory_done(task, images, batch_num=10, rich=True, threshold=0.9, skip=skip)

@@ -17,8 +17,27 @@ from PIL import ImageDraw, ImageFont
 
 log = logging.getLogger(__name__)
 
-_KNOWN = ("noto", "wqy", "wenquanyi", "pingfang", "yahei", "msyh", "hiragino", "droid", "unifont", "arial", "freesans",
-          "malgun", "nanum", "sourcehan", "simhei", "simsun", "gothic", "lohit", "dejavu")  # fmt: skip
+_KNOWN = (
+    "noto",
+    "wqy",
+    "wenquanyi",
+    "pingfang",
+    "yahei",
+    "msyh",
+    "hiragino",
+    "droid",
+    "unifont",
+    "arial",
+    "freesans",
+    "malgun",
+    "nanum",
+    "sourcehan",
+    "simhei",
+    "simsun",
+    "gothic",
+    "lohit",
+    "dejavu",
+)
 _STYLED = ("bold", "italic", "oblique", "condensed", "mono", "serif", "light", "thin", "black")
 _ENDS = (".ttf", ".ttc", ".otf")
 

@@ -37,10 +37,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", choices=["parked", "spin"], default=["parked", "spin"])
     parser.add_argument("--rounds", type=int, default=3000, help="round trips a row, over all workers")
     parser.add_argument("--repeats", type=int, default=3, help="whole passes; figures are medians over them")
-    parser.add_argument("--gap", type=int, default=0, metavar="US",
-                        help="a worker sleeps so long between two round trips, as one with a simulator")  # fmt: skip
-    parser.add_argument("--no-pin", dest="pin", action="store_false",
-                        help="one worker: leave it to the scheduler whether both sides share a core")  # fmt: skip
+    parser.add_argument(
+        "--gap",
+        type=int,
+        default=0,
+        metavar="US",
+        help="a worker sleeps so long between two round trips, as one with a simulator",
+    )
+    parser.add_argument(
+        "--no-pin",
+        dest="pin",
+        action="store_false",
+        help="one worker: leave it to the scheduler whether both sides share a core",
+    )
     parser.add_argument("--json", action="store_true", help="a list of rows instead of the table")
     parser.add_argument("--plot", metavar="FILE", help="save a plot (needs matplotlib)")
     return parser.parse_args(arguments)
@@ -82,11 +91,19 @@ def plan(options: argparse.Namespace) -> list[Row]:
                 total = min(options.rounds, ROUNDS.get(transport, options.rounds))
                 rounds = max(total // workers, 20)
                 rows += [
-                    {"transport": transport, "height": side, "width": side, "workers": workers,
-                     "mode": mode, "warmup": max(rounds // 10, 20), "rounds": rounds,
-                     "gap_us": options.gap, "pin": options.pin}
+                    {
+                        "transport": transport,
+                        "height": side,
+                        "width": side,
+                        "workers": workers,
+                        "mode": mode,
+                        "warmup": max(rounds // 10, 20),
+                        "rounds": rounds,
+                        "gap_us": options.gap,
+                        "pin": options.pin,
+                    }
                     for mode in modes
-                ]  # fmt: skip
+                ]
     return rows
 
 
@@ -126,8 +143,10 @@ def main(arguments: list[str]) -> int:
     found: dict[int, list[Row]] = {}
     for repeat in range(options.repeats):
         for number, row in enumerate(rows):
-            say(f"[{repeat + 1}/{options.repeats}] {row['transport']} {row['height']}px "
-                f"{row['workers']} workers {row['mode']}")  # fmt: skip
+            say(
+                f"[{repeat + 1}/{options.repeats}] {row['transport']} {row['height']}px "
+                f"{row['workers']} workers {row['mode']}"
+            )
             measured = measure(row)
             if measured is not None:
                 found.setdefault(number, []).append(measured)

@@ -8,9 +8,18 @@ from shm_bridge.bench.floor import Pauses
 
 Row = dict[str, Any]
 COLUMNS = (
-    ("transport", 10), ("frame", 10), ("workers", 7), ("mode", 6), ("p50_us", 9), ("p99_us", 9), ("p999_us", 9),
-    ("max_us", 10), ("verdicts_per_s", 14), ("cpu_us_per_verdict", 18), ("idle_cpu_pct", 12),
-)  # fmt: skip
+    ("transport", 10),
+    ("frame", 10),
+    ("workers", 7),
+    ("mode", 6),
+    ("p50_us", 9),
+    ("p99_us", 9),
+    ("p999_us", 9),
+    ("max_us", 10),
+    ("verdicts_per_s", 14),
+    ("cpu_us_per_verdict", 18),
+    ("idle_cpu_pct", 12),
+)
 
 
 def _cell(value: object, width: int) -> str:

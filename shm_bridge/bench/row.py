@@ -139,22 +139,31 @@ def summary(
     """A row of the table; microseconds."""
     p50, p99, p999 = (float(np.percentile(latencies_ns, share)) / 1000 for share in (50, 99, 99.9))
     return {
-        "transport": request.transport, "frame": f"{request.height}x{request.width}x3", "workers": request.workers,
-        "mode": request.mode, "p50_us": round(p50, 2), "p99_us": round(p99, 2), "p999_us": round(p999, 2),
+        "transport": request.transport,
+        "frame": f"{request.height}x{request.width}x3",
+        "workers": request.workers,
+        "mode": request.mode,
+        "p50_us": round(p50, 2),
+        "p99_us": round(p99, 2),
+        "p999_us": round(p999, 2),
         "max_us": round(float(latencies_ns.max()) / 1000, 2),
         "verdicts_per_s": round(len(latencies_ns) / wall_ns * 1e9, 1),
         "cpu_us_per_verdict": None if cpu_ns is None else round(cpu_ns / 1000 / len(latencies_ns), 2),
         "idle_cpu_pct": None if idle is None else round(idle * 100, 3),
-    }  # fmt: skip
+    }
 
 
 def measure(request: Request) -> dict[str, Any]:
     """One row."""
     if request.transport in ("c_floor", "c_spin"):
         latencies, cpu_ns = measure_floor(
-            request.height * request.width * 3, request.warmup, request.rounds,
-            request.pin and request.workers == 1, request.gap_us, request.transport == "c_spin",
-        )  # fmt: skip
+            request.height * request.width * 3,
+            request.warmup,
+            request.rounds,
+            request.pin and request.workers == 1,
+            request.gap_us,
+            request.transport == "c_spin",
+        )
         return summary(request, latencies, cpu_ns, float(latencies.sum()), 0.0)
     module = importlib.import_module(f"shm_bridge.bench.transports.{request.transport}")
     cores = os.sched_getaffinity(0)

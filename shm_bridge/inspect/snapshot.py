@@ -82,14 +82,23 @@ def _show_control(run_id: str, control: Control, locks: RunLocks) -> Snapshot:
         "phase": _phase(phase),
         "phase_requested": _phase(wanted),
         "lanes_max": control.lanes,
-        **{word.name.lower(): words[word] for word in (
-            ServerWord.VERDICTS, ServerWord.QUESTIONS, ServerWord.INVALID, ServerWord.FAILED, ServerWord.LATE,
-            ServerWord.RECLAIMED, ServerWord.REJECTED)},
+        **{
+            word.name.lower(): words[word]
+            for word in (
+                ServerWord.VERDICTS,
+                ServerWord.QUESTIONS,
+                ServerWord.INVALID,
+                ServerWord.FAILED,
+                ServerWord.LATE,
+                ServerWord.RECLAIMED,
+                ServerWord.REJECTED,
+            )
+        },
         "latency_us": {f"p{share}": percentile_us(latency, share / 100) for share in (50, 90, 99)},
         "batch_sizes": {str(size): count for size, count in enumerate(batches) if count},
         "metrics": control.metrics(),
         "lanes": [lane for index in range(control.lanes) if (lane := _lane(run_id, control, locks, index))],
-    }  # fmt: skip
+    }
 
 
 def _phase(number: int) -> str | None:

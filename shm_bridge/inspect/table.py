@@ -60,9 +60,19 @@ def _lanes_text(lanes: list[Snapshot]) -> str:
             rows.append([str(lane["lane"]), lane["name"], lane["owner"], *["-"] * 7, lane["error"]])
             continue
         frames = lane["frames"]
-        rows.append([
-            str(lane["lane"]), lane["name"], lane["owner"], _text(lane["pid"]), _text(lane["episode"]),
-            str(frames["retained"]), str(frames["writing"]), str(frames["free"]), str(lane["questions"]["open"]),
-            _text(lane["oldest_question_ms"]), ", ".join(lane["cameras"]),
-        ])  # fmt: skip
+        rows.append(
+            [
+                str(lane["lane"]),
+                lane["name"],
+                lane["owner"],
+                _text(lane["pid"]),
+                _text(lane["episode"]),
+                str(frames["retained"]),
+                str(frames["writing"]),
+                str(frames["free"]),
+                str(lane["questions"]["open"]),
+                _text(lane["oldest_question_ms"]),
+                ", ".join(lane["cameras"]),
+            ]
+        )
     return columns(rows)

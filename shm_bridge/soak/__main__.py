@@ -153,17 +153,21 @@ class Soak:
         half = len(self.samples) // 2
         first, second = self.samples[:half] or [(0, 0, 0)], self.samples[half:] or [(0, 0, 0)]
         return {
-            "asked": self.total(worker.ASKED), "answered": self.total(worker.ANSWERED),
-            "given_up": self.total(worker.GIVEN_UP), "failed_typed": self.total(worker.FAILED),
+            "asked": self.total(worker.ASKED),
+            "answered": self.total(worker.ANSWERED),
+            "given_up": self.total(worker.GIVEN_UP),
+            "failed_typed": self.total(worker.FAILED),
             "wrong": self.total(worker.WRONG),
-            "episodes": self.total(worker.EPISODES), "workers_killed": self.killed, "sidecars": self.sidecars,
+            "episodes": self.total(worker.EPISODES),
+            "workers_killed": self.killed,
+            "sidecars": self.sidecars,
             "unexpected_ends": self.unexpected,
             "files_max": max(files for files, _, _ in self.samples) if self.samples else 0,
             "shm_bytes_first_half": max(size for _, size, _ in first),
             "shm_bytes_second_half": max(size for _, size, _ in second),
             "sidecar_bytes_first_half": max(rss for _, _, rss in first),
             "sidecar_bytes_second_half": max(rss for _, _, rss in second),
-        }  # fmt: skip
+        }
 
 
 def faults(result: dict[str, Any], options: argparse.Namespace) -> list[str]:

@@ -80,9 +80,12 @@ class Bench:
         report: dict[str, Any] = {
             "model": self.given.model or f"random {self.given.random}",
             "parameters": self.parameters,
-            "device": str(self.device), "dtype": str(self.dtype).removeprefix("torch."),
-            "threads": torch.get_num_threads(), "peak_flops": self._peak(self.dtype), "results": [],
-        }  # fmt: skip
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "peak_flops": self._peak(self.dtype),
+            "results": [],
+        }
         if self.device.type == "cuda":
             report["device_name"] = torch.cuda.get_device_name(self.device)
             report["phases"] = self._phases()
@@ -107,9 +110,13 @@ class Bench:
         options = DirectConfig(compile=self.given.compile)
         if self.given.model is not None:
             config = Config(
-                run_id="bench", model=self.given.model, device=self.given.device, dtype=self.given.dtype,
-                direct=options, memory=memory,
-            )  # fmt: skip
+                run_id="bench",
+                model=self.given.model,
+                device=self.given.device,
+                dtype=self.given.dtype,
+                direct=options,
+                memory=memory,
+            )
             found = checkpoint.inspect(self.given.model)
             return load_direct(config), from_config(found.config), found.path
         shape = SHAPES[self.given.random]
@@ -163,11 +170,18 @@ class Bench:
         done = flops.direct if remembers else flops.straightforward
         clock = typical if self.device.type == "cuda" else spent  # a busy machine takes wall time, not CPU time
         return {
-            "case": case, "engine": name, "batch": batch, "state": state, "verdicts_per_s": batch / typical,
+            "case": case,
+            "engine": name,
+            "batch": batch,
+            "state": state,
+            "verdicts_per_s": batch / typical,
             "verdicts_per_cpu_s": batch / spent,
-            "batch_ms": typical * 1e3, "runs": len(times), "flops_per_verdict": done / batch,
-            "share_of_peak": done / clock / peak, "same_verdicts": self._same(name, queries, answers),
-        }  # fmt: skip
+            "batch_ms": typical * 1e3,
+            "runs": len(times),
+            "flops_per_verdict": done / batch,
+            "share_of_peak": done / clock / peak,
+            "same_verdicts": self._same(name, queries, answers),
+        }
 
     def _same(self, name: str, queries: Any, answers: list[Answer]) -> bool:
         """Whether the verdicts are the straightforward ones (equal text, or log-probabilities within a tie)."""
@@ -219,9 +233,13 @@ class Bench:
 
         back = _timed(to_first_verdict, self.device)
         return {
-            "first_offload_s": first, "restore_s": in_between, "offload_s": leave, "held_in_update_gb": held / 1e9,
-            "card_used_in_update_gb": (total - free) / 1e9, "back_to_first_verdict_s": back,
-        }  # fmt: skip
+            "first_offload_s": first,
+            "restore_s": in_between,
+            "offload_s": leave,
+            "held_in_update_gb": held / 1e9,
+            "card_used_in_update_gb": (total - free) / 1e9,
+            "back_to_first_verdict_s": back,
+        }
 
 
 def _timed(what: Callable[[], Any], device: torch.device) -> float:
@@ -242,11 +260,14 @@ def times_of(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for other in results:
             same = all(one[key] == other[key] for key in ("case", "batch"))
             if same and one["engine"].startswith("direct") and not other["engine"].startswith("direct"):
-                found.append({
-                    **{key: one[key] for key in ("case", "batch", "engine", "state")}, "against": other["engine"],
-                    "times": one["verdicts_per_s"] / other["verdicts_per_s"],
-                    "times_per_cpu_s": one["verdicts_per_cpu_s"] / other["verdicts_per_cpu_s"],
-                })  # fmt: skip
+                found.append(
+                    {
+                        **{key: one[key] for key in ("case", "batch", "engine", "state")},
+                        "against": other["engine"],
+                        "times": one["verdicts_per_s"] / other["verdicts_per_s"],
+                        "times_per_cpu_s": one["verdicts_per_cpu_s"] / other["verdicts_per_cpu_s"],
+                    }
+                )
     return found
 
 

@@ -47,11 +47,15 @@ class Frames:
             names = [("reference", i) for i in range(REFERENCES)]
             asked = [
                 critic_query(
-                    frames[i], frames[i + 1], TASK, reference=self.references, first=frames[0],
+                    frames[i],
+                    frames[i + 1],
+                    TASK,
+                    reference=self.references,
+                    first=frames[0],
                     keys=[*names, keys[0], *keys[i : i + 2]],
                 )
                 for i in range(count)
-            ]  # fmt: skip
+            ]
         # A kind of its own: the direct engine must not stop early at a token that begins no number.
         return [query.with_(kind="bench", max_new_tokens=NUMBER_TOKENS, top_logprobs=1) for query in asked]
 
@@ -81,9 +85,14 @@ class Straightforward:
         ids = torch.tensor([direct.tokens(query).ids for query in queries], device=direct.backbone.device)
         pixels = direct.pixels([image for query in queries for image in query.images])
         out = self._model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels, do_sample=False,
-            max_new_tokens=queries[0].max_new_tokens, return_dict_in_generate=True, output_logits=True,
-        )  # fmt: skip
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            pixel_values=pixels,
+            do_sample=False,
+            max_new_tokens=queries[0].max_new_tokens,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
         new = out.sequences[:, -len(out.logits) :].tolist()
         chosen = [torch.log_softmax(step.float(), -1).max(-1).values.tolist() for step in out.logits]
         decode = direct.tokens.tokenizer.decode

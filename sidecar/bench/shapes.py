@@ -98,9 +98,12 @@ def build(shape: Shape, device: Any, dtype: Any, seed: int = 0) -> tuple[Any, An
         attention_bias=True,
     )
     config = InternVLConfig(
-        vision_config=vision, text_config=text, image_token_id=processor.image_token_id,
-        image_seq_length=shape.image_tokens, tie_word_embeddings=False,
-    )  # fmt: skip
+        vision_config=vision,
+        text_config=text,
+        image_token_id=processor.image_token_id,
+        image_seq_length=shape.image_tokens,
+        tie_word_embeddings=False,
+    )
     torch.manual_seed(seed)
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -120,10 +123,18 @@ def from_config(config: dict[str, Any]) -> Shape:
     size, patch = vision["image_size"], vision["patch_size"]
     return Shape(
         size[0] if isinstance(size, list) else size,
-        vision["num_hidden_layers"], vision["hidden_size"], vision["num_attention_heads"], vision["intermediate_size"],
-        text["num_hidden_layers"], text["hidden_size"], text["num_attention_heads"], text["num_key_value_heads"],
-        text["intermediate_size"], text["vocab_size"], patch[0] if isinstance(patch, list) else patch,
-    )  # fmt: skip
+        vision["num_hidden_layers"],
+        vision["hidden_size"],
+        vision["num_attention_heads"],
+        vision["intermediate_size"],
+        text["num_hidden_layers"],
+        text["hidden_size"],
+        text["num_attention_heads"],
+        text["num_key_value_heads"],
+        text["intermediate_size"],
+        text["vocab_size"],
+        patch[0] if isinstance(patch, list) else patch,
+    )
 
 
 STATISTICS = (MEAN, STD)

@@ -66,9 +66,14 @@ class NativeBackbone:
         return tensor
 
     def decode(
-        self, embeds: torch.Tensor, positions: torch.Tensor, cache: Any = None, mask: torch.Tensor | None = None,
-        shared: Sequence[Shared] | None = None, last: torch.Tensor | None = None,
-    ) -> Step:  # fmt: skip
+        self,
+        embeds: torch.Tensor,
+        positions: torch.Tensor,
+        cache: Any = None,
+        mask: torch.Tensor | None = None,
+        shared: Sequence[Shared] | None = None,
+        last: torch.Tensor | None = None,
+    ) -> Step:
         """New positions (b, s, width) behind ``cache``, which grows by them; None: no KV is kept.
 
         ``mask`` (b, positions of cache + new): 1 where a position may be seen; without one all before it may.

@@ -51,9 +51,12 @@ class BoundedClient:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         try:
             self._client = httpx.AsyncClient(
-                base_url=url, timeout=None, limits=limits, trust_env=False,
+                base_url=url,
+                timeout=None,
+                limits=limits,
+                trust_env=False,
                 headers={**headers, "Accept-Encoding": "identity"},
-            )  # fmt: skip
+            )
         except (httpx.InvalidURL, ValueError) as error:  # of which UnicodeEncodeError is one; names no key
             reason = "a header that cannot be sent" if isinstance(error, UnicodeError) else str(error)
             raise ConfigError(f"openai.url={url!r}: {reason}; allowed: an http(s) address") from None

@@ -49,9 +49,14 @@ class Decoder:
     once at most. None: no bound."""
 
     def __init__(
-        self, backbone: NativeBackbone, tokenizer: Any, end_ids: Sequence[int], force_number: bool = False,
-        positions: int | None = None, kept: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        backbone: NativeBackbone,
+        tokenizer: Any,
+        end_ids: Sequence[int],
+        force_number: bool = False,
+        positions: int | None = None,
+        kept: int | None = None,
+    ) -> None:
         self.backbone, self.tokenizer, self.ends = backbone, tokenizer, frozenset(end_ids)
         self.force_number, self.positions, self.kept = force_number, positions, kept
         self._texts: dict[int, str] = {}
@@ -119,9 +124,14 @@ class Decoder:
         return step if keep else Step(step.hidden, None)
 
     def _next_pass(
-        self, rows: Sequence[Row], chosen: torch.Tensor, cache: Any, lengths: Sequence[int], count: int,
+        self,
+        rows: Sequence[Row],
+        chosen: torch.Tensor,
+        cache: Any,
+        lengths: Sequence[int],
+        count: int,
         shared: list[Shared] | None,
-    ) -> tuple[Any, torch.Tensor]:  # fmt: skip
+    ) -> tuple[Any, torch.Tensor]:
         device, start, longest = chosen.device, rows[0].start, max(lengths)
         held = 0 if shared else start  # positions of the prefix that stand in the cache
         ends = torch.tensor(lengths, device=device)

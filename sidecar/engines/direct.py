@@ -49,9 +49,14 @@ class DirectEngine:
     remote = False
 
     def __init__(
-        self, backbone: NativeBackbone, tokens: PromptTokens, pixels: Pixels, decoder: Decoder,
-        residence: Residence, limits: Limits,
-    ) -> None:  # fmt: skip
+        self,
+        backbone: NativeBackbone,
+        tokens: PromptTokens,
+        pixels: Pixels,
+        decoder: Decoder,
+        residence: Residence,
+        limits: Limits,
+    ) -> None:
         self.backbone, self.tokens, self.pixels, self.decoder = backbone, tokens, pixels, decoder
         self.residence, self.limits = residence, limits
         self.features: ByteCache[torch.Tensor] = ByteCache(limits.feature_bytes, lambda t: t.nbytes)

@@ -53,9 +53,13 @@ def load_direct(config: Config) -> DirectEngine:
 
 
 def build_direct(
-    model: Any, tokenizer: Any, mean: Sequence[float] = _MEAN, std: Sequence[float] = _STD,
-    direct: DirectConfig | None = None, memory: MemoryConfig | None = None,
-) -> DirectEngine:  # fmt: skip
+    model: Any,
+    tokenizer: Any,
+    mean: Sequence[float] = _MEAN,
+    std: Sequence[float] = _STD,
+    direct: DirectConfig | None = None,
+    memory: MemoryConfig | None = None,
+) -> DirectEngine:
     """The engine around ``model`` (an InternVLForConditionalGeneration where it is to run), which is made over for it:
     it cannot be saved afterwards."""
     direct, memory = direct or DirectConfig(), memory or MemoryConfig()

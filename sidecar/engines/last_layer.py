@@ -42,10 +42,16 @@ def _forward(
 
 
 def _attention(
-    attention: Any, normed: torch.Tensor, rows: torch.Tensor, last: torch.Tensor, *,
-    position_embeddings: tuple[torch.Tensor, torch.Tensor], past_key_values: Any = None,
-    shared_prefix: Any = None, **_: Any,
-) -> torch.Tensor:  # fmt: skip
+    attention: Any,
+    normed: torch.Tensor,
+    rows: torch.Tensor,
+    last: torch.Tensor,
+    *,
+    position_embeddings: tuple[torch.Tensor, torch.Tensor],
+    past_key_values: Any = None,
+    shared_prefix: Any = None,
+    **_: Any,
+) -> torch.Tensor:
     """(b, 1, width): what the positions ``last`` see of all before them."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 

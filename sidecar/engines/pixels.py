@@ -24,9 +24,13 @@ class Pixels:
     """Makes float tensors (n, 3, height, width) of ``size`` (height, width) on ``device``."""
 
     def __init__(
-        self, size: tuple[int, int], mean: Sequence[float], std: Sequence[float],
-        device: torch.device, dtype: torch.dtype,
-    ) -> None:  # fmt: skip
+        self,
+        size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
         self.size, self.device, self.dtype = size, device, dtype
         self._mean = torch.tensor(mean, device=device).mul(255).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=device).mul(255).view(1, 3, 1, 1)

@@ -43,10 +43,16 @@ def install(language_model: Any) -> None:
 
 
 def _forward(
-    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-    attention_mask: torch.Tensor | None, dropout: float = 0.0, scaling: float | None = None,
-    shared_prefix: Sequence[Shared] | None = None, **kwargs: Any,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    shared_prefix: Sequence[Shared] | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
     """``query`` (b, heads, s, size); ``key``, ``value`` (b, kv heads, own positions, size): what follows the prefix."""
     if not shared_prefix:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)

@@ -31,9 +31,15 @@ def install(vision_tower: Any) -> bool:
 
 
 def attend(
-    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-    attention_mask: torch.Tensor | None, dropout: float = 0.0, scaling: float | None = None, **kwargs: Any,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
     """``query``, ``key``, ``value`` (b, heads, s, size) to (b, s, heads, size): each position sees all."""
     b, heads, s, size = query.shape
     if s < _LEAST or attention_mask is not None or dropout or key.shape != query.shape:

@@ -47,10 +47,19 @@ def _tokenizer(target: Path) -> int:
     corpus.write_text("\n".join(lines), encoding="utf-8")
     unused = [f"[UNUSED_TOKEN_{i}]" for i in range(len(_SPECIAL) + 2)]
     spm.SentencePieceTrainer.train(
-        input=str(corpus), model_prefix=str(target / "tokenizer"), vocab_size=440, model_type="bpe", byte_fallback=True,
-        normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False, split_digits=False,
-        user_defined_symbols=unused, character_coverage=0.9995, hard_vocab_limit=False,
-    )  # fmt: skip
+        input=str(corpus),
+        model_prefix=str(target / "tokenizer"),
+        vocab_size=440,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        split_digits=False,
+        user_defined_symbols=unused,
+        character_coverage=0.9995,
+        hard_vocab_limit=False,
+    )
     corpus.unlink()
     processor = spm.SentencePieceProcessor(model_file=str(target / "tokenizer.model"))
     size = processor.get_piece_size()
@@ -59,15 +68,26 @@ def _tokenizer(target: Path) -> int:
     ids.update({"<unk>": 0, "<s>": 1, "</s>": 2})
     config = {
         "added_tokens_decoder": {
-            str(i): {"content": t, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
-                     "special": True}
+            str(i): {
+                "content": t,
+                "lstrip": False,
+                "normalized": False,
+                "rstrip": False,
+                "single_word": False,
+                "special": True,
+            }
             for t, i in ids.items()
         },
         "additional_special_tokens": [*_SPECIAL, *_ADDED],
         "auto_map": {"AutoTokenizer": ["tokenization_internlm2.InternLM2Tokenizer", None]},
-        "bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>",
-        "clean_up_tokenization_spaces": False, "model_max_length": 8192, "tokenizer_class": "InternLM2Tokenizer",
-    }  # fmt: skip
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "</s>",
+        "unk_token": "<unk>",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 8192,
+        "tokenizer_class": "InternLM2Tokenizer",
+    }
     (target / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     (target / "tokenizer.vocab").unlink()
     return size + len(_ADDED)
@@ -75,30 +95,64 @@ def _tokenizer(target: Path) -> int:
 
 def _config(vocab: int) -> dict[str, object]:
     return {
-        "architectures": ["InternVLChatModel"], "model_type": "internvl_chat", "torch_dtype": "float32",
+        "architectures": ["InternVLChatModel"],
+        "model_type": "internvl_chat",
+        "torch_dtype": "float32",
         "auto_map": {
             "AutoConfig": "configuration_internvl_chat.InternVLChatConfig",
             "AutoModel": "modeling_internvl_chat.InternVLChatModel",
             "AutoModelForCausalLM": "modeling_internvl_chat.InternVLChatModel",
         },
-        "downsample_ratio": 0.5, "ps_version": "v2", "select_layer": -1, "force_image_size": 112,
-        "template": "internlm2-chat", "dynamic_image_size": True, "max_dynamic_patch": 12, "use_thumbnail": True,
+        "downsample_ratio": 0.5,
+        "ps_version": "v2",
+        "select_layer": -1,
+        "force_image_size": 112,
+        "template": "internlm2-chat",
+        "dynamic_image_size": True,
+        "max_dynamic_patch": 12,
+        "use_thumbnail": True,
         "llm_config": {
-            "architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "attn_implementation": "eager",
-            "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 6,
-            "num_key_value_heads": 2, "vocab_size": vocab, "bias": False, "rms_norm_eps": 1e-5,
-            "rope_theta": 1000000, "rope_scaling": {"factor": 2.0, "type": "dynamic"}, "hidden_act": "silu",
-            "max_position_embeddings": 4096, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
+            "architectures": ["InternLM2ForCausalLM"],
+            "model_type": "internlm2",
+            "attn_implementation": "eager",
+            "hidden_size": 96,
+            "intermediate_size": 160,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "vocab_size": vocab,
+            "bias": False,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 1000000,
+            "rope_scaling": {"factor": 2.0, "type": "dynamic"},
+            "hidden_act": "silu",
+            "max_position_embeddings": 4096,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 2,
             "torch_dtype": "float32",
         },
         "vision_config": {
-            "architectures": ["InternVisionModel"], "model_type": "intern_vit_6b", "hidden_size": 64,
-            "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 112,
-            "patch_size": 14, "num_channels": 3, "qkv_bias": True, "qk_normalization": False, "use_flash_attn": False,
-            "hidden_act": "gelu", "norm_type": "layer_norm", "layer_norm_eps": 1e-6, "drop_path_rate": 0.0,
-            "initializer_factor": 1.0, "torch_dtype": "float32",
+            "architectures": ["InternVisionModel"],
+            "model_type": "intern_vit_6b",
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": 112,
+            "patch_size": 14,
+            "num_channels": 3,
+            "qkv_bias": True,
+            "qk_normalization": False,
+            "use_flash_attn": False,
+            "hidden_act": "gelu",
+            "norm_type": "layer_norm",
+            "layer_norm_eps": 1e-6,
+            "drop_path_rate": 0.0,
+            "initializer_factor": 1.0,
+            "torch_dtype": "float32",
         },
-    }  # fmt: skip
+    }
 
 
 def write_settings(target: Path) -> Path:

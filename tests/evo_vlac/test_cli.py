@@ -69,9 +69,27 @@ def test_critic(capfd: pytest.CaptureFixture[str], video: str, tmp_path: Path) -
     """Values of the video; the annotated video, the picture and the result are written."""
     files = {name: str(tmp_path / name) for name in ("o.mp4", "o.png", "o.json")}
     out = run(
-        capfd, "critic", video, "--task", TASK, "--skip", "4", "--done", "--reference", video, "--ref-num", "2",
-        "--video", files["o.mp4"], "--picture", files["o.png"], "--output", files["o.json"], "--mode", "mix_f",
-    )  # fmt: skip
+        capfd,
+        "critic",
+        video,
+        "--task",
+        TASK,
+        "--skip",
+        "4",
+        "--done",
+        "--reference",
+        video,
+        "--ref-num",
+        "2",
+        "--video",
+        files["o.mp4"],
+        "--picture",
+        files["o.png"],
+        "--output",
+        files["o.json"],
+        "--mode",
+        "mix_f",
+    )
     assert out["frames"] == [0, 4, 8] and len(out["values"]) == 3 and len(out["done"]) == 3
     assert len(read_video(files["o.mp4"])) == 9 and json.loads(Path(files["o.json"]).read_text()) == out
     assert main(["critic", video, "--task", TASK, "--skip", "8", "--rich"]) == 0
@@ -102,8 +120,10 @@ def test_screen(capfd: pytest.CaptureFixture[str], demos: str, tmp_path: Path) -
     folder = tmp_path / "out"
     out = run(capfd, "screen", demos, "--skip", "2", "--output", str(folder), "--min-voc", "off", "--min-done", "off")
     assert len(out["trajectories"]) == 3 and sorted(p.name for p in folder.iterdir()) == [
-        "kept.txt", "report.html", "screening.json",
-    ]  # fmt: skip
+        "kept.txt",
+        "report.html",
+        "screening.json",
+    ]
     assert (folder / "report.html").read_text().count("<figure") == 3
     assert main(["screen", demos, "--skip", "3", "--no-reverse", "--tail", "0", "--limit", "1"]) == 0
     assert "of 1 kept" in capfd.readouterr().out

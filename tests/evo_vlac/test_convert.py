@@ -47,9 +47,15 @@ def test_stacked_vision_heads_are_taken_apart() -> None:
     assert [v.tolist() for v in found.values()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
 
-@pytest.mark.parametrize("name", [
-    "x", "vision_model.encoder.layers.0.attn.x", "language_model.model.layers.0.attention.x.weight", "mlp1.7.weight",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x",
+        "vision_model.encoder.layers.0.attn.x",
+        "language_model.model.layers.0.attention.x.weight",
+        "mlp1.7.weight",
+    ],
+)
 def test_unknown_tensors_are_refused(name: str) -> None:
     """Nothing is dropped silently."""
     with pytest.raises(CheckpointError, match="does not know"):

@@ -109,11 +109,14 @@ def lerobot2(root: Path, images: bool = False) -> Path:
     (root / "meta").mkdir(parents=True)
     key = "observation.images.top"
     info = {
-        "codebase_version": "v2.1", "fps": 10, "chunks_size": 1000, "total_episodes": 2,
+        "codebase_version": "v2.1",
+        "fps": 10,
+        "chunks_size": 1000,
+        "total_episodes": 2,
         "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
         "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
         "features": {key: {"dtype": "image" if images else "video"}, "action": {"dtype": "float32"}},
-    }  # fmt: skip
+    }
     (root / "meta/info.json").write_text(json.dumps(info))
     (root / "meta/tasks.jsonl").write_text(json.dumps({"task_index": 0, "task": TASK}) + "\n")
     episodes = [{"episode_index": i, "length": 6, **({"tasks": [TASK]} if i else {})} for i in range(2)]
@@ -138,17 +141,25 @@ def lerobot3(root: Path) -> Path:
     (root / "meta/episodes/chunk-000").mkdir(parents=True)
     key = "observation.images.top"
     info = {
-        "codebase_version": "v3.0", "fps": 10, "chunks_size": 1000, "features": {key: {"dtype": "video"}},
+        "codebase_version": "v3.0",
+        "fps": 10,
+        "chunks_size": 1000,
+        "features": {key: {"dtype": "video"}},
         "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
         "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
-    }  # fmt: skip
+    }
     (root / "meta/info.json").write_text(json.dumps(info))
     pq.write_table(pa.table({"task_index": [0], "task": [TASK]}), root / "meta/tasks.parquet")
     episodes = {
-        "episode_index": [0, 1], "length": [6, 4], "tasks": [[TASK], ["other"]],
-        "data/chunk_index": [0, 0], "data/file_index": [0, 0], f"videos/{key}/chunk_index": [0, 0],
-        f"videos/{key}/file_index": [0, 0], f"videos/{key}/from_timestamp": [0.0, 0.6],
-    }  # fmt: skip
+        "episode_index": [0, 1],
+        "length": [6, 4],
+        "tasks": [[TASK], ["other"]],
+        "data/chunk_index": [0, 0],
+        "data/file_index": [0, 0],
+        f"videos/{key}/chunk_index": [0, 0],
+        f"videos/{key}/file_index": [0, 0],
+        f"videos/{key}/from_timestamp": [0.0, 0.6],
+    }
     pq.write_table(pa.table(episodes), root / "meta/episodes/chunk-000/file-000.parquet")
     (root / "data/chunk-000").mkdir(parents=True)
     table = {"episode_index": [0] * 6 + [1] * 4, "task_index": [0] * 10}
@@ -223,8 +234,10 @@ def test_folders_with_a_task_file(videos: Path, name: str, text: str) -> None:
     (videos / name).write_text(text)
     found = list(open_dataset(videos))
     assert [(t.name, t.task, t.success) for t in found] == [
-        ("frames", "c", None), ("v2.mp4", "a", None), ("v10.mp4", "b", False),
-    ]  # fmt: skip
+        ("frames", "c", None),
+        ("v2.mp4", "a", None),
+        ("v10.mp4", "b", False),
+    ]
 
 
 def test_one_task_for_all_and_tasks_of_their_own(videos: Path) -> None:

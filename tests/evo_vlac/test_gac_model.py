@@ -188,10 +188,19 @@ def test_a_video_is_scored_and_annotated(real: GAC_model, tmp_path: Path) -> Non
     """web_trajectory_critic with everything switched on."""
     write_video(tmp_path / "a.mp4", IMAGES, 5)
     path, values, critics, done = real.web_trajectory_critic(
-        task_description=TASK, main_video_path=str(tmp_path / "a.mp4"), reference_video_path=str(tmp_path / "a.mp4"),
-        batch_num=4, ref_num=3, skip=3, rich=True, output_path=str(tmp_path / "out"), fps=5.0, frame_skip=True,
-        done_flag=True, done_threshold=0.9,
-    )  # fmt: skip
+        task_description=TASK,
+        main_video_path=str(tmp_path / "a.mp4"),
+        reference_video_path=str(tmp_path / "a.mp4"),
+        batch_num=4,
+        ref_num=3,
+        skip=3,
+        rich=True,
+        output_path=str(tmp_path / "out"),
+        fps=5.0,
+        frame_skip=True,
+        done_flag=True,
+        done_threshold=0.9,
+    )
     assert path is not None and len(read_video(path)) == 8
     assert len(values) == len(critics) + 1 == 4 and done is not None and len(done) == 4
     path, values, critics, done = real.web_trajectory_critic(TASK, str(tmp_path / "a.mp4"), skip=4, video_output=False)

@@ -57,17 +57,25 @@ def test_frames_and_episodes() -> None:
     frames, episodes = report.frames(), report.by_episode()
     assert (frames.true_positive, frames.false_positive, frames.false_negative) == (3, 1, 3)
     assert (episodes.true_positive, episodes.false_positive, episodes.false_negative, episodes.true_negative) == (
-        1, 1, 1, 1,
-    )  # fmt: skip
+        1,
+        1,
+        1,
+        1,
+    )
     assert report.by_episode(slack=1).true_positive == 2
     assert report.delays() == [0]
     table = report.table()
     assert table["voc_success_mean"] == 1.0
     assert table["wrong_task"]["said_done"] == 0 and table["wrong_task"]["asked"] > 0
     assert table["by_kind"]["early"] == {
-        "episodes": 1, "success": 1, "ended": 1, "ended_rightly": 0,
-        "done_frames": 3, "found_frames": 1, "false_frames": 1,
-    }  # fmt: skip
+        "episodes": 1,
+        "success": 1,
+        "ended": 1,
+        "ended_rightly": 0,
+        "done_frames": 3,
+        "found_frames": 1,
+        "false_frames": 1,
+    }
 
 
 def test_an_invalid_answer_is_a_no() -> None:

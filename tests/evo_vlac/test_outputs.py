@@ -48,6 +48,11 @@ def test_json_of_anything(tmp_path: Path) -> None:
     value = {"x": Thing(math.nan, (1,)), 2: np.float32(0.5), "p": tmp_path, "n": None, "t": True, "a": np.arange(2)}
     loaded = json.loads(write_json(tmp_path / "a.json", value).read_text())
     assert loaded == {
-        "x": {"a": None, "b": [1]}, "2": 0.5, "p": str(tmp_path), "n": None, "t": True, "a": [0, 1],
-    }  # fmt: skip
+        "x": {"a": None, "b": [1]},
+        "2": 0.5,
+        "p": str(tmp_path),
+        "n": None,
+        "t": True,
+        "a": [0, 1],
+    }
     assert "ü" in to_json("ü") and plain([math.inf]) == [None]

@@ -60,8 +60,10 @@ def test_pickles_that_would_run_code_are_refused(tmp_path: Path) -> None:
         read_recording(tmp_path / "evil.pkl.gz")
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"no pickle"), gzip.compress(pickle.dumps([])),
-                                     gzip.compress(pickle.dumps([{"a": 1}]))])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [b"no gzip", gzip.compress(b"no pickle"), gzip.compress(pickle.dumps([])), gzip.compress(pickle.dumps([{"a": 1}]))],
+)
 def test_broken_recordings_are_named(tmp_path: Path, content: bytes) -> None:
     """Not a recording: the file is in the message."""
     (tmp_path / "b.pkl.gz").write_bytes(content)

@@ -56,9 +56,12 @@ class FakeServer:
         """The configuration of a run that asks here."""
         config = "critic.sidecar.config"
         return [
-            f"{config}.engine=openai", f"{config}.openai.url={self.url}", f"{config}.openai.image_size=0",
-            f"{config}.openai.timeout_s=3", f"{config}.openai.retries=1",
-        ]  # fmt: skip
+            f"{config}.engine=openai",
+            f"{config}.openai.url={self.url}",
+            f"{config}.openai.image_size=0",
+            f"{config}.openai.timeout_s=3",
+            f"{config}.openai.retries=1",
+        ]
 
 
 def answer(pictures: list[Image.Image], done: bool) -> bytes:

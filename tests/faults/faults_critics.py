@@ -26,12 +26,20 @@ STRANGE = EndsWithin(90, "prob|invalid|unreadable")
 POISONED = EndsWithin(120, "(?=.*lane)(?=.*task)(?=.*step)")
 UNREADABLE = EndsWithin(60, "unreadable|invalid|parse")
 PAUSES = {
-    "401": "refuses the key (401)", "500": "fails (500)", "login": "answers with a login page", "null": "says null",
-    "number": "sends a number as content", "list": "sends a list as content",
-    "drop": "drops connections", "hang": "does not answer",
-}  # fmt: skip
-SLOW = ("critic.sidecar.config.fixed.delay_ms=300", "critic.sidecar.config.batch.max_size=2",
-        "actor_rollout_ref.rollout.episode_timeout_s=15")  # fmt: skip
+    "401": "refuses the key (401)",
+    "500": "fails (500)",
+    "login": "answers with a login page",
+    "null": "says null",
+    "number": "sends a number as content",
+    "list": "sends a list as content",
+    "drop": "drops connections",
+    "hang": "does not answer",
+}
+SLOW = (
+    "critic.sidecar.config.fixed.delay_ms=300",
+    "critic.sidecar.config.batch.max_size=2",
+    "actor_rollout_ref.rollout.episode_timeout_s=15",
+)
 
 
 def remote(lab: Lab, *arguments: str) -> tuple[Run, FakeServer]:

@@ -28,8 +28,13 @@ FOR_EVER: dict[str, tuple[str, Promise]] = {
 }
 IN_UPDATE = ("rollout", "host", "learner")
 FOR_A_WHILE = {
-    "rollout": 15.0, "learner": 15.0, "driver": 20.0, "launcher": 15.0, "raylet": 8.0, "gcs": 8.0,
-}  # fmt: skip
+    "rollout": 15.0,
+    "learner": 15.0,
+    "driver": 20.0,
+    "launcher": 15.0,
+    "raylet": 8.0,
+    "gcs": 8.0,
+}
 GRACE = EndsWithin(40, "killed by SIGKILL", (137,))
 
 

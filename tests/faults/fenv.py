@@ -114,9 +114,15 @@ def _close_all() -> None:
 
 
 AT_STEP = {
-    "raise": _raise, "crash": _crash, "hang": _hang, "slow": _slow, "fork": _fork_and_die, "noisy": _noisy,
-    "close": _close_all, "exit": lambda: os._exit(0),
-}  # fmt: skip
+    "raise": _raise,
+    "crash": _crash,
+    "hang": _hang,
+    "slow": _slow,
+    "fork": _fork_and_die,
+    "noisy": _noisy,
+    "close": _close_all,
+    "exit": lambda: os._exit(0),
+}
 
 
 def write_fault(folder: Path, kind: str, times: int = 1) -> None:

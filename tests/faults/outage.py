@@ -34,9 +34,13 @@ LONGEST_S = 900.0
 Digests = dict[int, tuple[int, str]]  # number of samples and their digest, by update
 DIGEST = re.compile(r"update (\d+): (\d+) samples, digest ([0-9a-f]{32})")
 DEFAULT_TASK = (
-    "data.val_batch_size=4", "trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.videos=0",
-    "trainer.logger=[console]", "critic.sidecar.config.batch.max_size=1",
-)  # fmt: skip
+    "data.val_batch_size=4",
+    "trainer.val_before_train=false",
+    "trainer.test_freq=-1",
+    "trainer.videos=0",
+    "trainer.logger=[console]",
+    "critic.sidecar.config.batch.max_size=1",
+)
 
 
 @dataclass(slots=True)
@@ -154,9 +158,12 @@ def compare(console: Console, folder: Path) -> dict:
     found += problems(undisturbed, broken, outages)
     _show(console, undisturbed, broken, outages, found)
     return {
-        "undisturbed": undisturbed, "with_outages": broken, "outages": [asdict(one) for one in outages],
-        "seconds": facts.seconds, "problems": found,
-    }  # fmt: skip
+        "undisturbed": undisturbed,
+        "with_outages": broken,
+        "outages": [asdict(one) for one in outages],
+        "seconds": facts.seconds,
+        "problems": found,
+    }
 
 
 def _show(console: Console, undisturbed: dict, broken: dict, outages: list[Outage], found: list[str]) -> None:

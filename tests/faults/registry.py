@@ -1,7 +1,7 @@
 """The faults by name. A fault is a function that gets a laboratory, breaks one thing, and returns what came of it.
 
-    @fault("kill-env", Exact(), "kill -9 of an environment process in ROLLOUT")
-    def kill_env(lab): ...
+@fault("kill-env", Exact(), "kill -9 of an environment process in ROLLOUT")
+def kill_env(lab): ...
 """
 
 from __future__ import annotations

@@ -24,12 +24,22 @@ from tests.faults.processes import LAUNCHES, LAUNCHING, MARK, Family
 
 ROOT = Path(__file__).parents[2]
 BASE = (
-    "env.name=tests.faults.fenv:FaultEnv", "env.max_steps=24", "+env.step_s=0.05",
-    "critic.sidecar.config.engine=fixed", "critic.sidecar.config.fixed.done_at_step=12",
-    "data.n_samples=4", "data.train_batch_size=4", "data.val_batch_size=4", "data.filter_accuracy=false",
-    "trainer.videos=0", "trainer.logger=[console]", "trainer.val_before_train=false", "trainer.test_freq=-1",
-    "trainer.save_freq=1", "critic.audit_min_precision=0",
-)  # fmt: skip
+    "env.name=tests.faults.fenv:FaultEnv",
+    "env.max_steps=24",
+    "+env.step_s=0.05",
+    "critic.sidecar.config.engine=fixed",
+    "critic.sidecar.config.fixed.done_at_step=12",
+    "data.n_samples=4",
+    "data.train_batch_size=4",
+    "data.val_batch_size=4",
+    "data.filter_accuracy=false",
+    "trainer.videos=0",
+    "trainer.logger=[console]",
+    "trainer.val_before_train=false",
+    "trainer.test_freq=-1",
+    "trainer.save_freq=1",
+    "critic.audit_min_precision=0",
+)
 TOTAL = 32  # episodes: two updates
 LONG_UPDATE = ("actor_rollout_ref.actor.ppo_epochs=15",)  # seconds in which to break something
 REACH_S = 300.0  # for a state to be reached, on a machine with much else to do
@@ -59,9 +69,14 @@ class Run:
     """Started when made. ``runs``: where its folder lies; ``expected``: the rows of the undisturbed run."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], runs: Path, expected: dict[int, dict[str, Any]],
-        subreaper: bool, options: Options,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        arguments: Sequence[str],
+        runs: Path,
+        expected: dict[int, dict[str, Any]],
+        subreaper: bool,
+        options: Options,
+    ) -> None:
         self.arguments = tuple(arguments)
         self.id = options.run_id or f"f-{name[:24]}-{secrets.token_hex(3)}"
         self.folder, self.total, self.expected = runs / self.id, options.total, expected
@@ -194,10 +209,17 @@ class Run:
         rows = self.rows()
         alive = self.family.alive() if ended_at else []
         return Facts(
-            self.process.poll(), round(seconds, 1), self.screen(), rows, self.expected, self.total,
-            processes=[_line(process) for process in alive], shm=self.shm() if ended_at else [],
-            sessions=[folder.name for folder in self.sessions()] if ended_at else [], notes=self.notes,
-        )  # fmt: skip
+            self.process.poll(),
+            round(seconds, 1),
+            self.screen(),
+            rows,
+            self.expected,
+            self.total,
+            processes=[_line(process) for process in alive],
+            shm=self.shm() if ended_at else [],
+            sessions=[folder.name for folder in self.sessions()] if ended_at else [],
+            notes=self.notes,
+        )
 
     def _left(self) -> list:
         return [*self.family.alive(), *self.shm(), *self.sessions()]

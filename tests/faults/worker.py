@@ -60,9 +60,16 @@ def undisturbed(folder: Path) -> Outcome:
     problems = judge(promise, facts)
     (folder / f"{UNDISTURBED}-rows.json").write_text(json.dumps(list(facts.expected.values())))
     return Outcome(
-        UNDISTURBED, promise.text, "nothing", BROKEN if problems else KEPT, facts.seconds,
-        round(time.monotonic() - started, 1), facts.code, problems, screen=facts.screen[-TAIL:],
-    )  # fmt: skip
+        UNDISTURBED,
+        promise.text,
+        "nothing",
+        BROKEN if problems else KEPT,
+        facts.seconds,
+        round(time.monotonic() - started, 1),
+        facts.code,
+        problems,
+        screen=facts.screen[-TAIL:],
+    )
 
 
 def run_fault(fault: registry.Fault, folder: Path) -> Outcome:

@@ -45,9 +45,14 @@ class Launched:
         self.output = self.folder / f"{self.mark}.{os.urandom(3).hex()}.out"
         with open(self.output, "wb") as out:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
-                env={**os.environ, "VLAC_TEST_MARK": self.mark, "COLUMNS": "120"}, start_new_session=True,
-            )  # fmt: skip
+                command,
+                cwd=ROOT,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "VLAC_TEST_MARK": self.mark, "COLUMNS": "120"},
+                start_new_session=True,
+            )
 
     @property
     def run(self) -> Path:

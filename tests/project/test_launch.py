@@ -105,9 +105,19 @@ def test_a_second_launch_of_a_living_run_is_refused_and_changes_nothing(tmp_path
 
     The first goes on: no row is cut, no checkpoint is lost. At its end Ray's session folder is gone, too.
     """
-    long = [*QUICK, *SCRIPTED, "env.name=tests.verl.envs.dot_env:DotEnv", "env.max_steps=24", "trainer.videos=0",
-            "trainer.total_episodes=10000", "trainer.save_freq=1", "trainer.test_freq=-1",
-            "trainer.val_before_train=false", "trainer.logger=[console]", "critic.audit_min_precision=0"]  # fmt: skip
+    long = [
+        *QUICK,
+        *SCRIPTED,
+        "env.name=tests.verl.envs.dot_env:DotEnv",
+        "env.max_steps=24",
+        "trainer.videos=0",
+        "trainer.total_episodes=10000",
+        "trainer.save_freq=1",
+        "trainer.test_freq=-1",
+        "trainer.val_before_train=false",
+        "trainer.logger=[console]",
+        "critic.audit_min_precision=0",
+    ]
     first = Launched(tmp_path, long)
     log = first.run / "episodes.jsonl"
     first.until(lambda: (first.run / "checkpoints" / "last").exists() and log.stat().st_size > 0, 240)
@@ -134,9 +144,18 @@ def test_a_second_launch_of_a_living_run_is_refused_and_changes_nothing(tmp_path
 @pytest.mark.timeout(600)
 def test_nothing_outlives_a_killed_launcher_and_trainer_below_a_foreign_subreaper(tmp_path):
     """As under ``tini -s`` or ``systemd --user``: all ends within seconds, and the run can be resumed at once."""
-    arguments = [*QUICK, *SCRIPTED, "env.name=tests.verl.envs.dot_env:DotEnv", "env.max_steps=24",
-                 "trainer.videos=0", "trainer.total_episodes=40", "trainer.save_freq=1", "trainer.test_freq=-1",
-                 "critic.audit_min_precision=0", "trainer.val_before_train=false"]  # fmt: skip
+    arguments = [
+        *QUICK,
+        *SCRIPTED,
+        "env.name=tests.verl.envs.dot_env:DotEnv",
+        "env.max_steps=24",
+        "trainer.videos=0",
+        "trainer.total_episodes=40",
+        "trainer.save_freq=1",
+        "trainer.test_freq=-1",
+        "critic.audit_min_precision=0",
+        "trainer.val_before_train=false",
+    ]
     first = Launched(tmp_path, arguments, below=SUBREAPER)
     first.until(lambda: (first.run / "checkpoints" / "last").exists(), 240)
     below = [p for p in first.processes() if p.pid != first.process.pid]

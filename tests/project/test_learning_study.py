@@ -17,9 +17,15 @@ def finished(folder: Path, name: str, after: float) -> None:
     run = folder / name
     run.mkdir(parents=True)
     summary = {
-        "success_before": 0.38, "success_after": after, "eval_states": 100, "episodes": 200, "wall_s": 180.0,
-        "critic_precision": 0.99, "critic_recall": float("nan"), "confusion": [[1, 0], [0, 1]],
-    }  # fmt: skip
+        "success_before": 0.38,
+        "success_after": after,
+        "eval_states": 100,
+        "episodes": 200,
+        "wall_s": 180.0,
+        "critic_precision": 0.99,
+        "critic_recall": float("nan"),
+        "confusion": [[1, 0], [0, 1]],
+    }
     (run / "summary.json").write_text(json.dumps(summary))
     rows = [
         {"step": 0, "wall_s": 20.0, "train/episodes": 0, "val/success": 0.38},

@@ -30,8 +30,12 @@ def test_a_file_and_an_orphan_are_named(tmp_path):
     (tmp_path / "test_leaves.py").write_text(LEAVES.format(name=name))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     orphan = _orphan(name)
     try:
         message = next(line for line in done.stdout.splitlines() if line.startswith("the tests left behind"))

@@ -76,8 +76,12 @@ def handed_on(folder, script, *arguments, **environment):
     (folder / "launch.sh").chmod(0o755)
     done = subprocess.run(
         [folder / "examples" / script, "data.val_batch_size=7", *arguments],
-        env={**os.environ, **environment}, capture_output=True, text=True, timeout=30, check=True,
-    )  # fmt: skip
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
     config, _ = load_config(done.stdout.split())
     return config
 

@@ -79,9 +79,21 @@ def sealed(block: bytes, run_id: str = "fuzz") -> bytes:
     """The bytes as a header whose magic, version, hash and checksum are right: only so the fields are reached."""
     size = int.from_bytes(block[:8].ljust(8, b"\0"), "little")
     head = layout.HEADER.pack(
-        layout.MAGIC, layout.ABI, layout.HEADER_BYTES, layout.LAYOUT_HASH, layout.LANE, 0, 0, 0, size, 1, 0, 0, 0,
+        layout.MAGIC,
+        layout.ABI,
+        layout.HEADER_BYTES,
+        layout.LAYOUT_HASH,
+        layout.LANE,
+        0,
+        0,
+        0,
+        size,
+        1,
+        0,
+        0,
+        0,
         run_id.encode(),
-    )  # fmt: skip
+    )
     whole = (head.ljust(layout.BODY_OFFSET, b"\0") + block[8:]).ljust(layout.CRC_OFFSET, b"\0")[: layout.CRC_OFFSET]
     return whole + layout.CRC.pack(zlib.crc32(whole))
 

@@ -53,8 +53,9 @@ def test_installed_alone_it_speaks_to_a_sidecar_elsewhere(version, sidecar, run_
     subprocess.run([python, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=120)
     foreign = str(tmp_path / "venv" / "bin" / "python")
     subprocess.run([foreign, "-m", "pip", "install", "-q", "numpy==1.26.4", str(source)], check=True, timeout=400)
-    listed = subprocess.run([foreign, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True,
-                            timeout=60, check=True).stdout.lower()  # fmt: skip
+    listed = subprocess.run(
+        [foreign, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.lower()
     names = {line.split("==")[0].replace("-", "_") for line in listed.splitlines()}
     assert names - {"pip", "setuptools", "wheel"} == {"numpy", "posix_ipc", "vlac_shm_bridge"}
     sidecar()

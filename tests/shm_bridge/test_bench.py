@@ -15,15 +15,38 @@ from shm_bridge.bench.report import pauses, ratios, table
 from tests.shm_bridge.conftest import ROOT
 
 KEYS = {
-    "transport", "frame", "workers", "mode", "p50_us", "p99_us", "p999_us", "max_us", "verdicts_per_s",
-    "cpu_us_per_verdict", "idle_cpu_pct",
-}  # fmt: skip
+    "transport",
+    "frame",
+    "workers",
+    "mode",
+    "p50_us",
+    "p99_us",
+    "p999_us",
+    "max_us",
+    "verdicts_per_s",
+    "cpu_us_per_verdict",
+    "idle_cpu_pct",
+}
 
 
 def test_rows_have_the_promised_keys():
     """A script reads a list of rows from standard output."""
-    command = [sys.executable, "-m", "shm_bridge.bench", "--json", "--peers", "mp_pipe", "--frames", "32",
-               "--workers", "2", "--rounds", "60", "--repeats", "1"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "shm_bridge.bench",
+        "--json",
+        "--peers",
+        "mp_pipe",
+        "--frames",
+        "32",
+        "--workers",
+        "2",
+        "--rounds",
+        "60",
+        "--repeats",
+        "1",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=True)
     rows = json.loads(result.stdout)
     assert all(set(row) == KEYS for row in rows)

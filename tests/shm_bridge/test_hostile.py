@@ -72,10 +72,17 @@ def test_a_hostile_question_with_a_right_ticket(quarantine, kind, first, last, s
     """Announced properly, wrong inside: refused with FAILED, or understood within bounds."""
     lane = quarantine()
     base = hostile.RECORDS + 2 * 16  # ticket 2 lies in place 2
-    for word, value in ((QuestionWord.KIND, kind), (QuestionWord.FIRST, first), (QuestionWord.LAST, last),
-                        (QuestionWord.STRIDE, stride), (QuestionWord.COUNT_FRAMES, count),
-                        (QuestionWord.FIRST_SEQ, seqs[0]), (QuestionWord.LAST_SEQ, seqs[1]),
-                        (QuestionWord.EPISODE, 1), (QuestionWord.SEQ, 2)):  # fmt: skip
+    for word, value in (
+        (QuestionWord.KIND, kind),
+        (QuestionWord.FIRST, first),
+        (QuestionWord.LAST, last),
+        (QuestionWord.STRIDE, stride),
+        (QuestionWord.COUNT_FRAMES, count),
+        (QuestionWord.FIRST_SEQ, seqs[0]),
+        (QuestionWord.LAST_SEQ, seqs[1]),
+        (QuestionWord.EPISODE, 1),
+        (QuestionWord.SEQ, 2),
+    ):
         lane.scribble(base + word, value)
     lane.scribble(hostile.WORDS + WorkerWord.ASKED, 2)
     believed = lane.serve()

@@ -117,8 +117,10 @@ def test_clean_takes_the_dead_and_says_so_first(sidecar, run_id):
     assert list(entries(run_id)) == []
 
 
-@pytest.mark.parametrize("arguments", [["show", "no-such-run"], ["show", "a:b"], ["frame", "0", "--run", "no-such-run",
-                                                                                 "--out", "/tmp/x.png"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [["show", "no-such-run"], ["show", "a:b"], ["frame", "0", "--run", "no-such-run", "--out", "/tmp/x.png"]],
+)
 def test_mistakes_end_in_one_line(arguments):
     """The thing is named; the exit code is not 0."""
     text = inspect(*arguments, code=1)

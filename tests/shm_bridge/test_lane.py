@@ -205,19 +205,37 @@ def test_closed_lanes_say_so(sidecar, run_id):
     lane.close()
     lane.close()
     reader.close()
-    for call in (lane.poll, lane.reserve, lane.cancel, lane.end_episode, lambda: lane.view(0), lambda: lane.wait(1),
-                 lambda: lane.ask(Kind.DONE, 0), lambda: reader.view(0)):  # fmt: skip
+    for call in (
+        lane.poll,
+        lane.reserve,
+        lane.cancel,
+        lane.end_episode,
+        lambda: lane.view(0),
+        lambda: lane.wait(1),
+        lambda: lane.ask(Kind.DONE, 0),
+        lambda: reader.view(0),
+    ):
         with pytest.raises(BridgeClosed):
             call()
     assert (view == mark).all() and (other == mark).all()
 
 
-@pytest.mark.parametrize("build", [
-    lambda: LaneSpec((), 1), lambda: LaneSpec((CAMERA, CAMERA), 1), lambda: LaneSpec((CAMERA,), 0),
-    lambda: LaneSpec((CAMERA,), 1, questions=1 << 20), lambda: CameraSpec("a b", 1, 1), lambda: CameraSpec("a", 0, 1),
-    lambda: CameraSpec("a", 1, 1, 9), lambda: CameraSpec("a", 1, 1, 3, 7), lambda: Lane.attach("../x", SPEC),
-    lambda: Server.create("a:b"), lambda: Server.create("ok", max_lanes=0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: LaneSpec((), 1),
+        lambda: LaneSpec((CAMERA, CAMERA), 1),
+        lambda: LaneSpec((CAMERA,), 0),
+        lambda: LaneSpec((CAMERA,), 1, questions=1 << 20),
+        lambda: CameraSpec("a b", 1, 1),
+        lambda: CameraSpec("a", 0, 1),
+        lambda: CameraSpec("a", 1, 1, 9),
+        lambda: CameraSpec("a", 1, 1, 3, 7),
+        lambda: Lane.attach("../x", SPEC),
+        lambda: Server.create("a:b"),
+        lambda: Server.create("ok", max_lanes=0),
+    ],
+)
 def test_what_cannot_be_is_refused_with_its_name_and_value(build):
     """Bad configuration never reaches shared memory."""
     with pytest.raises(ConfigError, match="="):

@@ -192,11 +192,15 @@ def compare(lanes: list[Lane], ticket: int, deadline: float | None) -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        np.zeros((16, 24, 3), np.int8), np.zeros((24, 16, 3), np.uint8), np.zeros((16, 24, 4), np.uint8),
-        np.zeros((16, 24), np.uint8), np.zeros((8, 24, 3), np.uint16), np.zeros((16, 24, 3), np.float32),
+        np.zeros((16, 24, 3), np.int8),
+        np.zeros((24, 16, 3), np.uint8),
+        np.zeros((16, 24, 4), np.uint8),
+        np.zeros((16, 24), np.uint8),
+        np.zeros((8, 24, 3), np.uint16),
+        np.zeros((16, 24, 3), np.float32),
     ],
     ids=lambda frame: f"{frame.shape} {frame.dtype}",
-)  # fmt: skip
+)
 def test_a_frame_that_does_not_fit_is_refused(run_id, frame):
     """And the lane goes on as if nothing had been; also when its places were used before: the helper takes those."""
     with Server.create(run_id) as server, Lane.attach(run_id, ONE_PLACE) as lane:
@@ -319,13 +323,19 @@ def test_wrong_arguments_are_refused():
     read_only = memoryview(bytes(8 * 256)).cast("Q")
     bell = HELPER.Bell(words, 0, 0)
     for call in (
-        lambda: HELPER.Bell(1, 0, 0), lambda: HELPER.Bell(words), lambda: HELPER.Bell(None, 0, 0),
-        lambda: HELPER.Bell(memoryview(bytearray(8)), 0, 0), lambda: HELPER.LaneBell(words, 0, None),
-        lambda: HELPER.LaneBell(read_only, 0, bell), lambda: HELPER.Tally(read_only),
+        lambda: HELPER.Bell(1, 0, 0),
+        lambda: HELPER.Bell(words),
+        lambda: HELPER.Bell(None, 0, 0),
+        lambda: HELPER.Bell(memoryview(bytearray(8)), 0, 0),
+        lambda: HELPER.LaneBell(words, 0, None),
+        lambda: HELPER.LaneBell(read_only, 0, bell),
+        lambda: HELPER.Tally(read_only),
         lambda: HELPER.Answered(None, 0, 0),
-        lambda: HELPER.Sleeper(read_only, 0, 0), lambda: HELPER.News(words, words, words, words, None),
-        lambda: HELPER.Answered(words, 0, 1).spin("x"), lambda: HELPER.Answered(words, 0, -1),
-    ):  # fmt: skip
+        lambda: HELPER.Sleeper(read_only, 0, 0),
+        lambda: HELPER.News(words, words, words, words, None),
+        lambda: HELPER.Answered(words, 0, 1).spin("x"),
+        lambda: HELPER.Answered(words, 0, -1),
+    ):
         with pytest.raises((BufferError, TypeError, ValueError, OverflowError)):
             call()
     for at in (256, -1, 2**62):

@@ -38,9 +38,11 @@ def test_the_helper_reads_and_writes_nothing_beside_its_memory(tmp_path: Path):
         shutil.copy(ROOT / name, tmp_path / name)
     build(tmp_path / "shm_bridge", FLAGS)
     sanitized = {
-        "LD_PRELOAD": libraries, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc",
+        "LD_PRELOAD": libraries,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "PYTHONMALLOC": "malloc",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-    }  # fmt: skip
+    }
     command = [sys.executable, "-m", "pytest", *(f"tests/shm_bridge/{name}" for name in FILES)]
     result = subprocess.run(
         command, cwd=tmp_path, env=os.environ | sanitized, capture_output=True, text=True, timeout=1400, check=False

@@ -81,14 +81,17 @@ def test_every_byte_of_the_control_header_flipped(run_id):
                 header.unpack_control(bytes(flipped), run_id, size, "x")
 
 
-@pytest.mark.parametrize("offset, data, error", [
-    (0, b"NOTVLAC\0", BadMagic),
-    (8, (99).to_bytes(4, "little"), VersionMismatch),
-    (12, (99).to_bytes(4, "little"), LayoutMismatch),
-    (16, (99).to_bytes(8, "little"), LayoutMismatch),
-    (24, (1).to_bytes(4, "little"), CorruptSegment),
-    (HEAD - 4, b"\0\0\0\0", CorruptSegment),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "offset, data, error",
+    [
+        (0, b"NOTVLAC\0", BadMagic),
+        (8, (99).to_bytes(4, "little"), VersionMismatch),
+        (12, (99).to_bytes(4, "little"), LayoutMismatch),
+        (16, (99).to_bytes(8, "little"), LayoutMismatch),
+        (24, (1).to_bytes(4, "little"), CorruptSegment),
+        (HEAD - 4, b"\0\0\0\0", CorruptSegment),
+    ],
+)
 def test_wrong_magic_version_layout_and_checksum_have_names(lane, run_id, offset, data, error):
     """A reader is told what is wrong, not that something is."""
     name = lane_name(run_id, lane.index, lane.generation)
@@ -169,8 +172,13 @@ def test_other_users_files_are_not_touched(run_id, which):
     with Server.create(run_id) as server, Lane.attach(run_id, SPEC) as lane:
         name = lane_name(run_id, lane.index, lane.generation)[1:]
         bell = next(SHM.glob(f"sem.vlac:{run_id}:bell.*"))
-        path = {"control": SHM / control_name(run_id)[1:], "lane": SHM / name, "lock": lock_path(run_id),
-                "semaphore": bell, "mode": SHM / name}[which]  # fmt: skip
+        path = {
+            "control": SHM / control_name(run_id)[1:],
+            "lane": SHM / name,
+            "lock": lock_path(run_id),
+            "semaphore": bell,
+            "mode": SHM / name,
+        }[which]
         if which == "mode":
             os.chmod(path, 0o666)
         else:
@@ -182,8 +190,9 @@ def test_other_users_files_are_not_touched(run_id, which):
                 LaneReader.open(run_id, lane.index)
             elif which == "lock":
                 code = f"from shm_bridge.locks import open_locks; open_locks({run_id!r}, create=True)"
-                result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-                                        cwd=ROOT, check=False)  # fmt: skip
+                result = subprocess.run(
+                    [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
+                )
                 assert "ForeignOwner" in result.stderr
                 raise ForeignOwner("as expected")
             else:
@@ -250,8 +259,9 @@ def test_locks_survive_a_reader_of_the_same_process(run_id):
         locks = open_locks(run_id, create=False)
         locks.close()
         code = f"from shm_bridge.locks import open_locks; print(open_locks({run_id!r}, create=False).holder(0))"
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT,
-                                check=True)  # fmt: skip
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
+        )
         assert result.stdout.strip() == str(os.getpid())
 
 
@@ -283,8 +293,9 @@ with Server.create("RUN", max_lanes=320) as server:
 def test_hundreds_of_lanes_come_and_go(run_id):
     """320 lanes of two cameras, more than the usual limit of open files; a full run says so; places are used again."""
     code = MANY.replace("RUN", run_id)
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, cwd=ROOT,
-                            check=False)  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, cwd=ROOT, check=False
+    )
     assert result.stdout.split() == ["320", "True", "TooManyLanes", "320"], result.stderr
 
 

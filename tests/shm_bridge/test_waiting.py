@@ -157,8 +157,9 @@ def test_wall_clock_set_back(run_id, tmp_path):
         pytest.skip("no C compiler")
     (tmp_path / "clock.c").write_text(CLOCK)
     library = str(tmp_path / "clock.so")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, str(tmp_path / "clock.c"), "-ldl"], check=True,
-                   timeout=60)  # fmt: skip
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", library, str(tmp_path / "clock.c"), "-ldl"], check=True, timeout=60
+    )
     code = (
         "import time\nfrom shm_bridge import *\nfrom tests.shm_bridge.conftest import SPEC\n"
         "from tests.shm_bridge import echo\n"
@@ -167,8 +168,15 @@ def test_wall_clock_set_back(run_id, tmp_path):
         "    try:\n        lane.wait(lane.ask(Kind.DONE, 0), timeout=0.3)\n"
         "    except VerdictTimeout:\n        print('in time')\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=ROOT,
-                            env={"LD_PRELOAD": library, "PATH": "/usr/bin"}, check=False)  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=ROOT,
+        env={"LD_PRELOAD": library, "PATH": "/usr/bin"},
+        check=False,
+    )
     assert result.stdout.strip() == "in time", result.stderr
 
 

@@ -23,11 +23,34 @@ def swift_server(model: Path) -> Iterator[str]:
     port = free_port()
     log = model.parent / f"server-{port}.log"
     command = [
-        sys.executable, "-m", "swift.cli.deploy", "--model", str(model), "--model_type", "internvl", "--template",
-        "internvl_hf", "--torch_dtype", "float32", "--host", "127.0.0.1", "--port", str(port), "--max_batch_size", "16",
-        "--use_hf", "true", "--attn_impl", "sdpa", "--verbose", "false", "--max_logprobs", "20",
-        "--served_model_name", "critic",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "swift.cli.deploy",
+        "--model",
+        str(model),
+        "--model_type",
+        "internvl",
+        "--template",
+        "internvl_hf",
+        "--torch_dtype",
+        "float32",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--max_batch_size",
+        "16",
+        "--use_hf",
+        "true",
+        "--attn_impl",
+        "sdpa",
+        "--verbose",
+        "false",
+        "--max_logprobs",
+        "20",
+        "--served_model_name",
+        "critic",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)

@@ -20,9 +20,17 @@ def question(kind: Kind, steps: tuple[int, ...]) -> Any:
     """As the bridge hands it over; frames that differ by step."""
     frames = [np.full((16, 16, 3), step, np.uint8) for step in steps]
     return SimpleNamespace(
-        kind=kind, steps=steps, lane=0, generation=1, episode=2, task="lift the red cube", asked_ns=5, deadline_ns=0,
-        images=lambda camera: frames, frame_keys=[(0, 1, 2)] * len(steps),
-    )  # fmt: skip
+        kind=kind,
+        steps=steps,
+        lane=0,
+        generation=1,
+        episode=2,
+        task="lift the red cube",
+        asked_ns=5,
+        deadline_ns=0,
+        images=lambda camera: frames,
+        frame_keys=[(0, 1, 2)] * len(steps),
+    )
 
 
 @pytest.mark.parametrize(

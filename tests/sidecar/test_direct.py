@@ -37,11 +37,15 @@ def with_references(count: int, first: int = 0, key: str = "frame") -> list[Quer
     names = [("reference", i) for i in range(6)]
     return [
         critic_query(
-            FRAMES[i], FRAMES[i + 1], TASK, reference=FRAMES[14:20], first=FRAMES[first],
+            FRAMES[i],
+            FRAMES[i + 1],
+            TASK,
+            reference=FRAMES[14:20],
+            first=FRAMES[first],
             keys=[*names, (key, first), (key, i), (key, i + 1)],
         )
         for i in range(count)
-    ]  # fmt: skip
+    ]
 
 
 class Counting:

@@ -53,11 +53,15 @@ def reference_questions() -> list[Query]:
     names = keys(*range(14, 20))
     return [
         critic_query(
-            FRAMES[i], FRAMES[i + 1], TASKS[0],
-            reference=FRAMES[14:20], first=FRAMES[i % 2], keys=[*names, *keys(i % 2, i, i + 1)],
+            FRAMES[i],
+            FRAMES[i + 1],
+            TASKS[0],
+            reference=FRAMES[14:20],
+            first=FRAMES[i % 2],
+            keys=[*names, *keys(i % 2, i, i + 1)],
         )
         for i in range(8)
-    ]  # fmt: skip
+    ]
 
 
 QUESTIONS = {"done": done_questions, "pairs": pair_questions, "references": reference_questions}

@@ -90,7 +90,7 @@ TRANSPORT: dict[str, tuple[Reply, str]] = {
     "a header's byte now and then": (endless(b"HTTP/1.1 200 OK\r\nX: ", b"b", 0.05), "no answer within"),
     "empty chunks' extensions": (endless(CHUNKED + b"1;", b"x=y;", 0.05), "no answer within"),
     "nothing": (endless(b"", b"x", 30.0, 1), "no answer within"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -170,11 +170,20 @@ def test_a_server_that_hangs_costs_no_more_than_the_patience(server: tuple[Hosti
 @pytest.mark.parametrize(
     "reply",
     [
-        http(None), http([]), http({"data": None}), http({"data": [1]}), http({"data": [{"id": 1}]}), http({}),
-        http(b"<html>login</html>"), http(NO_COMPLETION["deep"]), http({}, 401), b"", endless(OK_HEAD, b"x" * 65536),
+        http(None),
+        http([]),
+        http({"data": None}),
+        http({"data": [1]}),
+        http({"data": [{"id": 1}]}),
+        http({}),
+        http(b"<html>login</html>"),
+        http(NO_COMPLETION["deep"]),
+        http({}, 401),
+        b"",
+        endless(OK_HEAD, b"x" * 65536),
         endless(OK_HEAD, b" ", 0.05),
     ],
-)  # fmt: skip
+)
 def test_a_model_list_that_is_none(server: tuple[Hostile, str], reply: Reply) -> None:
     """At the start, too: a typed error that names the address, in time."""
     hostile, url = server

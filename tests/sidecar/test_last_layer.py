@@ -11,8 +11,15 @@ from transformers import LlamaConfig, LlamaModel, Qwen2Config, Qwen2Model, Qwen3
 from sidecar.engines import last_layer, shared_prefix
 from sidecar.engines.kv import make_cache
 
-SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2,
-         "num_hidden_layers": 3, "vocab_size": 50, "head_dim": 16}  # fmt: skip
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 3,
+    "vocab_size": 50,
+    "head_dim": 16,
+}
 MODELS: list[tuple[Any, Any]] = [(LlamaConfig, LlamaModel), (Qwen2Config, Qwen2Model), (Qwen3Config, Qwen3Model)]
 
 

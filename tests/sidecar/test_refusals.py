@@ -90,9 +90,13 @@ def test_a_port_in_use(tmp_path: Path) -> None:
 def test_no_remote_server(tmp_path: Path) -> None:
     """A dead remote server may come back: the sidecar tries, then says where nobody answers."""
     with sidecar(
-        tmp_path, "openai.url=http://127.0.0.1:9/v1", "health.max_crashes=2", "health.backoff_s=0.05",
-        engine="openai", ready=False,
-    ) as one:  # fmt: skip
+        tmp_path,
+        "openai.url=http://127.0.0.1:9/v1",
+        "health.max_crashes=2",
+        "health.backoff_s=0.05",
+        engine="openai",
+        ready=False,
+    ) as one:
         assert one.process.wait(60) == 70
         assert "http://127.0.0.1:9/v1" in one.said.splitlines()[-1]
 

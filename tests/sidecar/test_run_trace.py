@@ -32,10 +32,18 @@ def test_a_run_is_joined_and_summed(tmp_path: Path) -> None:
         half.write('{"pid": 1, "na')
     timings = {"reset": 0.5, "physics": 1.0, "verdict_wait": 0.5}
     rows = [
-        {"training": True, "episode": i, "steps": 8, "complete": False, "score": 0.1, "env_success": False,
-         "timings": timings, "ended": 100.0 + i}
+        {
+            "training": True,
+            "episode": i,
+            "steps": 8,
+            "complete": False,
+            "score": 0.1,
+            "env_success": False,
+            "timings": timings,
+            "ended": 100.0 + i,
+        }
         for i in range(4)
-    ]  # fmt: skip
+    ]
     (tmp_path / "episodes.jsonl").write_text("\n".join(map(json.dumps, rows)))
     script = [sys.executable, str(ROOT / "examples" / "run_trace.py"), str(tmp_path), "--json"]
     report = json.loads(subprocess.run(script, check=True, capture_output=True, timeout=60).stdout)

@@ -136,8 +136,11 @@ def test_verdicts_are_counted_by_status(tmp_path: Path) -> None:
     with sidecar(tmp_path, "batch.max_size=1", script, "metrics_port=0") as one:
         lane = one.lane()
         assert [verdict(lane, step).status for step in range(4)] == [
-            Status.INVALID, Status.FAILED, Status.FAILED, Status.OK,
-        ]  # fmt: skip
+            Status.INVALID,
+            Status.FAILED,
+            Status.FAILED,
+            Status.OK,
+        ]
         assert lane.wait(lane.ask(Kind.VALUE, first=0, last=3), 30).valid  # of whose pairs the first is garbage
         wanted = {"ok": 2, "invalid": 1, "failed": 2, "expired": 0, "cancelled": 0, "unreadable_pairs": 1}
         until(lambda: wanted.items() <= dict(one.status()["metrics"]).items())  # type: ignore[call-overload]

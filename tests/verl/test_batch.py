@@ -45,8 +45,10 @@ def test_nothing_behind_the_end_has_an_advantage(make_episode, estimator):
     """Tokens of actions that were not executed carry neither mask nor advantage."""
     samples = build_samples(
         [make_episode(i, steps=s, score=float(i % 2)) for i, s in enumerate((3, 8, 9, 20))],
-        algorithm(estimator), CHUNK, ACTION_DIM,
-    )  # fmt: skip
+        algorithm(estimator),
+        CHUNK,
+        ACTION_DIM,
+    )
     assert samples.mask.sum() == (3 + 8 + 9 + 20) * ACTION_DIM
     assert not samples.advantages[samples.mask == 0].any()
     assert len(samples) == 1 + 1 + 2 + 3 == len(samples.instructions)
@@ -66,8 +68,10 @@ def test_gae_credits_each_chunk_with_its_own_steps(make_episode):
     rewards = np.arange(20, dtype=np.float32)
     samples = build_samples(
         [make_episode(0, steps=20, step_rewards=rewards)],
-        AlgorithmConfig("gae", 1.0, 1.0, True, "token-mean", KlConfig(0.0)), CHUNK, ACTION_DIM,
-    )  # fmt: skip
+        AlgorithmConfig("gae", 1.0, 1.0, True, "token-mean", KlConfig(0.0)),
+        CHUNK,
+        ACTION_DIM,
+    )
     assert np.allclose(samples.returns, [rewards.sum(), rewards[8:].sum(), rewards[16:].sum()])
 
 
@@ -87,9 +91,12 @@ def test_a_digest_tells_two_inputs_of_the_learner_apart(make_episode):
     images.flat[-1] ^= 1
     words = [*samples.instructions[:-1], samples.instructions[-1] + " "]
     changed = [
-        {"images": images}, {"instructions": words}, {"mask": samples.mask.astype(np.float64)},
-        {"advantages": -samples.advantages}, {"tokens": samples.tokens.reshape(len(samples), -1, 1)},
-    ]  # fmt: skip
+        {"images": images},
+        {"instructions": words},
+        {"mask": samples.mask.astype(np.float64)},
+        {"advantages": -samples.advantages},
+        {"tokens": samples.tokens.reshape(len(samples), -1, 1)},
+    ]
     digests = {dataclasses.replace(samples, **change).digest() for change in changed} | {samples.digest()}
     assert len(digests) == len(changed) + 1
 
@@ -98,8 +105,10 @@ def test_a_digest_tells_two_inputs_of_the_learner_apart(make_episode):
 def test_gae_is_whitened_by_what_counts_in_the_loss(make_episode, mode):
     """Short last chunks weigh by their tokens: under the loss's mean the advantages have mean 0 and deviation 1."""
     lengths = (3, 9, 17, 40, 64)
-    episodes = [make_episode(i, steps=s, score=float(i % 2), values=np.full(-(-s // CHUNK), 0.1 * i, np.float32))
-                for i, s in enumerate(lengths)]  # fmt: skip
+    episodes = [
+        make_episode(i, steps=s, score=float(i % 2), values=np.full(-(-s // CHUNK), 0.1 * i, np.float32))
+        for i, s in enumerate(lengths)
+    ]
     samples = build_samples(episodes, algorithm("gae", mode), CHUNK, ACTION_DIM)
     equal = mode == "seq-mean-token-mean"
     weight = [np.mean(lengths) / e.steps if equal else 1.0 for e in episodes for _ in range(e.chunks)]

@@ -88,8 +88,9 @@ def test_workers_share_what_there_is():
         actor = FakeActor([])
         advance = actor._advance
         actor.advance.remote = lambda requests, seconds: (
-            taken[index].extend(r.episode for r in requests), advance(requests, seconds)
-        )[1]  # fmt: skip
+            taken[index].extend(r.episode for r in requests),
+            advance(requests, seconds),
+        )[1]
         return actor
 
     fleet = Fleet(make, 3, 16, 60.0, 0.0, lambda: None)

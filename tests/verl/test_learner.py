@@ -48,9 +48,16 @@ def samples(path: str, count: int = 7) -> Samples:
     mask = np.ones((count, 56), np.float32)
     mask[-1, 21:] = 0
     return Samples(
-        images, proprio, ["lift the red cube"] * count, output.tokens.numpy(), output.log_probs.numpy(), mask,
-        good * mask, np.zeros(count, np.float32), np.zeros(count, np.float32),
-    )  # fmt: skip
+        images,
+        proprio,
+        ["lift the red cube"] * count,
+        output.tokens.numpy(),
+        output.log_probs.numpy(),
+        mask,
+        good * mask,
+        np.zeros(count, np.float32),
+        np.zeros(count, np.float32),
+    )
 
 
 def free_port() -> int:
@@ -130,8 +137,11 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(kind, checkpoint, tmp_path):
     """Weights and optimizer come back exactly, though training went on while they were written; another learner, other
     weights in it, then gives the same bits. The published layout in the checkpoint loads."""
     given = options(checkpoint)
-    changes = {"gae": {"algorithm": dataclasses.replace(given.algorithm, adv_estimator="gae")},
-               "lora": {"model": dataclasses.replace(given.model, lora_rank=2)}, "grpo": {}}  # fmt: skip
+    changes = {
+        "gae": {"algorithm": dataclasses.replace(given.algorithm, adv_estimator="gae")},
+        "lora": {"model": dataclasses.replace(given.model, lora_rank=2)},
+        "grpo": {},
+    }
     given = dataclasses.replace(given, **changes[kind])
     batch, saved = samples(checkpoint), str(tmp_path / "saved")
     batch.returns += 0.5

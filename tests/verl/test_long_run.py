@@ -14,13 +14,23 @@ PICTURE = 320
 # Pictures of a size that Ray puts into its store (a report under 100 KB it sends with the answer), and a replay buffer
 # that keeps episodes for longer than their update.
 RUN = [
-    *QUICK, *SCRIPTED, "env.name=tests.verl.envs.dot_env:DotEnv", "env.max_steps=24", f"+env.size={PICTURE}",
-    "data.n_samples=4", "data.train_batch_size=2", f"trainer.total_episodes={UPDATES * EPISODES}", "trainer.videos=0",
-    "trainer.logger=[console]", "trainer.val_before_train=false", "trainer.test_freq=-1",
+    *QUICK,
+    *SCRIPTED,
+    "env.name=tests.verl.envs.dot_env:DotEnv",
+    "env.max_steps=24",
+    f"+env.size={PICTURE}",
+    "data.n_samples=4",
+    "data.train_batch_size=2",
+    f"trainer.total_episodes={UPDATES * EPISODES}",
+    "trainer.videos=0",
+    "trainer.logger=[console]",
+    "trainer.val_before_train=false",
+    "trainer.test_freq=-1",
     "critic.audit_min_precision=0",
-    "actor_rollout_ref.actor.ppo_epochs=1", "actor_rollout_ref.actor.imitation_coeff=0.1",
+    "actor_rollout_ref.actor.ppo_epochs=1",
+    "actor_rollout_ref.actor.imitation_coeff=0.1",
     "actor_rollout_ref.actor.replay_episodes=64",
-]  # fmt: skip
+]
 ALLOWED = 2  # objects, of 8 MB: weights that were just let go
 
 

@@ -19,10 +19,20 @@ pytestmark = pytest.mark.timeout(600)
 EPISODES = 24
 START_S = 240  # on a machine with much else to do
 RUN = [
-    *QUICK, *SCRIPTED, "env.name=tests.verl.envs.dot_env:DotEnv", "env.max_steps=24", "+env.step_s=0.05",
-    "trainer.videos=0", f"trainer.total_episodes={EPISODES}", "data.n_samples=4", "data.train_batch_size=6",
-    "trainer.logger=[console]", "trainer.nnodes=2", "trainer.val_before_train=false", "critic.audit_min_precision=0",
-]  # fmt: skip
+    *QUICK,
+    *SCRIPTED,
+    "env.name=tests.verl.envs.dot_env:DotEnv",
+    "env.max_steps=24",
+    "+env.step_s=0.05",
+    "trainer.videos=0",
+    f"trainer.total_episodes={EPISODES}",
+    "data.n_samples=4",
+    "data.train_batch_size=6",
+    "trainer.logger=[console]",
+    "trainer.nnodes=2",
+    "trainer.val_before_train=false",
+    "critic.audit_min_precision=0",
+]
 STORE = 80 * 2**20
 NOTICED_SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 

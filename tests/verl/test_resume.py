@@ -20,12 +20,21 @@ pytestmark = pytest.mark.timeout(600)
 
 # PPO with a value head, and imitation from the replay buffer: everything that a run can carry is in it.
 RUN = [
-    *QUICK, *SCRIPTED, "env.name=tests.verl.envs.dot_env:DotEnv", "env.max_steps=24", "trainer.videos=0",
-    "trainer.total_episodes=10", "trainer.save_freq=1", "trainer.logger=[console]", "critic.audit_min_precision=0",
-    "algorithm.adv_estimator=gae", "actor_rollout_ref.actor.optim.value_lr=0.01",
-    "actor_rollout_ref.actor.entropy_coeff=0.01", "actor_rollout_ref.actor.imitation_coeff=0.1",
+    *QUICK,
+    *SCRIPTED,
+    "env.name=tests.verl.envs.dot_env:DotEnv",
+    "env.max_steps=24",
+    "trainer.videos=0",
+    "trainer.total_episodes=10",
+    "trainer.save_freq=1",
+    "trainer.logger=[console]",
+    "critic.audit_min_precision=0",
+    "algorithm.adv_estimator=gae",
+    "actor_rollout_ref.actor.optim.value_lr=0.01",
+    "actor_rollout_ref.actor.entropy_coeff=0.01",
+    "actor_rollout_ref.actor.imitation_coeff=0.1",
     "actor_rollout_ref.actor.replay_episodes=5",
-]  # fmt: skip
+]
 START_S = 180  # on a machine with much else to do
 CLOCKS = ("wall_s", "time/", "critic/p50", "critic/p99", "ray/")  # and Ray's store, which frees when it has time
 

@@ -60,14 +60,24 @@ def make_trainer(make_episode, monkeypatch):
 
     def make(signal: list[bool], *overrides: str, results=()) -> Trainer:
         config, _ = load_config(
-            ["data.n_samples=2", "data.train_batch_size=1", "data.val_batch_size=2", "trainer.videos=0",
-             f"trainer.total_episodes={2 * len(signal)}", "trainer.val_before_train=false", *overrides]
-        )  # fmt: skip
+            [
+                "data.n_samples=2",
+                "data.train_batch_size=1",
+                "data.val_batch_size=2",
+                "trainer.videos=0",
+                f"trainer.total_episodes={2 * len(signal)}",
+                "trainer.val_before_train=false",
+                *overrides,
+            ]
+        )
         rows: list[tuple[int, dict]] = []
         recorder = SimpleNamespace(
-            log=lambda step, metrics: rows.append((step, metrics)), episode=lambda *_: None, state=dict, rows=rows,
+            log=lambda step, metrics: rows.append((step, metrics)),
+            episode=lambda *_: None,
+            state=dict,
+            rows=rows,
             restore=lambda _: None,
-        )  # fmt: skip
+        )
         progress = SimpleNamespace(
             stage=lambda *_: None, episode=lambda *_: None, evaluated=lambda *_: None, note=lambda *_: None
         )
@@ -123,9 +133,12 @@ def test_the_limit_of_updates_counts_those_made(make_trainer):
 def test_without_any_signal_the_run_ends_with_its_episodes(make_trainer):
     """No update, one checkpoint (of the weights it began with) and one evaluation."""
     trainer = make_trainer(
-        [False] * 5, "trainer.total_training_steps=3", "trainer.save_freq=1", "trainer.test_freq=1",
+        [False] * 5,
+        "trainer.total_training_steps=3",
+        "trainer.save_freq=1",
+        "trainer.test_freq=1",
         "trainer.val_before_train=true",
-    )  # fmt: skip
+    )
     trainer.fit()
     assert (trainer.updates, trainer.rollouts, trainer.episodes) == (0, 5, 10)
     assert [step for step, *_ in trainer.checkpoints.saved] == [0] and evaluations(trainer) == [0]

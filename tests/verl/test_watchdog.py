@@ -25,9 +25,11 @@ class Driver:
         self.ended: list[tuple[float, str]] = []
         senses = Senses(lambda: self.time, lambda: self.cpu, lambda: (self.beats, "the rollout"), self._faults)
         self.dog = Watchdog(
-            senses, lambda text: self.said.append((self.time, text)),
-            lambda text: self.ended.append((self.time, text)), stall_timeout_s,
-        )  # fmt: skip
+            senses,
+            lambda text: self.said.append((self.time, text)),
+            lambda text: self.ended.append((self.time, text)),
+            stall_timeout_s,
+        )
 
     def _faults(self, ask: bool) -> list[str]:
         self.asked += ask
@@ -77,8 +79,10 @@ def test_what_goes_on_is_said_and_watched_anew():
     driver.live(1, beats=True)
     driver.live(500)
     assert [("stood still" in text, "goes on" in text) for _, text in driver.said] == [
-        (True, False), (True, True), (True, False),
-    ]  # fmt: skip
+        (True, False),
+        (True, True),
+        (True, False),
+    ]
     assert not driver.ended
 
 

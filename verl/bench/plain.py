@@ -29,9 +29,14 @@ class PlainWay:
     """See the module's head. The policy and its sampling noise are those of the rollout worker."""
 
     def __init__(
-        self, name: str, policy: OpenVLAOFTPolicy, options: RolloutOptions, critic: HttpServer, own: bool,
+        self,
+        name: str,
+        policy: OpenVLAOFTPolicy,
+        options: RolloutOptions,
+        critic: HttpServer,
+        own: bool,
         encoding: str,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """``own``: robosuite's own simulator in the workers, not this project's."""
         self.name, self.policy, self.options, self.critic = name, policy, options, critic
         bridge, size = options.pool["bridge"], options.pool["size"]
@@ -41,11 +46,12 @@ class PlainWay:
         self.orders = [context.Queue() for _ in range(size)]
         self.workers = [
             context.Process(
-                target=serve, daemon=True,
+                target=serve,
+                daemon=True,
                 args=(i, options.pool["env_config"], own, critic.port, encoding, rules, orders, self.answers),
             )
             for i, orders in enumerate(self.orders)
-        ]  # fmt: skip
+        ]
         for worker in self.workers:
             worker.start()
 

@@ -82,9 +82,16 @@ class PlainWorker:
         if over:
             score = 1.0 if self.complete else self._timed("critic", self._value)
         return Seen(
-            self.index, np.array(self.frames[self.steps]), self.simulator.proprio(), self.simulator.instruction,
-            self.steps, over, self.complete, score, dict(self.stages),
-        )  # fmt: skip
+            self.index,
+            np.array(self.frames[self.steps]),
+            self.simulator.proprio(),
+            self.simulator.instruction,
+            self.steps,
+            over,
+            self.complete,
+            score,
+            dict(self.stages),
+        )
 
     def _value(self) -> float:
         shown = [*range(0, self.steps, self.rules.value_stride), self.steps]
@@ -102,9 +109,15 @@ class PlainWorker:
 
 
 def serve(
-    index: int, env: Mapping[str, Any], own: bool, port: int, encoding: str, rules: Rules,
-    orders: mp.Queue[Any], answers: mp.Queue[Any],
-) -> None:  # fmt: skip
+    index: int,
+    env: Mapping[str, Any],
+    own: bool,
+    port: int,
+    encoding: str,
+    rules: Rules,
+    orders: mp.Queue[Any],
+    answers: mp.Queue[Any],
+) -> None:
     """The process: until None comes. What goes wrong is put as text."""
     try:
         worker = PlainWorker(index, env, own, HttpCritic(port, encoding), rules)

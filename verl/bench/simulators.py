@@ -77,11 +77,18 @@ class RobosuitesOwn:
         self.instruction, self.max_steps = task.instruction, int(env["max_steps"])
         self.camera = env["cameras"][0]
         self._env = robosuite.make(
-            task.scene, robots="Panda", control_freq=20, ignore_done=True, has_renderer=False,
+            task.scene,
+            robots="Panda",
+            control_freq=20,
+            ignore_done=True,
+            has_renderer=False,
             controller_configs=robosuite.load_controller_config(default_controller="OSC_POSE"),
-            has_offscreen_renderer=True, use_camera_obs=True, camera_names=self.camera,
-            camera_heights=env["image_size"], camera_widths=env["image_size"],
-        )  # fmt: skip
+            has_offscreen_renderer=True,
+            use_camera_obs=True,
+            camera_names=self.camera,
+            camera_heights=env["image_size"],
+            camera_widths=env["image_size"],
+        )
         self._seen: Mapping[str, np.ndarray] = {}
 
     def reset(self, seed: int) -> None:

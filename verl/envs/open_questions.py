@@ -1,8 +1,8 @@
 """The questions that an episode has put to the critic and that have no reply yet. Pure: no clock, no transport.
 
-    asked -> in flight -> taken -> a reply: forgotten
-                ^            `--> an outage: failed -> waits for its pause -.
-                `-------------------------- due, asked again ---------------'
+asked -> in flight -> taken -> a reply: forgotten
+            ^            `--> an outage: failed -> waits for its pause -.
+            `-------------------------- due, asked again ---------------'
 """
 
 from __future__ import annotations

@@ -41,9 +41,12 @@ def run_guarded(command: list[str], claim: IdClaim) -> int:
             signal.signal(number, stop)
     read, write = os.pipe()
     process = subprocess.Popen(
-        command, start_new_session=True, preexec_fn=_in_trainer, pass_fds=(write,),
+        command,
+        start_new_session=True,
+        preexec_fn=_in_trainer,
+        pass_fds=(write,),
         env={**os.environ, words.VARIABLE: str(write)},
-    )  # fmt: skip
+    )
     os.close(write)
     stop.watch(process)
     code = process.wait()

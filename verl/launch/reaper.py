@@ -32,8 +32,11 @@ class Reaper:
         with open(log, "ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "verl.launch.reaper", mark, *run_ids],
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+            )
 
     def tell_session(self, session: str) -> None:
         """The folder of the Ray that the trainer has started."""

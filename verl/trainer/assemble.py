@@ -142,9 +142,16 @@ class Run:
         schedule = self._schedule()
         checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep, learner_watch.wait)
         return Trainer(
-            config, schedule, self.fleet, self.learners, learner_watch, sidecars,
-            self.recorder, self.progress, checkpoints,
-        )  # fmt: skip
+            config,
+            schedule,
+            self.fleet,
+            self.learners,
+            learner_watch,
+            sidecars,
+            self.recorder,
+            self.progress,
+            checkpoints,
+        )
 
     def _schedule(self) -> Schedule:
         config = self.config

@@ -201,11 +201,16 @@ class Cluster:
         if pool.get("bridge") is not None:
             pool["bridge"] = dataclasses.replace(pool["bridge"], run_id=node.run_id)
         bound = dataclasses.replace(options, pool=pool)
-        worker = reporting(RolloutWorker).options(
-            num_cpus=1 if node.place == home else 0,  # a guest: its host's CPUs are all given away
-            num_gpus=self.config.rollout.gpus_per_worker, scheduling_strategy=self.placement.at(node.place),
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(options.threads)}},
-        ).remote(bound)  # fmt: skip
+        worker = (
+            reporting(RolloutWorker)
+            .options(
+                num_cpus=1 if node.place == home else 0,  # a guest: its host's CPUs are all given away
+                num_gpus=self.config.rollout.gpus_per_worker,
+                scheduling_strategy=self.placement.at(node.place),
+                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(options.threads)}},
+            )
+            .remote(bound)
+        )
         node.workers.append(worker)
         return worker
 

@@ -1,7 +1,7 @@
 """Whether an actor still lives and moves: asked again and again while its long call runs, never waited for.
 
-    driver --report()--> a thread of the actor that does nothing else     silent: no answer; it is stopped, or its node
-           <--Report---                                                   still: it answers, but the call's steps stand
+driver --report()--> a thread of the actor that does nothing else     silent: no answer; it is stopped, or its node
+       <--Report---                                                   still: it answers, but the call's steps stand
 """
 
 from __future__ import annotations

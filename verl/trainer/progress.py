@@ -26,10 +26,16 @@ class Progress:
     def __init__(self, console: Console, total_episodes: int) -> None:
         self.console, self.total_episodes = console, total_episodes
         self.bar = Bar(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("{task.fields[info]}"), console=console, transient=True,
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[info]}"),
+            console=console,
+            transient=True,
             disable=not console.is_terminal,
-        )  # fmt: skip
+        )
         self.task: int | None = None
         self.name, self.seen, self.done, self.success, self.trained = "", 0, 0, 0, 0
         self.started = time.monotonic()

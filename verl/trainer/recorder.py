@@ -41,13 +41,23 @@ class Recorder:
     def episode(self, episode: Episode, step: int) -> None:
         """A line in ``episodes.jsonl``, and a video when it was recorded."""
         row = {
-            "step": step, "episode": episode.episode, "group": episode.group, "task": episode.task,
-            "seed": episode.seed, "training": episode.training, "steps": episode.steps,
-            "complete": episode.complete, "score": episode.score, "env_success": episode.env_success,
-            "env_success_step": episode.env_success_step, "invalid": episode.invalid_verdicts,
-            "value_holes": episode.value_holes, "outages": episode.outages,
-            "timings": {k: round(v, 4) for k, v in episode.timings.items()}, "ended": round(time.time(), 3),
-        }  # fmt: skip
+            "step": step,
+            "episode": episode.episode,
+            "group": episode.group,
+            "task": episode.task,
+            "seed": episode.seed,
+            "training": episode.training,
+            "steps": episode.steps,
+            "complete": episode.complete,
+            "score": episode.score,
+            "env_success": episode.env_success,
+            "env_success_step": episode.env_success_step,
+            "invalid": episode.invalid_verdicts,
+            "value_holes": episode.value_holes,
+            "outages": episode.outages,
+            "timings": {k: round(v, 4) for k, v in episode.timings.items()},
+            "ended": round(time.time(), 3),
+        }
         if episode.training:
             for stage, seconds in episode.timings.items():
                 self.stages[stage] += seconds
@@ -96,8 +106,12 @@ class Recorder:
             "outages": audit.outages,
             "critic_precision": total.precision,
             "critic_recall": total.recall,
-            "confusion": {"both": total.both, "false_done": total.false_done, "missed": total.missed,
-                          "neither": total.neither},
+            "confusion": {
+                "both": total.both,
+                "false_done": total.false_done,
+                "missed": total.missed,
+                "neither": total.neither,
+            },
             "groups_dropped": trainer.dropped_groups,
             "episodes_lost": trainer.fleet.statistics.lost,
             "episodes_given_up": trainer.fleet.statistics.given_up,
@@ -111,7 +125,7 @@ class Recorder:
             "time_s": {name: round(seconds, 1) for name, seconds in trainer.time_s.items()},
             "episode_s": {s: round(t / max(1, trainer.episodes), 3) for s, t in self.stages.items()},
             "videos": self.videos,
-        }  # fmt: skip
+        }
         self.folder.write_json("summary.json", _without_nan(summary))
         draw_curves(self.folder.file("metrics.jsonl"), self.folder.file("curves.png"), self.folder.run_id)
         return summary

@@ -1,7 +1,7 @@
 """The nodes' sidecars as one: watched while episodes run, told the phases, left out with a node that dies.
 
-    sidecar's service  <-- its supervisor  <-- SidecarHost, a Ray actor  <-- Sidecars, here
-      died: restarted      died: started anew    died or stopped: another, which ends what the first one left
+sidecar's service  <-- its supervisor  <-- SidecarHost, a Ray actor  <-- Sidecars, here
+  died: restarted      died: started anew    died or stopped: another, which ends what the first one left
 """
 
 from __future__ import annotations

@@ -65,8 +65,12 @@ class SidecarHost:
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
                 [self.python, "-m", "sidecar", "--config", self.config_file],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, preexec_fn=_die_with_parent,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                preexec_fn=_die_with_parent,
+            )
         with contextlib.suppress(psutil.NoSuchProcess):  # it ended at once: check() tells why
             self._write_record(psutil.Process(self.process.pid))
 

@@ -48,9 +48,12 @@ class Client:
         os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
         self.ray: Any = importlib.import_module("ray")
         self.ray.init(
-            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
             object_store_memory=200 * 1024 * 1024,
-        )  # fmt: skip
+        )
         self.actor = self.ray.remote(Critic).remote()
 
     def round_trip(self, frame: np.ndarray[Any, Any]) -> None:

@@ -44,9 +44,7 @@ class Client:
     def __init__(self, kit: Any, shape: tuple[int, int, int], spin: bool) -> None:
         run_id, worker = kit
         spec = LaneSpec((CameraSpec("camera", shape[0], shape[1], shape[2]),), frames=FRAMES, retain=False)
-        self.lane = Lane.attach(
-            run_id, spec, timeout=60, name=f"worker-{worker}", spin_us=SPIN_US if spin else 0.0
-        )  # fmt: skip
+        self.lane = Lane.attach(run_id, spec, timeout=60, name=f"worker-{worker}", spin_us=SPIN_US if spin else 0.0)
         self.lane.begin_episode(worker, "benchmark")
         self.step = 0
 

@@ -20,9 +20,24 @@ from verl.bench.way import Finished, Row
 def test_all_ways_roll_the_same_episodes_out():
     """With a critic that says done at a given step every way ends every episode there; the report has all parts."""
     command = [
-        sys.executable, "-m", "verl.bench", "--json", "--envs", "2", "--rounds", "1", "--repeats", "1",
-        "--fixed-ms", "5", "--done-at", "10", "--ways", "ours,plain-our-simulator", "env.max_steps=16",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "verl.bench",
+        "--json",
+        "--envs",
+        "2",
+        "--rounds",
+        "1",
+        "--repeats",
+        "1",
+        "--fixed-ms",
+        "5",
+        "--done-at",
+        "10",
+        "--ways",
+        "ours,plain-our-simulator",
+        "env.max_steps=16",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

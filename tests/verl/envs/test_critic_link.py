@@ -230,8 +230,9 @@ def test_the_next_episode_is_played_while_the_last_ones_verdicts_are_awaited(run
         pool._children[0].process.kill()
         lost = drive(pool, 2)
         assert sorted((type(end).__name__, end.request.episode) for end in lost) == [
-            ("EpisodeLost", 0), ("EpisodeLost", 1),
-        ]  # fmt: skip
+            ("EpisodeLost", 0),
+            ("EpisodeLost", 1),
+        ]
         for number in (2, 3):
             pool.submit(training(number))
         play(pool, 2)
@@ -240,8 +241,9 @@ def test_the_next_episode_is_played_while_the_last_ones_verdicts_are_awaited(run
         start()
         ends = drive(pool, 2)
         assert {end.request.episode: isinstance(end, EpisodeEnd) and end.score for end in ends} == {
-            2: pytest.approx(0.2), 3: pytest.approx(0.2),
-        }  # fmt: skip
+            2: pytest.approx(0.2),
+            3: pytest.approx(0.2),
+        }
 
 
 def test_a_process_that_stands_still_while_verdicts_are_awaited_is_replaced(run_id: str, start: Any) -> None:

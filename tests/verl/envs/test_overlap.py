@@ -65,9 +65,13 @@ def test_verdicts_awaited_beside_the_next_episode_change_no_episode(reward: str)
     rng = random.Random(5)
     for number in range(200):
         bridge = BridgeConfig(
-            "run", hold=rng.randint(1, 3), invalid=rng.choice(["not_done", "drop"]), value_stride=4, reward=reward,
+            "run",
+            hold=rng.randint(1, 3),
+            invalid=rng.choice(["not_done", "drop"]),
+            value_stride=4,
+            reward=reward,
             audit_evaluation=bool(number % 2),
-        )  # fmt: skip
+        )
         many = {e: {step: random_verdict(rng) for step in range(1, 21)} for e in range(7)}
         alone, channel = run_many(7, 1, bridge, many, False, rng)
         assert not any(isinstance(message, PlayedOut) for message in channel.told)
@@ -81,8 +85,13 @@ def test_verdicts_awaited_beside_the_next_episode_change_no_episode(reward: str)
                 continue
             assert isinstance(other, EpisodeEnd)
             assert (one.steps, one.complete, one.score, one.instruction, one.invalid, one.chunks) == (
-                other.steps, other.complete, other.score, other.instruction, other.invalid, other.chunks,
-            )  # fmt: skip
+                other.steps,
+                other.complete,
+                other.score,
+                other.instruction,
+                other.invalid,
+                other.chunks,
+            )
             assert one.step_rewards.tolist() == other.step_rewards.tolist()
             assert one.frames is not None and np.array_equal(one.frames, other.frames)
 

@@ -71,8 +71,13 @@ def test_ctrl_c_while_it_cleans_up_does_not_stop_that(run_id, number):
 
 
 def test_a_third_press_does_not_leave_anything(run_id):
-    with program(GUARD, run_id, STUBBORN.replace("interrupt.install()", "signal.signal(signal.SIGINT, signal.SIG_IGN)"),
-                 run_id, start_new_session=True) as guard:  # fmt: skip
+    with program(
+        GUARD,
+        run_id,
+        STUBBORN.replace("interrupt.install()", "signal.signal(signal.SIGINT, signal.SIG_IGN)"),
+        run_id,
+        start_new_session=True,
+    ) as guard:
         trainer, child = map(int, guard.stdout.readline().split())
         for _ in range(3):
             guard.send_signal(signal.SIGINT)
@@ -103,8 +108,11 @@ def test_ctrl_c_in_the_first_second_is_no_traceback(run_id, tmp_path):
     arguments = [f"trainer.run_id={run_id}", f"trainer.default_local_dir={tmp_path}"]
     launch = f"import runpy, sys; sys.argv[1:] = {arguments}"
     for pause in (0.1, 0.3, 0.5, 0.7, 0.9):
-        with program(f"print('up', flush=True); {launch}; runpy.run_module('verl.launch', run_name='__main__')",
-                     start_new_session=True, env={"COLUMNS": "160"}) as launcher:  # fmt: skip
+        with program(
+            f"print('up', flush=True); {launch}; runpy.run_module('verl.launch', run_name='__main__')",
+            start_new_session=True,
+            env={"COLUMNS": "160"},
+        ) as launcher:
             assert launcher.stdout.readline() == "up\n"
             time.sleep(pause)
             launcher.send_signal(signal.SIGINT)

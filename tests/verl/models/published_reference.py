@@ -24,9 +24,14 @@ OVERRIDES = (
     {"depth": 4, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2.0},
 )
 TEXT = {
-    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 4, "vocab_size": 32064, "pad_token_id": 32000,
-}  # fmt: skip
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 32064,
+    "pad_token_id": 32000,
+}
 PROPRIO_DIM = 8
 
 
@@ -76,11 +81,17 @@ def make(checkouts: Path, folder: Path) -> None:
     }
     stats["demo"]["action"]["mask"] = [True] * 6 + [False]
     config = code.config.OpenVLAConfig(
-        norm_stats=stats, n_action_bins=256, vision_backbone_id="dinosiglip-vit-so-224px",
+        norm_stats=stats,
+        n_action_bins=256,
+        vision_backbone_id="dinosiglip-vit-so-224px",
         llm_backbone_id="llama2-7b-pure",
-        arch_specifier="no-align+fused-gelu-mlp", image_resize_strategy="resize-naive", text_config=TEXT,
-        use_proprio=True, proprio_dim=PROPRIO_DIM, timm_model_overrides=list(OVERRIDES),
-    )  # fmt: skip
+        arch_specifier="no-align+fused-gelu-mlp",
+        image_resize_strategy="resize-naive",
+        text_config=TEXT,
+        use_proprio=True,
+        proprio_dim=PROPRIO_DIM,
+        timm_model_overrides=list(OVERRIDES),
+    )
     torch.manual_seed(3)
     model = code.model.OpenVLAForActionPrediction(config).eval()
     with torch.no_grad():
@@ -91,9 +102,13 @@ def make(checkouts: Path, folder: Path) -> None:
     (folder / "dataset_statistics.json").write_text(json.dumps(stats))
     means, stds = [(0.485, 0.456, 0.406), (0.5,) * 3], [(0.229, 0.224, 0.225), (0.5,) * 3]
     code.processing.PrismaticImageProcessor(
-        use_fused_vision_backbone=True, image_resize_strategy="resize-naive", input_sizes=[(3, 224, 224)] * 2,
-        interpolations=["bicubic"] * 2, means=means, stds=stds,
-    ).save_pretrained(folder)  # fmt: skip
+        use_fused_vision_backbone=True,
+        image_resize_strategy="resize-naive",
+        input_sizes=[(3, 224, 224)] * 2,
+        interpolations=["bicubic"] * 2,
+        means=means,
+        stds=stds,
+    ).save_pretrained(folder)
 
 
 def _stats(generator: np.random.Generator, dim: int) -> dict[str, list[float]]:
@@ -154,9 +169,13 @@ def run(checkouts: Path, folder: Path, inputs: Path, outputs: Path) -> None:
             proprio = _normalised(given["proprio"][i], policy.norm_stats["demo"]["proprio"])
             with torch.no_grad():
                 action, _ = model.predict_action(
-                    input_ids=text["input_ids"], attention_mask=text["attention_mask"],
-                    pixel_values=torch.cat(pixels, 1), unnorm_key="demo", proprio=proprio, proprio_projector=projector,
-                )  # fmt: skip
+                    input_ids=text["input_ids"],
+                    attention_mask=text["attention_mask"],
+                    pixel_values=torch.cat(pixels, 1),
+                    unnorm_key="demo",
+                    proprio=proprio,
+                    proprio_projector=projector,
+                )
             start = 256 * cameras + 1 + text["input_ids"].shape[1]
             rows.append(logits.pop()[:, start : start + 56][0])
             actions.append(action)
@@ -192,9 +211,11 @@ def _by_simplevla(policy, tokenizer, prompts, pixels, given, logits) -> dict[str
     for i, row in enumerate(rows):  # the actor's forward wants equal lengths: one by one
         with torch.no_grad():
             full = policy(
-                input_ids=torch.tensor([row]), attention_mask=torch.ones(1, len(row)),
-                pixel_values=pixels[i : i + 1], proprio=shared["proprio"][i : i + 1],
-            )  # fmt: skip
+                input_ids=torch.tensor([row]),
+                attention_mask=torch.ones(1, len(row)),
+                pixel_values=pixels[i : i + 1],
+                proprio=shared["proprio"][i : i + 1],
+            )
         scaled = torch.log_softmax(full[0, :, -256 - 64 : -64] / given["temperature"].item(), -1)
         log_probs.append(scaled.gather(-1, torch.from_numpy(given["tokens"][i])[:, None] - (32000 - 256))[:, 0])
         entropy.append(-(scaled.exp() * scaled).sum(-1))

@@ -32,8 +32,12 @@ def reference(*arguments: object) -> None:
     path = os.pathsep.join([str(fork), os.environ.get("OPENVLA_REFERENCE_PATH", "")])
     done = subprocess.run(
         [str(PYTHON), str(script), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=170, check=False,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -135,12 +135,25 @@ def test_the_card_states_the_figures(tmp_path: Path, data: Demonstrations) -> No
     """Every figure that the card promises is in it."""
     policy = fresh(tmp_path / "p", data)
     figures = {
-        "episodes": 2, "samples": 14, "steps": 6, "loss": 5.1, "seed": 0, "python": "3", "torch": "2",
-        "sloppier_samples": 9, "sloppier_steps": 3, "sloppier_m": 0.841,
-        "forward_ms_batch_8": 1.5, "evaluation_episodes": 64, "evaluation_seed": 9, "success_sampled": 0.25,
+        "episodes": 2,
+        "samples": 14,
+        "steps": 6,
+        "loss": 5.1,
+        "seed": 0,
+        "python": "3",
+        "torch": "2",
+        "sloppier_samples": 9,
+        "sloppier_steps": 3,
+        "sloppier_m": 0.841,
+        "forward_ms_batch_8": 1.5,
+        "evaluation_episodes": 64,
+        "evaluation_seed": 9,
+        "success_sampled": 0.25,
         "success_greedy": 0.5,
-        "temperature": 0.6, "max_steps": 32, "tasks": ["Lift"],
-    }  # fmt: skip
+        "temperature": 0.6,
+        "max_steps": 32,
+        "tasks": ["Lift"],
+    }
     write_card(tmp_path / "p", policy, figures, "python examples/make_tiny_policy.py --steps 6")
     text = (tmp_path / "p" / "README.md").read_text()
     assert "25.0%" in text and "50.0%" in text and "make_tiny_policy.py --steps 6" in text

@@ -11,9 +11,18 @@ from verl.trainer.report.table import print_summary, wilson
 def table(**summary):
     """What is printed of a run."""
     whole = {
-        "run_id": "r", "success_before": None, "success_after": 0.9, "episodes": 16, "updates": 1, "wall_s": 1.0,
-        "verdict_p50_ms": float("nan"), "time_s": {}, "episode_s": {}, "confusion": {}, **summary,
-    }  # fmt: skip
+        "run_id": "r",
+        "success_before": None,
+        "success_after": 0.9,
+        "episodes": 16,
+        "updates": 1,
+        "wall_s": 1.0,
+        "verdict_p50_ms": float("nan"),
+        "time_s": {},
+        "episode_s": {},
+        "confusion": {},
+        **summary,
+    }
     console = Console(record=True, width=120)
     print_summary(console, whole)
     return console.export_text()

@@ -1,9 +1,9 @@
 """The driver's view of all rollout workers: hands episodes out, takes results in, replaces what dies.
 
-    request -> a worker -> Episode
-       ^           |-----> lost with the worker, or for the first time: once more, identically
-       |           |-----> lost for the second time: given up
-       `-----------+-----> dropped for a verdict: given up at once, since the same episode would be dropped again
+request -> a worker -> Episode
+   ^           |-----> lost with the worker, or for the first time: once more, identically
+   |           |-----> lost for the second time: given up
+   `-----------+-----> dropped for a verdict: given up at once, since the same episode would be dropped again
 """
 
 from __future__ import annotations
@@ -237,8 +237,13 @@ class Fleet:
             return True
         del self._failed[number]
         stats.given_up += 1
-        logger.warning("episode %d (task %d, seed %d) was lost %d times: given up", number, lost.request.task,
-                       lost.request.seed, TRIES)  # fmt: skip
+        logger.warning(
+            "episode %d (task %d, seed %d) was lost %d times: given up",
+            number,
+            lost.request.task,
+            lost.request.seed,
+            TRIES,
+        )
         return False
 
     def _note(self, lost: int) -> None:

@@ -216,9 +216,12 @@ class Trainer:
             self.progress.stage("update", None)
             model = self.config.model
             samples = build_samples(
-                episodes, self.config.algorithm, model.action_chunks_len, model.action_token_len,
+                episodes,
+                self.config.algorithm,
+                model.action_chunks_len,
+                model.action_token_len,
                 self.config.data.n_samples,
-            )  # fmt: skip
+            )
             samples = self._with_replay(samples)
             self.sidecars.phase("UPDATE")
             metrics = self._learn(samples)

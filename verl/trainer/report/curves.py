@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Any
 
 PANELS = (
-    ("success", {"val/success": "simulator, evaluation", "train/complete": "VLAC, training",
-                 "train/env_success": "simulator, training (audit)"}, (0, 1)),
+    (
+        "success",
+        {
+            "val/success": "simulator, evaluation",
+            "train/complete": "VLAC, training",
+            "train/env_success": "simulator, training (audit)",
+        },
+        (0, 1),
+    ),
     ("reward", {"train/score": "mean score"}, (0, 1)),
     ("steps of an episode", {"train/steps": "training", "val/steps": "evaluation"}, None),
     ("verdict latency, ms", {"critic/p50_ms": "p50", "critic/p99_ms": "p99"}, None),
-)  # fmt: skip
+)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
