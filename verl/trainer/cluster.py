@@ -44,6 +44,7 @@ def start_ray(config: Config) -> Path | None:
     # OpenMP's threads spin while they wait: beside simulators and a critic on the same cores an update takes 10 times
     # as long. All actors, environment processes and sidecars inherit this.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own default, 15, starves actors beside ordinary programs
     runtime = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))}}
     common: dict[str, Any] = {
         "logging_level": logging.ERROR,
