@@ -1,6 +1,7 @@
 # Makes and checks the Python environment of this checkout; sourced by launch.sh and tests/run.sh.
 #
 #   ensure_environment EXTRA...     installs what is missing of the named extras of pyproject.toml into $VENV
+#   ensure_bridge_environment       for shm_bridge and its tests alone: into $ROOT/.venv-bridge, where $VENV is not ready
 #
 # A second call with nothing changed takes milliseconds: each extra leaves a stamp that holds the hash of the files
 # that say what is installed.
@@ -94,4 +95,14 @@ ensure_environment() {
         say "  ready"
     fi
     check_rendering
+}
+
+ensure_bridge_environment() {
+    [ -e "$VENV/.ready-dev" ] && return
+    VENV="$ROOT/.venv-bridge"
+    [ -e "$VENV/.ready" ] && return
+    say "Setting up $VENV for shm_bridge (once, seconds)"
+    "$(find_python)" -m venv "$VENV" || die "could not create $VENV"
+    pip_install shm_bridge -e "$ROOT/shm_bridge[dev]"
+    touch "$VENV/.ready"
 }

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,19 +14,34 @@ import pytest
 
 SHM = "/dev/shm/"
 MARK = "VLAC_TEST_SESSION"
+BEFORE, LEFT = pytest.StashKey[set[str]](), pytest.StashKey[str]()
 PATIENCE_S = 10.0  # what was just told to end may take so long
 OF_PYTHON = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # end with the interpreter
 
 
-@pytest.fixture(scope="session", autouse=True)
-def leaves_nothing() -> Iterator[None]:
-    """Fails behind the last test when files of /dev/shm or processes are left that were not there before the first."""
-    before = set(os.listdir(SHM))
-    os.environ[MARK] = secrets.token_hex(8)  # inherited: a process that changed its parent is found too
-    yield
+def pytest_configure(config: pytest.Config) -> None:
+    """Remembers what is there; the mark is inherited by xdist's workers and all that tests start."""
+    if not hasattr(config, "workerinput"):
+        os.environ[MARK] = secrets.token_hex(8)
+        config.stash[BEFORE] = set(os.listdir(SHM))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails the session when files of /dev/shm or processes are left that were not there before the first test."""
+    config = session.config
+    if BEFORE not in config.stash:
+        return
+    before = config.stash[BEFORE]
     left = _once_settled(lambda: [*_processes(os.environ[MARK]), *_files(before)])
     if left:
-        pytest.fail("the tests left behind: " + ", ".join(left), pytrace=False)
+        config.stash[LEFT] = "the tests left behind: " + ", ".join(left)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if message := config.stash.get(LEFT, ""):
+        terminalreporter.write_line(message, red=True)
 
 
 def _once_settled(look: Callable[[], list[str]]) -> list[str]:

@@ -9,13 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.project.launching import ROOT
 
 LEAVES = """
 import subprocess, sys
-import tests.conftest
-from tests.conftest import leaves_nothing
-tests.conftest.PATIENCE_S = 0.5
 
 def test_leaves():
     open("/dev/shm/{name}", "w").close()
@@ -24,12 +23,21 @@ def test_leaves():
 """
 
 
-def test_a_file_and_an_orphan_are_named(tmp_path):
+CONFTEST = """
+import tests.conftest
+from tests.conftest import pytest_configure, pytest_sessionfinish, pytest_terminal_summary
+tests.conftest.PATIENCE_S = 0.5
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_file_and_an_orphan_are_named(tmp_path, workers):
     """A test that passes but leaves a file and a process that has left its parent: the session fails with both."""
     name = f"left-{secrets.token_hex(6)}"
     (tmp_path / "test_leaves.py").write_text(LEAVES.format(name=name))
+    (tmp_path / "conftest.py").write_text(CONFTEST)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, str(tmp_path)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
