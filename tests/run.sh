@@ -10,9 +10,10 @@ if [ "${1:-}" = --only ]; then
     [ "${2:-}" = shm_bridge ] || die "--only ${2:-}: allowed is shm_bridge"
     ensure_bridge_environment
     set -- tests/shm_bridge "${@:3}"
+    [ $# -gt 1 ] || set -- "$@" -n 2 --dist loadfile
 else
     ensure_environment critic train libero bench dev
+    [ $# -gt 0 ] || set -- -n 2 --dist loadfile --no-loadscope-reorder
 fi
-[ $# -gt 0 ] || set -- -n 2 --dist loadfile --no-loadscope-reorder
 cd "$ROOT"
 exec "$VENV/bin/python" -m pytest "$@"
