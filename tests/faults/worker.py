@@ -109,6 +109,7 @@ def main(arguments: list[str]) -> int:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored below nohup, and a run below would rightly ignore it, too
     outcome = undisturbed(folder) if name == UNDISTURBED else run_fault(registry.load()[name], folder)
     result: dict[str, Any] = asdict(outcome)
     (folder / f"{name}.json").write_text(json.dumps(result, indent=1))
