@@ -19,8 +19,8 @@ from pathlib import Path
 
 from evo_vlac import Critic, SwiftEngine
 from evo_vlac.datasets import Trajectory, open_dataset
+from evo_vlac.evaluation import ScreenOptions, Thresholds, screen
 from evo_vlac.metrics import binary
-from evo_vlac.screening import ScreenOptions, Thresholds, screen
 
 
 def planted(paths: list[str], good: int, failures: int, reversed_: int) -> Iterator[tuple[Trajectory, bool]]:

@@ -27,12 +27,12 @@ from safetensors.torch import load_file, save_file
 
 from evo_vlac.critic import Critic
 from evo_vlac.demos import Demo, read_demos
-from evo_vlac.finetune import FinetuneConfig, finetune, publish
-from evo_vlac.heldout import HeldoutOptions, HeldoutReport, judge
-from evo_vlac.pairs import PairConfig, Shares
+from evo_vlac.evaluation.heldout import HeldoutOptions, HeldoutReport, judge
 from evo_vlac.swift_engine import SwiftEngine
-from evo_vlac.tiny import TinyConfig, build_tiny_vlac
-from evo_vlac.tiny_vision import LookConfig, learn_to_look
+from evo_vlac.tiny.model import TinyConfig, build_tiny_vlac
+from evo_vlac.tiny.vision import LookConfig, learn_to_look
+from evo_vlac.training.finetune import FinetuneConfig, finetune, publish
+from evo_vlac.training.pairs import PairConfig, Shares
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "vlac-tiny"
