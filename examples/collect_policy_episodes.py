@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evo_vlac.demos import CAMERA, Demo, DemoWriter
+from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets.hdf5 import CAMERA, Hdf5Writer
 from verl.envs.robosuite_env import RobosuiteConfig, RobosuiteEnv
 from verl.models.openvla_oft.policy import OpenVLAOFTPolicy
 
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 logger = logging.getLogger("collect_policy_episodes")
 
 
-def episode(env: RobosuiteEnv, policy: OpenVLAOFTPolicy, seed: int, temperature: float) -> Demo:
+def episode(env: RobosuiteEnv, policy: OpenVLAOFTPolicy, seed: int, temperature: float) -> Trajectory:
     """One episode to its last step: what comes after a success (a drop, say) is worth seeing too."""
     env.reset(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -48,18 +49,17 @@ def episode(env: RobosuiteEnv, policy: OpenVLAOFTPolicy, seed: int, temperature:
             proprio.append(env.proprio())
             objects.append(env.objects())
             see()
-    flags = np.array(dones)
-    return Demo(
-        f"seed {seed}",
-        env.instruction,
-        np.stack(frames),
-        flags,
-        bool(flags.any()),
-        "policy",
-        seed,
-        np.stack(actions),
-        np.stack(proprio),
-        {name: np.stack([places[name] for places in objects]).astype(np.float32) for name in objects[0]},
+    return Trajectory(
+        name=f"seed {seed}",
+        task=env.instruction,
+        frames=np.stack(frames),
+        dones=tuple(map(bool, dones)),
+        success=any(dones),
+        kind="policy",
+        seed=seed,
+        actions=np.stack(actions),
+        proprio=np.stack(proprio),
+        objects={name: np.stack([places[name] for places in objects]).astype(np.float32) for name in objects[0]},
     )
 
 
@@ -78,14 +78,14 @@ def main(argv: list[str] | None = None) -> int:
     policy = OpenVLAOFTPolicy.from_pretrained(options.policy).eval()
     env = RobosuiteEnv(RobosuiteConfig(tasks=(options.task,)))
     try:
-        with DemoWriter(options.out, "robosuite", env.instruction) as writer:
+        with Hdf5Writer(options.out, "robosuite", env.instruction) as writer:
             successes = 0
             for index in range(options.episodes):
                 seed = options.seed + index
                 temperature = float(np.random.default_rng(seed).uniform(*options.temperatures))
                 demo = episode(env, policy, seed, temperature)
                 writer.write(demo)
-                successes += demo.success
+                successes += bool(demo.success)
                 if (index + 1) % 20 == 0:
                     logger.info("%d of %d episodes, %d successes", index + 1, options.episodes, successes)
     finally:

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evo_vlac.critic import Critic
-from evo_vlac.demos import Demo, read_demos
+from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets.hdf5 import read_demonstrations
 from evo_vlac.swift_engine import SwiftEngine
 from verl.trainer.critic_rules import FILE, read_rules
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given.hold = given.hold or asked.get("critic.hold", 1)
     counts = {"right": 0, "false": 0, "missed": 0, "neither": 0, "other cube, said done": 0}
     with Critic(SwiftEngine(given.model, device="cpu", max_batch_size=32), batch_size=64) as critic:
-        for demo in (demo for file in given.files for demo in read_demos(file)):
+        for demo in read_demonstrations(given.files):
             if demo.dones is None or demo.task not in CUBES:
                 parser.error(f"{demo.name}: not a demonstration of LiftRed or LiftGreen with the simulator's success")
             said = first_held(critic, demo, demo.task, given)
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def first_held(critic: Critic, demo: Demo, task: str, given: argparse.Namespace) -> int | None:
+def first_held(critic: Critic, demo: Trajectory, task: str, given: argparse.Namespace) -> int | None:
     """The frame of the last of the first ``hold`` dones in a row."""
     row = 0
     for index, answer in enumerate(critic.done(list(demo.frames), task, threshold=given.threshold)):
@@ -59,11 +60,11 @@ def first_held(critic: Critic, demo: Demo, task: str, given: argparse.Namespace)
     return None
 
 
-def outcome(said: int | None, demo: Demo) -> str:
+def outcome(said: int | None, demo: Trajectory) -> str:
     """One of the four fields of the table of done against success."""
     assert demo.dones is not None
     if said is None:
-        return "missed" if demo.dones.any() else "neither"
+        return "missed" if any(demo.dones) else "neither"
     return "right" if demo.dones[said] else "false"
 
 

@@ -26,8 +26,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evo_vlac.critic import Critic
-from evo_vlac.demos import Demo, read_demos
-from evo_vlac.evaluation.heldout import HeldoutOptions, HeldoutReport, judge
+from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets.hdf5 import read_demonstrations
+from evo_vlac.evaluation.heldout import HeldoutOptions, HeldoutReport, judge_heldout
 from evo_vlac.swift_engine import SwiftEngine
 from evo_vlac.tiny.model import TinyConfig, build_tiny_vlac
 from evo_vlac.tiny.vision import LookConfig, learn_to_look
@@ -256,14 +257,14 @@ def evaluate(work: Path, model: Path) -> dict[str, Any]:
             name, started = episodes.name, time.monotonic()
             two_cubes = HeldoutOptions(wrong_tasks=CUBES, wrong_frames=64)
             options = HeldoutOptions() if episodes.task == "Lift" else two_cubes
-            report = judge(critic, _with_progress(demo_file(work, name)), options)
+            report = judge_heldout(critic, _with_progress(demo_file(work, name)), options)
             figures[name] = {**report.table(), "thresholds": _sweep(report)}
             logger.info("%s: %s (%.0f s)", name, json.dumps(report.table()["done_frames"]), time.monotonic() - started)
     return figures
 
 
-def _with_progress(path: Path) -> Iterator[Demo]:
-    for index, demo in enumerate(read_demos(path)):
+def _with_progress(path: Path) -> Iterator[Trajectory]:
+    for index, demo in enumerate(read_demonstrations([path])):
         if index % 20 == 0:
             logger.info("%s: episode %d", path.name, index)
         yield demo

@@ -6,7 +6,8 @@ import argparse
 
 from evo_vlac.cli.dataset_options import add_dataset, count, trajectories
 from evo_vlac.cli.options import add_json, add_model, emit, mode_of, number, open_critic, table
-from evo_vlac.evaluation.evaluator import Evaluation, EvaluationOptions, evaluate
+from evo_vlac.evaluation.evaluator import EvaluationOptions
+from evo_vlac.evaluation.figures import Evaluation, evaluate
 from evo_vlac.parsing import DONE_THRESHOLD
 
 

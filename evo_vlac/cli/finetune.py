@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from evo_vlac.demos import CAMERA
+from evo_vlac.datasets.hdf5 import CAMERA
 from evo_vlac.errors import OptionError
 from evo_vlac.evaluation.heldout import judge_checkpoint
 from evo_vlac.training.finetune import FinetuneConfig, FinetuneResult, Progress, check_base, finetune

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from evo_vlac.evaluation.evaluator import Evaluation, EvaluationOptions, evaluate
+from evo_vlac.evaluation.evaluator import EvaluationOptions
+from evo_vlac.evaluation.figures import Evaluation, evaluate
 from evo_vlac.evaluation.screening import Row, ScreenOptions, Thresholds, screen
 from evo_vlac.evaluation.screening_report import write_html
 

@@ -1,199 +1,151 @@
-"""How well a critic judges a dataset: the paper's table, and its done verdicts against what the data says.
+"""One pass of a critic over trajectories: all questions of an evaluation are asked here, counted elsewhere.
 
-VOC, VROC, NR and VOC-F1 are means over trajectories, zero-shot and one-shot: the first success of each task is the
-reference trajectory, and left out of the one-shot figures itself. Done is judged frame by frame where the data flags
-frames, else by the last frame.
+Progress is judged up to the success, since after it nothing progresses any more. Done is asked frame by frame where the
+data flags frames, else of the last frame.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-import numpy as np
-
-from evo_vlac import metrics
-from evo_vlac.critic import Critic
+from evo_vlac.critic import REF_NUM, Critic
 from evo_vlac.datasets import Trajectory
 from evo_vlac.errors import DatasetError, OptionError
 from evo_vlac.evaluation.screening import Row, ScreenOptions, Thresholds, score
 from evo_vlac.parsing import DONE_THRESHOLD
 
-ALL = "all"
-
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
-    """skip: frames between the images of a pair. one_shot: also with a reference trajectory of ref_num frames.
-    threshold: of done. every: done is asked of each every-th frame and the last. failures: also score those known to
-    have failed.
+    """What is asked.
+
+    skip: frames between the images of a pair. one_shot: also with a reference trajectory of ref_num frames. progress:
+    whether progress is asked at all; reverse: also in reverse (VROC). threshold: of done. every: done is asked of each
+    every-th frame and the last. failures: progress also of those known to have failed. wrong_tasks: asked on the last
+    wrong_frames frames whose own task is done.
     """
 
     skip: int = 5
     one_shot: bool = True
-    ref_num: int = 6
+    ref_num: int = REF_NUM
     rich: bool = False
     mode: bool | str = True
     threshold: float = DONE_THRESHOLD
     every: int = 1
     failures: bool = False
+    progress: bool = True
+    reverse: bool = True
+    wrong_tasks: tuple[str, ...] = ()
+    wrong_frames: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("skip", "ref_num", "every"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        for name, low in (("skip", 1), ("ref_num", 1), ("every", 1), ("wrong_frames", 0)):
+            if getattr(self, name) < low:
+                raise OptionError(f"{name} is {getattr(self, name)}; at least {low} is needed")
         if not 0 <= self.threshold < 1:
             raise OptionError(f"threshold is {self.threshold}; allowed: 0 <= threshold < 1")
 
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Means over ``trajectories``."""
-
-    trajectories: int
-    voc: float
-    vroc: float
-    negative_rate: float
-    voc_f1: float
-
-    @staticmethod
-    def of(rows: Sequence[Row]) -> Figures:
-        """The means; VOC-F1 is taken of the mean VOC and VROC."""
-        voc, vroc, nr = (
-            float(np.mean([getattr(row, name) for row in rows])) if rows else 0.0
-            for name in ("voc", "vroc", "negative_rate")
+    @property
+    def screening(self) -> ScreenOptions:
+        """How the progress of one trajectory is scored."""
+        return ScreenOptions(
+            skip=self.skip,
+            reverse=self.reverse,
+            tail=0,
+            rich=self.rich,
+            ref_num=self.ref_num,
+            mode=self.mode,
+            thresholds=Thresholds(None, None, None, None, None, None),
         )
-        return Figures(len(rows), voc, vroc, nr, metrics.voc_f1(voc, vroc))
 
 
 @dataclass(frozen=True, slots=True)
-class DoneFigures:
-    """Done against the data: ``level`` is "frame" or "trajectory"; ``invalid`` answers count as not done."""
+class Judged:
+    """What a critic said of one trajectory, and what the data says.
 
-    level: str
-    counts: metrics.Binary
-    calibration: metrics.Calibration
-    invalid: int
+    ``probabilities`` is P(done) of the frames asked about (NaN: the answer cannot be read), ``truth`` whether they are
+    done; both are empty where the data does not know. ``flagged``: the data flags every frame. ``zero_shot`` and
+    ``one_shot``: the figures of progress, where asked. ``wrong``: whether done was said, by wrong task and frame.
+    """
+
+    task: str
+    probabilities: tuple[float, ...]
+    truth: tuple[bool, ...]
+    kind: str = "unknown"
+    flagged: bool = True
+    zero_shot: Row | None = None
+    one_shot: Row | None = None
+    wrong: tuple[bool, ...] = ()
+
+    @property
+    def success(self) -> bool:
+        """The data says done at one of the frames asked about."""
+        return any(self.truth)
+
+    def first_said(self, threshold: float) -> int | None:
+        """The first of the frames asked about that the critic says is done: training would end the episode there."""
+        return next((i for i, p in enumerate(self.probabilities) if p > threshold), None)
+
+    def right(self, threshold: float, slack: int = 0) -> bool:
+        """The critic's first done comes where the data agrees, or at most ``slack`` frames before it does."""
+        said = self.first_said(threshold)
+        return said is not None and any(self.truth[said : said + slack + 1])
 
 
-@dataclass(slots=True)
-class Evaluation:
-    """The result: figures by task and over ``all``; one-shot where asked; done where the data knows."""
-
-    zero_shot: dict[str, Figures] = field(default_factory=dict)
-    one_shot: dict[str, Figures] = field(default_factory=dict)
-    done: dict[str, DoneFigures] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        from evo_vlac.outputs import plain
-
-        out: dict[str, Any] = {"zero_shot": plain(self.zero_shot), "one_shot": plain(self.one_shot), "done": {}}
-        for level, done in self.done.items():
-            counts = done.counts
-            shares = {name: getattr(counts, name) for name in ("precision", "recall", "f1", "accuracy")}
-            out["done"][level] = {**plain(done), **shares}
-        return out
-
-
-def evaluate(
-    critic: Critic,
-    trajectories: Iterable[Trajectory],
-    options: EvaluationOptions | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Evaluation:
-    """Evaluates a critic on a dataset. Raises DatasetError where there is nothing to evaluate on."""
-    options = options or EvaluationOptions()
-    zero: dict[str, list[Row]] = defaultdict(list)
-    one: dict[str, list[Row]] = defaultdict(list)
+def judge(critic: Critic, trajectories: Iterable[Trajectory], options: EvaluationOptions) -> Iterator[Judged]:
+    """Asks the critic about one trajectory after the other. The first success of each task is the reference trajectory
+    of the others. Raises DatasetError where there are none."""
     references: dict[str, Trajectory] = {}
-    tally = _DoneTally(options)
-    count = 0
-    for count, trajectory in enumerate(trajectories, 1):
-        tally.add(critic, trajectory)
-        if trajectory.success is not False or options.failures:
+    empty = True
+    for trajectory in trajectories:
+        empty = False
+        picks = _asked_frames(trajectory, options.every)
+        answers = critic.done([trajectory.frames[i] for i in picks], trajectory.task, threshold=options.threshold)
+        zero = one = None
+        if options.progress and (trajectory.success is not False or options.failures):
             part = _until_done(trajectory)
-            zero[part.task].append(_row(critic, part, options, None))
-            if options.one_shot and part.task in references:
-                one[part.task].append(_row(critic, part, options, references[part.task]))
-            elif trajectory.success is not False:
+            reference = references.get(part.task) if options.one_shot else None
+            zero = score(critic, part, options.screening)
+            if reference is not None:
+                one = score(critic, part, options.screening, reference=list(reference.frames))
+            elif options.one_shot and trajectory.success is not False:
                 references[part.task] = part
-        if progress is not None:
-            progress(count)
-    if count == 0:
-        raise DatasetError("the dataset has no trajectories to evaluate on")
-    return Evaluation(_grouped(zero), _grouped(one), tally.figures())
+        yield Judged(
+            task=trajectory.task,
+            probabilities=tuple(answer.probability for answer in answers),
+            truth=tuple(_truth(trajectory, i) for i in picks),
+            kind=trajectory.kind,
+            flagged=trajectory.dones is not None,
+            zero_shot=zero,
+            one_shot=one,
+            wrong=_wrong_tasks(critic, trajectory, options),
+        )
+    if empty:
+        raise DatasetError("there are no trajectories to judge")
 
 
-def _row(critic: Critic, trajectory: Trajectory, options: EvaluationOptions, reference: Trajectory | None) -> Row:
-    screening = ScreenOptions(
-        skip=options.skip,
-        tail=0,
-        rich=options.rich,
-        ref_num=options.ref_num,
-        mode=options.mode,
-        thresholds=Thresholds(None, None, None, None, None, None),
-    )
-    return score(critic, trajectory, screening, reference=list(reference.frames) if reference else ())
+def _asked_frames(trajectory: Trajectory, every: int) -> list[int]:
+    """The frames whose done is asked: those of which the data knows the truth."""
+    last = len(trajectory) - 1
+    if trajectory.dones is not None:
+        return sorted({*range(0, len(trajectory), every), last})
+    return [last] if trajectory.success is not None else []
+
+
+def _truth(trajectory: Trajectory, frame: int) -> bool:
+    return bool(trajectory.success) if trajectory.dones is None else trajectory.dones[frame]
 
 
 def _until_done(trajectory: Trajectory) -> Trajectory:
-    """A trajectory's order is judged up to its success: behind it nothing progresses any more."""
     end = trajectory.first_done
     return trajectory if not end else trajectory.take(range(end + 1))
 
 
-def _grouped(rows: dict[str, list[Row]]) -> dict[str, Figures]:
-    """Figures by task; and over all trajectories, where there are any."""
-    every = [row for group in rows.values() for row in group]
-    if not every:
-        return {}
-    return {**{task: Figures.of(group) for task, group in sorted(rows.items())}, ALL: Figures.of(every)}
-
-
-class _DoneTally:
-    """Collects done answers, by frame and by trajectory."""
-
-    def __init__(self, options: EvaluationOptions) -> None:
-        self.options = options
-        self.levels: dict[str, tuple[list[float], list[bool]]] = {"frame": ([], []), "trajectory": ([], [])}
-
-    def add(self, critic: Critic, trajectory: Trajectory) -> None:
-        """Asks about a trajectory, where the data knows the truth."""
-        last = len(trajectory) - 1
-        if trajectory.dones is not None:
-            picks = sorted({*range(0, len(trajectory), self.options.every), last})
-        elif trajectory.success is not None:
-            picks = [last]
-        else:
-            return
-        answers = critic.done([trajectory.frames[i] for i in picks], trajectory.task)
-        said = [answer.probability for answer in answers]
-        if trajectory.dones is not None:
-            self._append("frame", said, [trajectory.dones[i] for i in picks])
-            self._append("trajectory", [_highest(said)], [any(trajectory.dones)])
-        else:
-            self._append("trajectory", said, [bool(trajectory.success)])
-
-    def figures(self) -> dict[str, DoneFigures]:
-        """What was collected, by level."""
-        out = {}
-        for level, (said, truth) in self.levels.items():
-            if not said:
-                continue
-            known = [(p, t) for p, t in zip(said, truth) if p == p]
-            counts = metrics.binary([p > self.options.threshold for p in said], truth)
-            calibration = metrics.calibration([p for p, _ in known], [t for _, t in known])
-            out[level] = DoneFigures(level, counts, calibration, len(said) - len(known))
-        return out
-
-    def _append(self, level: str, said: Sequence[float], truth: Sequence[bool]) -> None:
-        self.levels[level][0].extend(said)
-        self.levels[level][1].extend(truth)
-
-
-def _highest(said: Sequence[float]) -> float:
-    known = [p for p in said if p == p]
-    return max(known) if known else float("nan")
+def _wrong_tasks(critic: Critic, trajectory: Trajectory, options: EvaluationOptions) -> tuple[bool, ...]:
+    done = [i for i, flag in enumerate(trajectory.dones or ()) if flag]
+    frames = [trajectory.frames[i] for i in done[-options.wrong_frames :]] if options.wrong_frames else []
+    if not frames:
+        return ()
+    tasks = [task for task in options.wrong_tasks if task != trajectory.task]
+    return tuple(a.done for task in tasks for a in critic.done(frames, task, threshold=options.threshold))

@@ -7,18 +7,21 @@ right if the simulator agrees at that frame); and the order of values along succ
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evo_vlac.critic import Critic, TrajectoryOptions
-from evo_vlac.demos import CAMERA, Demo, read_all
+from evo_vlac.critic import Critic
+from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets.hdf5 import CAMERA, read_demonstrations
 from evo_vlac.errors import DatasetError, OptionError
+from evo_vlac.evaluation.evaluator import EvaluationOptions, Judged, judge
 from evo_vlac.metrics import Binary, binary
 from evo_vlac.parsing import DONE_THRESHOLD
+from evo_vlac.swift_engine import SwiftEngine
 from evo_vlac.training.pairs import OTHER_TASKS
 
 
@@ -44,34 +47,11 @@ class HeldoutOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class EpisodeReport:
-    """One episode. ``probabilities`` (N,) P(done) by frame (NaN: invalid), ``truth`` (N,) the simulator's success."""
-
-    kind: str
-    success: bool
-    probabilities: tuple[float, ...]
-    truth: tuple[bool, ...]
-    voc: float | None = None
-    final_value: float | None = None
-
-    def first_said(self, threshold: float) -> int | None:
-        """The frame at which training would end the episode."""
-        return next((i for i, p in enumerate(self.probabilities) if p > threshold), None)
-
-    def right(self, threshold: float, slack: int = 0) -> bool:
-        """The critic's first done comes where the simulator agrees, or at most ``slack`` frames before it does."""
-        said = self.first_said(threshold)
-        return said is not None and any(self.truth[said : said + slack + 1])
-
-
-@dataclass(frozen=True, slots=True)
 class HeldoutReport:
     """All episodes, and what follows from them."""
 
     options: HeldoutOptions
-    episodes: tuple[EpisodeReport, ...]
-    wrong_asked: int = 0
-    wrong_said: int = 0
+    episodes: tuple[Judged, ...]
 
     def frames(self, threshold: float | None = None) -> Binary:
         """Frame by frame; an invalid answer is a no."""
@@ -102,11 +82,11 @@ class HeldoutReport:
 
     def table(self) -> dict[str, Any]:
         """Everything as JSON has it."""
-        vocs = [e.voc for e in self.episodes if e.voc is not None and e.success]
+        scored = [(e, e.zero_shot) for e in self.episodes if e.zero_shot is not None]
         finals: dict[str, list[float]] = defaultdict(list)
-        for episode in self.episodes:
-            if episode.final_value is not None:
-                finals["success" if episode.success else "failure"].append(episode.final_value)
+        for episode, row in scored:
+            finals["success" if episode.success else "failure"].append(row.value)
+        wrong = [said for e in self.episodes for said in e.wrong]
         delays = self.delays()
         return {
             "episodes": len(self.episodes),
@@ -120,8 +100,8 @@ class HeldoutReport:
             },
             "done_delay_frames_mean": _mean(delays),
             "invalid": int(sum(np.isnan(e.probabilities).sum() for e in self.episodes)),
-            "wrong_task": {"asked": self.wrong_asked, "said_done": self.wrong_said},
-            "voc_success_mean": _mean(vocs),
+            "wrong_task": {"asked": len(wrong), "said_done": sum(wrong)},
+            "voc_success_mean": _mean([row.voc for e, row in scored if e.success]),
             "voc_skip": self.options.skip,
             "final_value_mean": {name: _mean(found) for name, found in finals.items()},
             "by_kind": self._by_kind(),
@@ -147,33 +127,30 @@ class HeldoutReport:
         return table
 
 
-def judge(critic: Critic, demos: Iterable[Demo], options: HeldoutOptions | None = None) -> HeldoutReport:
-    """Ask the critic about every frame of ``demos`` (which need the simulator's per-frame success)."""
+def judge_heldout(critic: Critic, demos: Iterable[Trajectory], options: HeldoutOptions | None = None) -> HeldoutReport:
+    """Asks the critic about every frame of ``demos``, which need the simulator's per-frame success.
+
+    Raises DatasetError where one has none, or there are no episodes.
+    """
     options = options or HeldoutOptions()
-    reports: list[EpisodeReport] = []
-    asked = said = 0
+    asked = EvaluationOptions(
+        skip=options.skip,
+        one_shot=False,
+        threshold=options.threshold,
+        failures=True,
+        progress=options.values,
+        reverse=False,
+        wrong_tasks=options.wrong_tasks,
+        wrong_frames=options.wrong_frames,
+    )
+    return HeldoutReport(options, tuple(judge(critic, _flagged(demos), asked)))
+
+
+def _flagged(demos: Iterable[Trajectory]) -> Iterator[Trajectory]:
     for demo in demos:
         if demo.dones is None:
             raise DatasetError(f"{demo.name}: no per-frame success (dones), nothing to compare verdicts with")
-        answers = critic.done(list(demo.frames), demo.task, threshold=options.threshold)
-        voc = final = None
-        if options.values:
-            voc, final = _values(critic, demo, options)
-        reports.append(
-            EpisodeReport(
-                demo.kind,
-                bool(demo.dones.any()),
-                tuple(a.probability for a in answers),
-                tuple(map(bool, demo.dones)),
-                voc,
-                final,
-            )
-        )
-        wrong = _wrong(critic, demo, options)
-        asked, said = asked + len(wrong), said + sum(wrong)
-    if not reports:
-        raise DatasetError("no episodes to judge")
-    return HeldoutReport(options, tuple(reports), asked, said)
+        yield demo
 
 
 def judge_checkpoint(
@@ -187,27 +164,8 @@ def judge_checkpoint(
     device: str = "auto",
 ) -> HeldoutReport:
     """The same for a checkpoint (and adapter) on disk and demonstration files, by ms-swift."""
-    from evo_vlac.swift_engine import SwiftEngine
-
     with Critic(SwiftEngine(model, device=device, max_batch_size=32, adapter=adapter), batch_size=64) as critic:
-        return judge(critic, read_all(files, camera, tasks), options)
-
-
-def _values(critic: Critic, demo: Demo, options: HeldoutOptions) -> tuple[float | None, float]:
-    """VOC up to the simulator's success (None for a failure), and the last value over the whole episode in percent."""
-    end = demo.first_done
-    frames = list(demo.frames if end is None else demo.frames[: end + 1])
-    result = critic.trajectory(frames, demo.task, options=TrajectoryOptions(skip=options.skip))
-    return (result.voc if end is not None else None), result.values[-1]
-
-
-def _wrong(critic: Critic, demo: Demo, options: HeldoutOptions) -> list[bool]:
-    done = np.flatnonzero(demo.dones) if demo.dones is not None else np.empty(0, int)
-    frames = [demo.frames[i] for i in done[-options.wrong_frames :]] if options.wrong_frames else []
-    tasks = [task for task in options.wrong_tasks if task != demo.task]
-    if not frames:
-        return []
-    return [a.done for task in tasks for a in critic.done(frames, task, threshold=options.threshold)]
+        return judge_heldout(critic, read_demonstrations(files, camera, tasks), options)
 
 
 def _counts(table: Binary) -> dict[str, float | int]:

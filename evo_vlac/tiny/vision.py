@@ -4,7 +4,7 @@ VLAC starts from an InternVL whose vision tower has seen millions of pictures; a
 and done questions alone, one bit a picture, leave it blurred for many thousands of steps. So the tower and its
 projector learn first to tell the simulator's position of the hand and of each object from single frames, by one linear
 layer on all visual tokens that is thrown away afterwards. Positions are in the training files (``objects/<name>`` of
-:mod:`evo_vlac.demos`); the critic itself is never shown any.
+:mod:`evo_vlac.datasets.hdf5`); the critic itself is never shown any.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import InternVLForConditionalGeneration, InternVLProcessor
 
-from evo_vlac.demos import CAMERA, read_demos
+from evo_vlac.datasets.hdf5 import CAMERA, read_demonstrations
 from evo_vlac.errors import DatasetError
 from evo_vlac.tiny.model import MEAN, STD
 
@@ -47,13 +47,13 @@ class Sights:
     """Frames of all episodes, N together, with their targets.
 
     Attributes:
-        episodes: the frames of each, (T, H, W, 3) uint8.
+        episodes: the frames of each, T times (H, W, 3) uint8.
         places: (N, 3 K) float32 metres, NaN where the frame's scene has no such object.
         names: the K objects.
         held_out: (N,) bool, frames of the episodes kept for judging.
     """
 
-    episodes: tuple[npt.NDArray[np.uint8], ...]
+    episodes: tuple[Sequence[npt.NDArray[np.uint8]], ...]
     places: npt.NDArray[np.float32]
     names: tuple[str, ...]
     held_out: npt.NDArray[np.bool_]
@@ -71,7 +71,7 @@ def read_sights(paths: Sequence[Path], held_out: int, camera: str = CAMERA) -> S
     Raises DatasetError where an episode has no positions.
     """
     episodes, objects, held = [], [], []
-    for index, demo in enumerate(demo for path in paths for demo in read_demos(path, camera)):
+    for index, demo in enumerate(read_demonstrations(paths, camera)):
         if not demo.objects:
             raise DatasetError(f"{demo.name}: no positions (objects/<name>); python -m verl.envs.collect writes them")
         episodes.append(demo.frames)

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evo_vlac.demos import CAMERA
+from evo_vlac.datasets.hdf5 import CAMERA
 from evo_vlac.errors import CheckpointError, DatasetError, OptionError, OutputError, TrainingError
 from evo_vlac.training.pairs import PairConfig
 from evo_vlac.training.training_set import build_training_set

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evo_vlac.demos import Outline
+from evo_vlac.datasets.trajectory import Outline
 from evo_vlac.errors import OptionError
 
 

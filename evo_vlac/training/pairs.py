@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from evo_vlac.demos import Outline
+from evo_vlac.datasets.trajectory import Outline
 from evo_vlac.errors import DatasetError, OptionError
 from evo_vlac.queries import reference_indices
 from evo_vlac.training.labels import critic_label, done_labels, state_answer

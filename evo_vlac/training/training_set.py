@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from evo_vlac import prompts
-from evo_vlac.demos import CAMERA, Demo, read_all
+from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets.hdf5 import CAMERA, read_demonstrations
 from evo_vlac.errors import OutputError
 from evo_vlac.training.pairs import Pair, PairConfig, PairSampler
 
@@ -65,7 +66,7 @@ def build_training_set(
     demos: Sequence[Path], folder: Path, config: PairConfig, camera: str = CAMERA, tasks: Sequence[str] = ()
 ) -> TrainingSet:
     """Draw pairs from demonstration files and write them; raises DatasetError or OutputError."""
-    outlines = [demo.outline() for demo in read_all(demos, camera, tasks)]
+    outlines = [demo.outline() for demo in read_demonstrations(demos, camera, tasks)]
     pairs = PairSampler(outlines, config).draw()
     needed: dict[int, set[int]] = {}
     for pair in pairs:
@@ -75,7 +76,7 @@ def build_training_set(
     try:
         pictures.mkdir(parents=True, exist_ok=True)
         (folder / "summary.json").unlink(missing_ok=True)
-        for index, episode in enumerate(read_all(demos, camera, tasks)):
+        for index, episode in enumerate(read_demonstrations(demos, camera, tasks)):
             _write_frames(episode, index, needed.get(index, set()), pictures)
         with jsonl.open("w", encoding="utf-8") as file:
             for pair in pairs:
@@ -103,7 +104,7 @@ def _picture(pictures: Path, demo: int, frame: int) -> Path:
     return pictures / f"{demo:05d}-{frame:04d}.png"
 
 
-def _write_frames(demo: Demo, index: int, frames: set[int], pictures: Path) -> None:
+def _write_frames(demo: Trajectory, index: int, frames: set[int], pictures: Path) -> None:
     from PIL import Image
 
     for frame in sorted(frames):

@@ -14,7 +14,8 @@ from PIL import Image
 
 import evo_vlac.swift_engine as swift_engine
 from evo_vlac.cli.main import build_parser, main
-from evo_vlac.demos import Demo, DemoWriter
+from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets.hdf5 import Hdf5Writer
 from evo_vlac.swift_engine import SwiftEngine
 from evo_vlac.video import read_video, write_video
 from tests.evo_vlac.conftest import TASK, picture
@@ -44,9 +45,9 @@ def image(tmp_path: Path) -> str:
 @pytest.fixture
 def demos(tmp_path: Path) -> str:
     frames = np.stack([picture(i, 16, 16) for i in range(6)])
-    with DemoWriter(tmp_path / "demos.h5", "Lift", TASK) as writer:
+    with Hdf5Writer(tmp_path / "demos.h5", "Lift", TASK) as writer:
         for success in (True, True, False):
-            writer.write(Demo("x", TASK, frames, np.array([False] * 5 + [success]), success))
+            writer.write(Trajectory("x", TASK, frames, dones=(*[False] * 5, success), success=success))
     return str(tmp_path / "demos.h5")
 
 

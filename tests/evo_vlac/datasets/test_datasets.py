@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from evo_vlac.datasets import DatasetOptions, Trajectory, open_dataset
-from evo_vlac.demos import Demo, DemoWriter
+from evo_vlac.datasets.hdf5 import Hdf5Writer
 from evo_vlac.errors import DatasetError, OptionError
 from evo_vlac.video import write_video
 from tests.evo_vlac.conftest import TASK
@@ -32,10 +32,10 @@ def frames_of(trajectory: Trajectory) -> list[int]:
 
 def test_this_projects_own_files(tmp_path: Path) -> None:
     """Task, success, kind and done flags."""
-    with DemoWriter(tmp_path / "a.h5", "Lift", TASK) as writer:
+    with Hdf5Writer(tmp_path / "a.h5", "Lift", TASK) as writer:
         for success in (True, False):
-            dones = np.array([False] * 5 + [success])
-            writer.write(Demo("x", TASK, UPRIGHT, dones, success, kind="k"))
+            dones = (*[False] * 5, success)
+            writer.write(Trajectory("x", TASK, UPRIGHT, dones=dones, success=success, kind="k"))
     first, second = open_dataset(tmp_path / "a.h5")
     assert (first.task, first.success, first.kind, first.first_done) == (TASK, True, "k", 5)
     assert second.success is False and second.first_done is None and frames_of(first) == list(range(6))

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from evo_vlac.critic import Critic
-from evo_vlac.demos import Demo
+from evo_vlac.datasets import Trajectory
 from evo_vlac.engine import Answer, Query, TokenInfo
 from evo_vlac.errors import DatasetError, OptionError
-from evo_vlac.evaluation.heldout import EpisodeReport, HeldoutOptions, HeldoutReport, judge
+from evo_vlac.evaluation.evaluator import Judged
+from evo_vlac.evaluation.heldout import HeldoutOptions, HeldoutReport, judge_heldout
 
 
 class Reader:
@@ -38,11 +39,11 @@ class Reader:
         """Nothing to free."""
 
 
-def demo(probabilities: list[int], dones: list[int], kind: str = "success") -> Demo:
+def demo(probabilities: list[int], dones: list[int], kind: str = "success") -> Trajectory:
     frames = np.zeros((len(dones), 4, 4, 3), np.uint8)
     frames[:, 0, 0, 0] = probabilities
     frames[:, 0, 0, 1] = np.linspace(0, 100, len(dones))
-    return Demo(kind, "lift it", frames, np.array(dones, bool), bool(any(dones)), kind)
+    return Trajectory(kind, "lift it", frames, dones=tuple(map(bool, dones)), success=any(dones), kind=kind)
 
 
 def test_frames_and_episodes() -> None:
@@ -53,7 +54,7 @@ def test_frames_and_episodes() -> None:
         demo([0, 0, 0, 0, 50], [0, 0, 0, 0, 1], "missed"),
         demo([0, 0, 0, 0, 0], [0, 0, 0, 0, 0], "failure"),
     ]
-    report = judge(Critic(Reader()), demos, HeldoutOptions(skip=1, slack=1))
+    report = judge_heldout(Critic(Reader()), demos, HeldoutOptions(skip=1, slack=1))
     frames, episodes = report.frames(), report.by_episode()
     assert (frames.true_positive, frames.false_positive, frames.false_negative) == (3, 1, 3)
     assert (episodes.true_positive, episodes.false_positive, episodes.false_negative, episodes.true_negative) == (
@@ -80,7 +81,7 @@ def test_frames_and_episodes() -> None:
 
 def test_an_invalid_answer_is_a_no() -> None:
     """A NaN probability is never a done, at any threshold."""
-    episode = EpisodeReport("k", True, (float("nan"), 0.95), (True, True))
+    episode = Judged("lift it", (float("nan"), 0.95), (True, True))
     report = HeldoutReport(HeldoutOptions(), (episode,))
     assert report.frames(0.0).true_positive == 1
     assert report.table()["invalid"] == 1
@@ -89,11 +90,11 @@ def test_an_invalid_answer_is_a_no() -> None:
 
 def test_what_cannot_be_judged() -> None:
     """No episodes, or none with per-frame success; options out of range."""
-    with pytest.raises(DatasetError, match="no episodes"):
-        judge(Critic(Reader()), [])
-    without = Demo("x", "lift it", np.zeros((2, 4, 4, 3), np.uint8), None, True)
+    with pytest.raises(DatasetError, match="no trajectories"):
+        judge_heldout(Critic(Reader()), [])
+    without = Trajectory("x", "lift it", np.zeros((2, 4, 4, 3), np.uint8), success=True)
     with pytest.raises(DatasetError, match="no per-frame success"):
-        judge(Critic(Reader()), [without])
+        judge_heldout(Critic(Reader()), [without])
     with pytest.raises(OptionError, match="threshold is 1"):
         HeldoutOptions(threshold=1.0)
     with pytest.raises(OptionError, match="skip is 0"):

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evo_vlac.demos import Demo, DemoWriter, read_demos
+from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets.hdf5 import Hdf5Writer, read_demonstrations
 from evo_vlac.errors import DatasetError
 from evo_vlac.tiny.model import TinyConfig, build_tiny_vlac
 from evo_vlac.tiny.vision import LookConfig, learn_to_look, read_sights
@@ -17,7 +18,7 @@ SMALL = TinyConfig(
 )
 
 
-def square(seed: int, name: str = "cube") -> Demo:
+def square(seed: int, name: str = "cube") -> Trajectory:
     """Five frames of a white square; its place, a pixel a centimetre."""
     rng = np.random.default_rng(seed)
     corners = rng.integers(0, 22, (5, 2))
@@ -25,11 +26,11 @@ def square(seed: int, name: str = "cube") -> Demo:
     for frame, (y, x) in zip(frames, corners):
         frame[y : y + 6, x : x + 6] = 255
     places = np.concatenate([corners / 100, np.zeros((5, 1))], axis=1).astype(np.float32)
-    return Demo(f"{seed}", "lift it", frames, None, False, objects={name: places})
+    return Trajectory(f"{seed}", "lift it", frames, success=False, objects={name: places})
 
 
-def write(path: Path, demos: list[Demo]) -> Path:
-    with DemoWriter(path, "squares", "lift it") as writer:
+def write(path: Path, demos: list[Trajectory]) -> Path:
+    with Hdf5Writer(path, "squares", "lift it") as writer:
         for demo in demos:
             writer.write(demo)
     return path
@@ -52,16 +53,16 @@ def test_objects_of_other_scenes_are_unknown(tmp_path: Path) -> None:
     two = write(tmp_path / "two.h5", [square(1, "ball")])
     sights = read_sights([one, two], held_out=2)
     assert sights.names == ("ball", "cube") and len(sights.places) == 10
-    both = np.concatenate([next(read_demos(path)).frames for path in (one, two)])
+    both = np.concatenate([np.asarray(next(read_demonstrations([path])).frames) for path in (one, two)])
     np.testing.assert_array_equal(sights.frames(np.array([9, 0, 4, 5])), both[[9, 0, 4, 5]])
     assert np.isnan(sights.places[:5, :3]).all() and np.isnan(sights.places[5:, 3:]).all()
-    np.testing.assert_array_equal(sights.places[:5, 3:], next(read_demos(one)).objects["cube"])
+    np.testing.assert_array_equal(sights.places[:5, 3:], next(read_demonstrations([one])).objects["cube"])
     assert sights.held_out.tolist() == [False] * 5 + [True] * 5
 
 
 def test_episodes_without_positions_are_refused(tmp_path: Path) -> None:
     """What the file lacks, and what writes it."""
-    bare = Demo("x", "lift it", np.zeros((2, 4, 4, 3), np.uint8), None, False)
+    bare = Trajectory("x", "lift it", np.zeros((2, 4, 4, 3), np.uint8), success=False)
     with pytest.raises(DatasetError, match="no positions"):
         read_sights([write(tmp_path / "bare.h5", [bare])], held_out=2)
     with pytest.raises(DatasetError, match="no episodes"):

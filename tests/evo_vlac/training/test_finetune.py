@@ -10,7 +10,8 @@ import pytest
 
 from evo_vlac.cli.finetune import parse_shares
 from evo_vlac.cli.main import main
-from evo_vlac.demos import Demo, DemoWriter
+from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets.hdf5 import Hdf5Writer
 from evo_vlac.errors import CheckpointError, DatasetError, OptionError, OutputError, TrainingError
 from evo_vlac.tiny.model import TinyConfig, build_tiny_vlac
 from evo_vlac.training.finetune import FinetuneConfig, check_base, finetune, swift_arguments
@@ -28,12 +29,16 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demos") / "d.h5"
-    with DemoWriter(path, "Lift", "lift the red cube") as writer:
+    with Hdf5Writer(path, "Lift", "lift the red cube") as writer:
         for seed in range(4):
             frames = np.full((10, 112, 112, 3), 30 * seed, np.uint8)
-            dones = np.arange(10) >= (7 if seed % 2 else 99)
+            dones = tuple(i >= (7 if seed % 2 else 99) for i in range(10))
             kind = "success" if seed % 2 else "failure"
-            writer.write(Demo(f"{seed}", "lift the red cube", frames, dones, bool(dones.any()), kind, seed))
+            writer.write(
+                Trajectory(
+                    f"{seed}", "lift the red cube", frames, dones=dones, success=any(dones), kind=kind, seed=seed
+                )
+            )
     return path
 
 

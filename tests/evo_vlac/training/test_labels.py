@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evo_vlac.demos import Outline
+from evo_vlac.datasets.trajectory import Outline
 from evo_vlac.errors import OptionError
 from evo_vlac.training.labels import critic_label, done_labels, state_answer
 from evo_vlac.values import critic_to_values
@@ -47,7 +46,7 @@ def test_done_labels_by_the_paper_and_by_the_simulator() -> None:
     by_paper = done_labels(Outline("d", "t", 101, None, True))
     assert by_paper[:80] == [0] * 80 and by_paper[80:96] == [None] * 16 and by_paper[96:] == [1] * 5
     assert done_labels(Outline("d", "t", 4, None, False)) == [0] * 4
-    assert done_labels(Outline("d", "t", 5, np.arange(5) >= 3, True)) == [0, 0, 0, 1, 1]
+    assert done_labels(Outline("d", "t", 5, (False, False, False, True, True), True)) == [0, 0, 0, 1, 1]
 
 
 def test_states_are_millimetres_of_fixed_width() -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from evo_vlac.demos import Outline
+from evo_vlac.datasets.trajectory import Outline
 from evo_vlac.engine import Answer
 from evo_vlac.errors import DatasetError, OptionError
 from evo_vlac.parsing import parse_critic
@@ -17,9 +17,7 @@ from evo_vlac.training.pairs import KINDS, PairConfig, PairSampler, Shares
 
 
 def outline(length: int = 40, done_from: int | None = 30, kind: str = "success", task: str = "lift it") -> Outline:
-    dones = np.zeros(length, bool)
-    if done_from is not None:
-        dones[done_from:] = True
+    dones = tuple(done_from is not None and i >= done_from for i in range(length))
     return Outline(kind, task, length, dones, done_from is not None, kind)
 
 
@@ -43,7 +41,7 @@ def test_every_pair_is_labelled_by_its_rule() -> None:
         else:
             assert pair.answer == "0"
         if pair.kind == "failed":
-            assert not demo.dones.any() and pair.frames[0] < pair.frames[1] >= demo.length // 2
+            assert not any(demo.dones) and pair.frames[0] < pair.frames[1] >= demo.length // 2
         if pair.kind.endswith("wrong_task"):
             assert pair.task != demo.task
         if pair.kind == "stagnant" and demo.kind != "idle":

@@ -8,7 +8,8 @@ import pytest
 
 from evo_vlac.critic import Critic
 from evo_vlac.errors import DatasetError, OptionError
-from evo_vlac.evaluation.evaluator import ALL, EvaluationOptions, evaluate
+from evo_vlac.evaluation.evaluator import EvaluationOptions
+from evo_vlac.evaluation.figures import ALL, evaluate
 from tests.evo_vlac.conftest import ChosenEngine
 from tests.evo_vlac.evaluation.test_screening import FAILED, GOOD, HESITANT, reply
 
