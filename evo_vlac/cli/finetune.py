@@ -12,10 +12,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from evo_vlac.checkpoint import inspect, require_native
 from evo_vlac.datasets.hdf5 import CAMERA
+from evo_vlac.device import DTYPES
 from evo_vlac.errors import OptionError
 from evo_vlac.evaluation.heldout import judge_checkpoint
-from evo_vlac.training.finetune import FinetuneConfig, FinetuneResult, Progress, check_base, finetune
+from evo_vlac.training.finetune import FinetuneConfig, FinetuneResult, Progress, finetune
 from evo_vlac.training.pairs import OTHER_TASKS, PairConfig, Shares
 
 
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--tuner", choices=("lora", "full"), default="lora", help="adapter, or all weights")
     model.add_argument("--lora-rank", type=int, default=8)
     model.add_argument("--train-vision", action="store_true", help="vision tower and projector learn too")
-    model.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    model.add_argument("--dtype", choices=DTYPES, default="float32")
     data = parser.add_argument_group("data")
     data.add_argument("--demos", type=Path, nargs="+", default=[], metavar="H5", help="robomimic-style HDF5 files")
     data.add_argument("--tasks", nargs="+", default=[], help="an instruction a file (default: the files' own)")
@@ -94,7 +96,7 @@ def _judged(config: FinetuneConfig, files: list[Path], result: FinetuneResult | 
     """Figures on held-out episodes: of the base (no ``result``), or of what training made of it."""
     if not files:
         return {}
-    check_base(config.model)
+    require_native(inspect(config.model))
     if result is None or config.tuner == "lora":
         model, adapter = config.model, result.final if result else None
     else:

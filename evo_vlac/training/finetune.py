@@ -22,14 +22,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evo_vlac.checkpoint import inspect, require_native
 from evo_vlac.datasets.hdf5 import CAMERA
-from evo_vlac.errors import CheckpointError, DatasetError, OptionError, OutputError, TrainingError
+from evo_vlac.device import DTYPES
+from evo_vlac.errors import DatasetError, OptionError, OutputError, TrainingError
 from evo_vlac.training.pairs import PairConfig
 from evo_vlac.training.training_set import build_training_set
 
 logger = logging.getLogger(__name__)
 
-ARCHITECTURE = "InternVLForConditionalGeneration"
 _PROGRESS = re.compile(r"'global_step/max_steps': '(\d+)/(\d+)'")
 _LOSS = re.compile(r"'loss': '?([0-9.eE+-]+|nan)")
 _KEEP = (
@@ -85,8 +86,8 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         if self.tuner not in ("lora", "full"):
             raise OptionError(f"tuner is {self.tuner!r}; allowed: lora, full")
-        if self.dtype not in ("float32", "bfloat16", "float16"):
-            raise OptionError(f"dtype is {self.dtype!r}; allowed: float32, bfloat16, float16")
+        if self.dtype not in DTYPES:
+            raise OptionError(f"dtype is {self.dtype!r}; allowed: {', '.join(DTYPES)}")
         if bool(self.demos) == (self.dataset is not None):
             raise OptionError("give either demonstrations (demos) or a JSONL (dataset), one of the two")
         for name, low in (("steps", 0), ("batch_size", 1), ("save_steps", 1), ("workers", 0), ("lora_rank", 1)):
@@ -114,7 +115,7 @@ Progress = Callable[[int, int, float], None]
 
 def finetune(config: FinetuneConfig, progress: Progress | None = None) -> FinetuneResult:
     """Train; raises CheckpointError, DatasetError, OutputError or TrainingError (with the log's last lines)."""
-    check_base(config.model)
+    require_native(inspect(config.model))
     final = config.output / "final"
     last = _last_checkpoint(config.output / "training")
     if not config.resume and (final.exists() or last is not None):
@@ -130,21 +131,6 @@ def finetune(config: FinetuneConfig, progress: Progress | None = None) -> Finetu
     record = {"config": _plain(asdict(config)), "seconds": round(result.seconds, 1), "losses": result.losses}
     (config.output / "finetune.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return result
-
-
-def check_base(model: Path) -> None:
-    """A base checkpoint is a folder with a native InternVL's config.json and weights; else CheckpointError."""
-    path = model / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {model}: config.json is missing")
-    try:
-        names = json.loads(path.read_text(encoding="utf-8")).get("architectures") or ["unknown"]
-    except (json.JSONDecodeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is broken: {error}") from error
-    if ARCHITECTURE not in names:
-        raise CheckpointError(f"{model} is a {names[0]}; fine-tuning needs a {ARCHITECTURE}")
-    if not any(model.glob("*.safetensors")):
-        raise CheckpointError(f"no weights in {model}: *.safetensors is missing")
 
 
 def publish(checkpoint: Path, final: Path) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evo_vlac.checkpoint import inspect
 from evo_vlac.cli.finetune import parse_shares
 from evo_vlac.cli.main import main
 from evo_vlac.datasets import Trajectory
 from evo_vlac.datasets.hdf5 import Hdf5Writer
 from evo_vlac.errors import CheckpointError, DatasetError, OptionError, OutputError, TrainingError
 from evo_vlac.tiny.model import TinyConfig, build_tiny_vlac
-from evo_vlac.training.finetune import FinetuneConfig, check_base, finetune, swift_arguments
+from evo_vlac.training.finetune import FinetuneConfig, finetune, swift_arguments
 from evo_vlac.training.pairs import PairConfig, Shares
 from evo_vlac.training.training_set import build_training_set
 
@@ -72,7 +73,7 @@ def test_full_training(base: Path, demos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = finetune(config(base, demos, out, tuner="full", learning_rate=1e-3), lambda a, b, _: seen.append((a, b)))
     assert first.steps == 3 and seen[0] == (1, 3)
-    check_base(first.final)
+    inspect(first.final)
     before, after = load_file(base / "model.safetensors"), load_file(first.final / "model.safetensors")
     assert before.keys() == after.keys() and any(not before[k].equal(after[k]) for k in before)
     with pytest.raises(OutputError, match="earlier training"):
@@ -127,17 +128,21 @@ def test_a_failed_training_says_why(base: Path, demos: Path, tmp_path: Path) -> 
 
 def test_bad_bases_are_named(base: Path, demos: Path, tmp_path: Path) -> None:
     """Nothing there, broken JSON, another architecture, no weights."""
-    with pytest.raises(CheckpointError, match=r"config\.json is missing"):
-        finetune(config(tmp_path / "none", demos, tmp_path / "out"))
+
+    def refused(message: str, model: Path = tmp_path) -> None:
+        with pytest.raises(CheckpointError, match=message):
+            finetune(config(model, demos, tmp_path / "out"))
+
+    refused("no such folder", tmp_path / "none")
+    refused(r"config\.json is missing")
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="broken"):
-        check_base(tmp_path)
-    (tmp_path / "config.json").write_text('{"architectures": ["InternVLChatModel"]}')
-    with pytest.raises(CheckpointError, match="InternVLChatModel"):
-        check_base(tmp_path)
+    refused("cannot be read as JSON")
+    (tmp_path / "config.json").write_text('{"architectures": ["InternVLChatModel"], "force_image_size": 448}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    refused("InternVLChatModel")
     (tmp_path / "config.json").write_text((base / "config.json").read_text())
-    with pytest.raises(CheckpointError, match="no weights"):
-        check_base(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    refused("no weights")
 
 
 def test_options_are_checked(base: Path, demos: Path, tmp_path: Path) -> None:
