@@ -1,7 +1,7 @@
 """Does anything grow in a long run? Measured at every tenth of the way, on the whole product.
 
-    python examples/long_run.py tiny        10,000 episodes: an environment without physics, a critic without a model
-    python examples/long_run.py default     1,000 of the default task
+    python studies/long_run.py tiny        10,000 episodes: an environment without physics, a critic without a model
+    python studies/long_run.py default     1,000 of the default task
         [--episodes N] [--json FILE] [key=value ...]
 
 Measured: memory of each process (USS: what it alone holds; the largest where there are several), open descriptors, the

@@ -1,6 +1,6 @@
 """What dropped episodes do to the gradient: half of the failures are dropped on purpose, and half of all at random.
 
-    python examples/drop_study.py [--groups 20000] [--json FILE]
+    python studies/drop_study.py [--groups 20000] [--json FILE]
 
 A policy of one token in two states, one hard and one easy, with the project's own groups, advantages and masks
 (``verl.trainer.ppo.batch``). Known exactly here and nowhere else: the gradient that no drop would give. Rows: how the

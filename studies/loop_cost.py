@@ -1,6 +1,6 @@
 """What VLAC in the loop costs: the same rollouts with the environment's done and with the critic's, side by side.
 
-    python examples/loop_cost.py [--delay-ms 30] [--json] [--trace trace.json] [key=value ...]
+    python studies/loop_cost.py [--delay-ms 30] [--json] [--trace trace.json] [key=value ...]
 
 An engine that takes a fixed time for a batch stands in for VLAC on a GPU: what is measured is asking, waiting and
 drawing, not the model. Policy, environment, bridge and sidecar are the real ones, of the default configuration

@@ -1,7 +1,7 @@
 """Joins what a training run has written into one trace for ui.perfetto.dev, and prints who is waited for.
 
     ./launch.sh trainer.run_id=traced "critic.sidecar.config.trace=$PWD/runs/traced/logs/sidecar-trace.json"
-    python examples/run_trace.py runs/traced
+    python studies/run_trace.py runs/traced
 
 Into the trace go the sidecar's batches, waits, phases and numbers (``logs/*trace*.json``), and every training episode
 with the seconds of its stages (``episodes.jsonl``): the stages of an episode are sums, drawn one behind the other.

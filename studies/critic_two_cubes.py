@@ -3,7 +3,7 @@
     mixed=success:0.2,noisy:0.24,near_miss:0.15,drop:0.1,failure:0.11,expert_then_random:0.12,random:0.05,idle:0.03
     python -m verl.envs.collect --task LiftRed --out red.h5 --episodes 60 --seed 940000 --kinds $mixed
     python -m verl.envs.collect --task LiftGreen --out green.h5 --episodes 60 --seed 950000 --kinds $mixed
-    python examples/critic_two_cubes.py red.h5 green.h5
+    python studies/critic_two_cubes.py red.h5 green.h5
 
 Counted as a training lives them: an episode is said to be done at the first ``--hold`` dones in a row, which is right
 when the simulator agrees at that frame.

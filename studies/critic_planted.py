@@ -1,7 +1,7 @@
 """Does screening find what is bad? Plants failures and reversed trajectories among good ones and counts.
 
     python -m verl.envs.collect --task Lift --episodes 80 --seed 900000 --out heldout.h5
-    python examples/critic_planted.py heldout.h5 --model models/vlac-tiny
+    python studies/critic_planted.py heldout.h5 --model models/vlac-tiny
 
 Of 40 trajectories 28 are successes, 8 failures, 4 successes played backwards. Bad is what screening should drop.
 The tiny critic says the direction of a step better than its size, so pairs are ten frames apart, ``rich``, and kept is

@@ -1,8 +1,8 @@
 """How far does a critic's word alone take a policy? Trains it under several critics and seeds, and compares.
 
-    python examples/learning_study.py                              # 3 seeds of the four critics, then the noise table
-    python examples/learning_study.py --seeds 0 --arms vlac simulator
-    python examples/learning_study.py --only report                # table, figure and JSON of the runs that are there
+    python studies/learning_study.py                              # 3 seeds of the four critics, then the noise table
+    python studies/learning_study.py --seeds 0 --arms vlac simulator
+    python studies/learning_study.py --only report                # table, figure and JSON of the runs that are there
 
     vlac        VLAC's done, and its value where there was none (the default of ./launch.sh)
     done_only   VLAC's done alone
@@ -121,7 +121,7 @@ def read(folder: Path) -> list[Run]:
 def results(runs: list[Run], extra: list[str]) -> dict[str, Any]:
     """What ``docs/results/learning.json`` holds."""
     found: dict[str, Any] = {
-        "command": " ".join(["python examples/learning_study.py", *extra]),
+        "command": " ".join(["python studies/learning_study.py", *extra]),
         "date": datetime.date.today().isoformat(),
         "versions": {name: version(name) for name in ("torch", "transformers", "ray", "robosuite", "mujoco", "numpy")},
         "cpus": len(os.sched_getaffinity(0)),

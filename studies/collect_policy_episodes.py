@@ -1,6 +1,6 @@
 """Episodes of a policy, as a demonstration file: what a critic is asked about in training, and must not be fooled by.
 
-    python examples/collect_policy_episodes.py --out policy.h5 --episodes 160 --seed 400000
+    python studies/collect_policy_episodes.py --out policy.h5 --episodes 160 --seed 400000
 
 The policy samples its actions at a temperature drawn for each episode. Frames, actions and the simulator's success of
 each frame are written as `python -m verl.envs.collect` writes them, kind `policy`.

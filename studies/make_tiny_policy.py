@@ -1,8 +1,8 @@
 """Makes models/openvla-oft-tiny again: scripted demonstrations, supervised warm start, evaluation in the simulator.
 
-    python examples/make_tiny_policy.py            writes models/openvla-oft-tiny, works in runs/make-tiny-policy
-    python examples/make_tiny_policy.py --out DIR --steps 400 --episodes 300
-    python examples/make_tiny_policy.py --tasks LiftRed LiftGreen --episodes 2000 --steps 18000 --vision-steps 1500 \\
+    python studies/make_tiny_policy.py             writes models/openvla-oft-tiny, works in runs/make-tiny-policy
+    python studies/make_tiny_policy.py --out DIR --steps 400 --episodes 300
+    python studies/make_tiny_policy.py --tasks LiftRed LiftGreen --episodes 2000 --steps 18000 --vision-steps 1500 \\
         --sloppier-steps 50 --max-steps 40         models/openvla-oft-tiny-cubes, over an hour
 
 Every stage leaves its result in the work folder and is skipped when it is there: an interrupted run goes on where it
@@ -179,7 +179,7 @@ def main() -> None:
     figures |= {"torch": torch.__version__, "python": platform.python_version(), "seed": options.seed}
     work.figures.write_text(json.dumps(figures, indent=2) + "\n")
     policy.save_pretrained(options.out)
-    write_card(options.out, policy, figures, " ".join(["python examples/make_tiny_policy.py", *sys.argv[1:]]))
+    write_card(options.out, policy, figures, " ".join(["python studies/make_tiny_policy.py", *sys.argv[1:]]))
     print(f"wrote {options.out}: {sum(p.numel() for p in policy.parameters()) / 1e6:.2f} M parameters")
 
 

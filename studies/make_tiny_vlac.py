@@ -1,7 +1,7 @@
 """Makes the shipped tiny critic again: collect, learn to look, fine-tune, publish, judge on episodes never seen.
 
-    python examples/make_tiny_vlac.py --work runs/vlac-tiny                  # everything
-    python examples/make_tiny_vlac.py --work runs/vlac-tiny --only evaluate  # the figures of models/vlac-tiny alone
+    python studies/make_tiny_vlac.py --work runs/vlac-tiny                  # everything
+    python studies/make_tiny_vlac.py --work runs/vlac-tiny --only evaluate  # the figures of models/vlac-tiny alone
 
 Every step is skipped when its result is there, and a training that was interrupted goes on: run it again to resume. On
 one core of a laptop the whole takes about two hours, most of it the training.
@@ -183,7 +183,7 @@ def collect(work: Path, prefix: str, workers: int) -> None:
                 str(workers),
             ]
         else:
-            command = [str(ROOT / "examples" / "collect_policy_episodes.py")]
+            command = [str(ROOT / "studies" / "collect_policy_episodes.py")]
         command += ["--out", str(out.absolute()), "--episodes", str(episodes.count), "--seed", str(episodes.seed)]
         subprocess.run([sys.executable, *command], check=True, cwd=ROOT, timeout=7200)
 
