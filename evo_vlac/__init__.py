@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {
-    "GAC_model": "evo_vlac.gac.model",
+    "GAC_model": "evo_vlac.compat.gac_model",
     "Critic": "evo_vlac.critic",
     "SwiftEngine": "evo_vlac.swift_engine",
     "Query": "evo_vlac.engine",

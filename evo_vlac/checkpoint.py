@@ -83,6 +83,15 @@ def require_runnable(checkpoint: Checkpoint) -> None:
         )
 
 
+def require_native(checkpoint: Checkpoint) -> None:
+    """Refuses what cannot be fine-tuned: CheckpointError names the architecture."""
+    if checkpoint.kind is not Kind.NATIVE:
+        raise CheckpointError(
+            f"{checkpoint.path} is a {REMOTE_ARCHITECTURE}; fine-tuning needs a {NATIVE_ARCHITECTURE} "
+            f"(python -m evo_vlac convert {checkpoint.path} DST)"
+        )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; CheckpointError where it is missing or broken."""
     try:

@@ -24,6 +24,8 @@ Image: TypeAlias = npt.NDArray[np.uint8] | PILImage.Image
 """An RGB picture: uint8 array (H, W, 3), of any strides, or a PIL image."""
 
 IMAGE_MARK = "<image>"
+CHOICE_ALTERNATIVES = 20
+"""Alternatives looked at per token where only a few answers count, so that the rarer one is seen, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,11 @@ class Query:
         """The prompt with exactly one mark per image, the missing ones in front."""
         missing = len(self.images) - self.prompt.count(IMAGE_MARK)
         return IMAGE_MARK * missing + self.prompt
+
+    @property
+    def alternatives(self) -> int:
+        """How many of the likeliest tokens an engine looks at for each token of the answer."""
+        return max(self.top_logprobs, CHOICE_ALTERNATIVES) if self.choices else self.top_logprobs
 
     def with_(self, **changes: Any) -> Query:
         """This query with some fields changed."""

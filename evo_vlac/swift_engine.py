@@ -2,8 +2,7 @@
 
     queries -> groups of equal settings -> batches -> ms-swift -> answers in the queries' order
 
-Batches shrink where memory ends: out of memory halves the batch, for good, and goes on; any other failure of
-a batch is narrowed down to the query that causes it, which alone gets an error.
+Batches shrink, for good, where memory ends; a failure is narrowed down to the query that causes it (halving.py).
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from typing import Any
 from PIL import Image as PILImage
 
 from evo_vlac import checkpoint as checkpoints
+from evo_vlac.device import resolve_device, resolve_dtype
 from evo_vlac.engine import Answer, Image, Query, TokenInfo
 from evo_vlac.errors import CheckpointError, EngineError, EvoVlacError, OptionError
+from evo_vlac.halving import HalvingBatches, empty_cache, first_line
 from evo_vlac.images import squash
 
 log = logging.getLogger(__name__)
-
-_CHOICE_TOP = 20  # looked at per token where only a few answers count, so that the rarer one is seen too
 
 
 class SwiftEngine:
@@ -53,7 +52,7 @@ class SwiftEngine:
         adapter_path = checkpoints.check_adapter(adapter) if adapter else None
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
-        self.max_batch_size = max_batch_size
+        self.batches = HalvingBatches(self._infer, max_batch_size)
         # The published code knows no sdpa; flash attention is never needed.
         known = "sdpa" if self.checkpoint.kind is checkpoints.Kind.NATIVE else "eager"
         self.engine: Any = self._load(adapter_path, attn_impl or known)
@@ -67,6 +66,7 @@ class SwiftEngine:
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """See :class:`evo_vlac.engine.Engine`."""
+        self._check_open()
         answers: list[Answer | None] = [None] * len(queries)
         pictures: dict[int, PILImage.Image] = {}
         groups: dict[tuple[Any, ...], list[int]] = {}
@@ -77,12 +77,11 @@ class SwiftEngine:
             except EvoVlacError as error:
                 answers[i] = Answer("", error=str(error))
                 continue
-            top = max(query.top_logprobs, _CHOICE_TOP) if query.choices else query.top_logprobs
-            groups.setdefault((query.max_new_tokens, query.temperature, top), []).append(i)
+            groups.setdefault((query.max_new_tokens, query.temperature, query.alternatives), []).append(i)
         for (max_new_tokens, temperature, top), members in groups.items():
             # ms-swift reads a top_k of None as 50 when it samples; -1 switches it off.
             config = request_config(max_new_tokens, temperature, top, -1)
-            for i, answer in zip(members, self._batches([requests[i] for i in members], config)):
+            for i, answer in zip(members, self.batches.answer([(requests[i], config) for i in members])):
                 answers[i] = answer
         return [answer if answer is not None else Answer("", error="not answered") for answer in answers]
 
@@ -93,20 +92,22 @@ class SwiftEngine:
         config."""
         from swift.infer_engine import InferRequest
 
+        self._check_open()
         requests = [
             InferRequest(messages=turns, images=[squash(image, self.image_size) for image in pictures])
             for turns, pictures in zip(messages, images)
         ]
-        return self._batches(requests, config)
+        return self.batches.answer([(request, config) for request in requests])
 
     def close(self) -> None:
         """Frees the model."""
         self.engine = None
         gc.collect()
-        if self.device.startswith("cuda"):
-            import torch
+        empty_cache()
 
-            torch.cuda.empty_cache()
+    def _check_open(self) -> None:
+        if self.engine is None:
+            raise EngineError("the engine is closed")
 
     def _load(self, adapter: Path | None, attn_impl: str) -> Any:
         import torch
@@ -127,9 +128,9 @@ class SwiftEngine:
                 use_hf=True,
             )
         except torch.OutOfMemoryError as error:
-            raise EngineError(f"{self.checkpoint.path} does not fit on {self.device}: {_first_line(error)}") from error
+            raise EngineError(f"{self.checkpoint.path} does not fit on {self.device}: {first_line(error)}") from error
         except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, SafetensorError) as error:
-            raise CheckpointError(f"{self.checkpoint.path} cannot be loaded: {_first_line(error)}") from error
+            raise CheckpointError(f"{self.checkpoint.path} cannot be loaded: {first_line(error)}") from error
         engine.strict = False  # an image that cannot be encoded is that query's error, not the batch's
         image_processor = getattr(engine.processor, "image_processor", None)
         if image_processor is not None and hasattr(image_processor, "max_patches"):
@@ -152,43 +153,14 @@ class SwiftEngine:
             pictures[id(image)] = squash(image, self.image_size)
         return pictures[id(image)]
 
-    def _batches(self, requests: list[Any], config: Any) -> list[Answer]:
-        answers: list[Answer] = []
-        while len(answers) < len(requests):  # the batch size may shrink on the way
-            answers += self._batch(requests[len(answers) : len(answers) + self.max_batch_size], config)
-        return answers
-
-    def _batch(self, requests: list[Any], config: Any) -> list[Answer]:
-        import torch
-
-        if self.engine is None:
-            raise EngineError("the engine is closed")
-        try:
-            responses = self.engine.infer(requests, config, use_tqdm=False)
-            return [self._answer(response) for response in responses]
-        except torch.OutOfMemoryError as error:
-            self._free()
-            if len(requests) == 1:
-                return [Answer("", error=f"out of memory on {self.device} with one query: {_first_line(error)}")]
-            self.max_batch_size = max(1, len(requests) // 2)
-            log.warning("out of memory with %d queries; going on with %d", len(requests), self.max_batch_size)
-        except Exception as error:  # noqa: BLE001  # whatever a model raises must not take the other queries with it
-            if len(requests) == 1:
-                return [Answer("", error=f"{type(error).__name__}: {_first_line(error)}")]
-            log.warning("a batch of %d failed (%s); looking for the query", len(requests), _first_line(error))
-        half = len(requests) // 2
-        return self._batch(requests[:half], config) + self._batch(requests[half:], config)
-
-    def _free(self) -> None:
-        import torch
-
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    def _infer(self, asked: list[tuple[Any, Any]]) -> list[Answer]:
+        """Answers requests of one request config, each given with it."""
+        responses = self.engine.infer([request for request, _ in asked], asked[0][1], use_tqdm=False)
+        return [self._answer(response) for response in responses]
 
     def _answer(self, response: Any) -> Answer:
         if isinstance(response, Exception):
-            return Answer("", error=f"{type(response).__name__}: {_first_line(response)}")
+            return Answer("", error=f"{type(response).__name__}: {first_line(response)}")
         choice = response.choices[0]
         content = (choice.logprobs or {}).get("content") or []
         tokens = [
@@ -202,39 +174,6 @@ class SwiftEngine:
         while tokens and tokens[-1].text in self._unprinted:
             tokens.pop()
         return Answer(str(choice.message.content), tuple(tokens))
-
-
-def resolve_device(device: str) -> str:
-    """The torch device a name stands for; "auto" is CUDA, else MPS, else the CPU. EngineError where it is not
-    there."""
-    import torch
-
-    mps = getattr(torch.backends, "mps", None)
-    if device == "auto":
-        if torch.cuda.is_available():
-            return "cuda:0"
-        return "mps" if mps is not None and mps.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise OptionError(f"device is {device!r}; allowed: auto, cpu, cuda, cuda:N, mps") from error
-    index = torch.device(device).index or 0
-    if kind == "cuda" and (not torch.cuda.is_available() or index >= torch.cuda.device_count()):
-        raise EngineError(f"device is {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices")
-    if kind == "mps" and (mps is None or not mps.is_available()):
-        raise EngineError("device is 'mps', but torch has no MPS here")
-    if kind not in ("cpu", "cuda", "mps"):
-        raise OptionError(f"device is {device!r}; allowed: auto, cpu, cuda, cuda:N, mps")
-    return f"cuda:{index}" if kind == "cuda" else device
-
-
-def resolve_dtype(dtype: str, device: str) -> str:
-    """The torch dtype's name; "auto" is bfloat16 on CUDA, else float32."""
-    if dtype == "auto":
-        return "bfloat16" if device.startswith("cuda") else "float32"
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise OptionError(f"dtype is {dtype!r}; allowed: auto, float32, bfloat16, float16")
-    return dtype
 
 
 def request_config(max_new_tokens: int, temperature: float, top_logprobs: int, top_k: int | None) -> Any:
@@ -265,8 +204,3 @@ def _unprinted_tokens(engine: Any) -> frozenset[str]:
     tokenizer = engine.tokenizer
     stops = [word for word in engine.template.template_meta.stop_words if isinstance(word, str)]
     return frozenset([*tokenizer.all_special_tokens, *stops, *(word.strip() for word in stops)])
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:400]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from evo_vlac import Critic, SwiftEngine
 from evo_vlac.datasets import DatasetOptions, open_dataset
-from evo_vlac.screening import ScreenOptions, screen
-from evo_vlac.screening.screen import ranked
+from evo_vlac.evaluation import ScreenOptions, screen
+from evo_vlac.evaluation.screening import ranked
 
 DATA = Path(__file__).with_name("data")
 

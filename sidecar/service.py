@@ -18,12 +18,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from evo_vlac.engine import Answer, Image
+from evo_vlac.halving import is_out_of_memory
 from shm_bridge import Phase, Server, Status
 from sidecar.batcher import Batcher, Priority, Work
 from sidecar.config import Config
 from sidecar.desk import Ask, Desk, Verdict
 from sidecar.engines.base import SidecarEngine
-from sidecar.engines.guard import GuardedEngine, is_out_of_memory
+from sidecar.engines.guard import GuardedEngine
 from sidecar.errors import EngineWedgedError
 from sidecar.invalid import InvalidLog
 from sidecar.numbers import Numbers

@@ -13,16 +13,16 @@ from evo_vlac.errors import EvoVlacError
 
 log = logging.getLogger("evo_vlac")
 
-_COMMANDS = {
-    "critic": ("evo_vlac.cli.look", "score a trajectory: progress of its steps, and its value"),
-    "done": ("evo_vlac.cli.look", "is the task done in these images, or along this video?"),
-    "describe": ("evo_vlac.cli.say", "what task lies between the first and the last image?"),
-    "ask": ("evo_vlac.cli.say", "any question about any images"),
-    "action": ("evo_vlac.cli.say", "the arm's next action from 1 to 3 views and its state"),
-    "screen": ("evo_vlac.cli.judge", "rank and filter the trajectories of a dataset, mask bad steps, write a report"),
-    "evaluate": ("evo_vlac.cli.judge", "VOC, VROC, NR, F1 zero- and one-shot, and done against the data's truth"),
-    "finetune": ("evo_vlac.cli.models", "train a critic on demonstrations of one's own"),
-    "convert": ("evo_vlac.cli.models", "turn a published checkpoint into transformers' own format"),
+_COMMANDS = {  # each is a module of this folder
+    "critic": "score a trajectory: progress of its steps, and its value",
+    "done": "is the task done in these images, or along this video?",
+    "describe": "what task lies between the first and the last image?",
+    "ask": "any question about any images",
+    "action": "the arm's next action from 1 to 3 views and its state",
+    "screen": "rank and filter the trajectories of a dataset, mask bad steps, write a report",
+    "evaluate": "VOC, VROC, NR, F1 zero- and one-shot, and done against the data's truth",
+    "finetune": "train a critic on demonstrations of one's own",
+    "convert": "turn a published checkpoint into transformers' own format",
 }
 
 
@@ -34,12 +34,11 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="`python -m evo_vlac COMMAND --help` shows a command's options and an example.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module, summary) in _COMMANDS.items():
-        adder = getattr(import_module(module), f"add_{name}")
+    for name, summary in _COMMANDS.items():
         command = commands.add_parser(
             name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        adder(command)
+        import_module(f"evo_vlac.cli.{name}").add_arguments(command)
         command.add_argument("-v", "--verbose", action="store_true", help="show what is being done")
     return parser
 

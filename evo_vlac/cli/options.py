@@ -19,6 +19,7 @@ from evo_vlac.progress import bar
 from evo_vlac.video.reader import PICTURES, Video, read_video
 
 DEFAULT_MODEL = "models/vlac-tiny"
+INPUT_HELP = "one video (mp4, mov, webm, gif, ...) or folder of frames, or several images in order"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -74,7 +74,7 @@ def _write_settings(folder: Path, source: Path, config: dict[str, Any], tokenize
     from transformers import InternVLProcessor, InternVLVideoProcessor
     from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
 
-    from evo_vlac.tiny_tokenizer import CHAT_TEMPLATE
+    from evo_vlac.tiny.tokenizer import CHAT_TEMPLATE
 
     height, width = config["vision_config"]["image_size"]
     size = {"height": height, "width": width}

@@ -1,7 +1,7 @@
-"""Upstream's path to the model class; it lives in :mod:`evo_vlac.gac.model`."""
+"""Upstream's path to the model class; it lives in :mod:`evo_vlac.compat.gac_model`."""
 
 from __future__ import annotations
 
-from evo_vlac.gac.model import GAC_model
+from evo_vlac.compat.gac_model import GAC_model
 
 __all__ = ["GAC_model"]

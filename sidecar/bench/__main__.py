@@ -21,7 +21,7 @@ from sidecar.bench.shapes import SHAPES, STATISTICS, Shape, build, from_config
 from sidecar.config import Config, DirectConfig, MemoryConfig
 from sidecar.engines import packed
 from sidecar.engines.direct import DirectEngine
-from sidecar.engines.direct_loader import build_direct, load_direct, pick_device, pick_dtype
+from sidecar.engines.direct_loader import build_direct, load_direct, place
 from sidecar.engines.registry import load
 from sidecar.errors import SidecarError
 
@@ -66,8 +66,7 @@ class Bench:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.given = given
-        self.device = pick_device(given.device)
-        self.dtype = pick_dtype(given.dtype, self.device)
+        self.device, self.dtype = place(given.device, given.dtype)
         self.folder = tempfile.TemporaryDirectory()
         self.direct, self.shape, self.path = self._model()
         self.parameters = self.shape.parameters()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from evo_vlac.tiny import MEAN, STD, TinyConfig, build_processor
+from evo_vlac.tiny.model import MEAN, STD, TinyConfig, build_processor
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from sidecar.engines.number_reading import NumberTokens, Reading, read
 from sidecar.engines.prompt_tokens import Prompt
 from sidecar.engines.shared_prefix import Shared
 
-_CHOICE_TOP = 20  # alternatives looked at where few answers count
 _NUMBER_KINDS = ("critic", "critic_with_reference", "action_score")
 _NUMBER_TOKENS = 16  # a longer answer is text (a think answer), not a number
 
@@ -149,7 +148,7 @@ class Decoder:
         """Chooses each open row's next token; the ids chosen (a closed row's is whatever comes)."""
         logprobs = torch.log_softmax(logits, -1)
         chosen = self._choose(rows, logits)
-        wanted = max((self._top(row.query) for row in rows), default=0)
+        wanted = max((row.query.alternatives for row in rows), default=0)
         values, ids = logprobs.topk(min(wanted, logits.shape[-1]), -1) if wanted else (logprobs[:, :0], chosen[:, None])
         taken, own = chosen.tolist(), logprobs.gather(1, chosen[:, None])[:, 0].tolist()
         top_values, top_ids = values.tolist(), ids.tolist()
@@ -157,7 +156,7 @@ class Decoder:
         of_choices = logprobs[:, choices].tolist() if choices else []
         for i, row in enumerate(rows):
             if row.open:
-                count = self._top(row.query)
+                count = row.query.alternatives
                 pairs = dict(zip(top_ids[i][:count], top_values[i][:count]))
                 if row.query.choices:
                     pairs |= dict(zip(choices, of_choices[i]))
@@ -195,9 +194,6 @@ class Decoder:
             row.open = False
         elif _is_number(row.query) and read(row.text) is Reading.NOT:
             row.open = False  # whatever followed, it would not be a number any more
-
-    def _top(self, query: Query) -> int:
-        return max(query.top_logprobs, _CHOICE_TOP) if query.choices else query.top_logprobs
 
     def _choice_ids(self, query: Query) -> list[int]:
         for choice in query.choices:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from evo_vlac import checkpoint
+from evo_vlac.device import resolve_device, resolve_dtype
 from evo_vlac.errors import EvoVlacError
 from sidecar.config import Config, DirectConfig, MemoryConfig
 from sidecar.engines.backbone import NativeBackbone
@@ -32,8 +33,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # InternVL's, where 
 def load_direct(config: Config) -> DirectEngine:
     """The engine for ``config.model``. Raises CheckpointError, EngineUnavailableError, MemoryBudgetError."""
     assert config.model is not None  # the configuration holds it
-    device = pick_device(config.device)
-    dtype = pick_dtype(config.dtype, device)
+    device, dtype = place(config.device, config.dtype)
     try:
         found = native(checkpoint.inspect(config.model), config.direct.converted_dir)
     except EvoVlacError as error:
@@ -99,22 +99,13 @@ def at_once(config: Any, device: torch.device, dtype: torch.dtype) -> tuple[int 
     return max(1, _CACHED_BYTES // image), max(1, _CACHED_BYTES // width), None
 
 
-def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one."""
-    if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise EngineUnavailableError(f"device={name}: torch sees {torch.cuda.device_count()} CUDA devices here")
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
-
-
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 on CUDA, else float32."""
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
+def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """Where and in what a model runs. Raises EngineUnavailableError where there is no such device."""
+    try:
+        found = resolve_device(device, auto_mps=False)  # nobody has tried this engine on MPS
+        return torch.device(found), getattr(torch, resolve_dtype(dtype, found))
+    except EvoVlacError as error:
+        raise EngineUnavailableError(f"device={device}: {error}") from None
 
 
 def end_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from evo_vlac.engine import IMAGE_MARK, Answer, Image, Query
+from evo_vlac.engine import CHOICE_ALTERNATIVES, IMAGE_MARK, Answer, Image, Query
 from evo_vlac.errors import EvoVlacError
 from evo_vlac.images import load_image, squash
 from sidecar.config import OpenaiConfig
@@ -33,7 +33,6 @@ from sidecar.engines.chat_completion import read_completion, read_models
 from sidecar.errors import ConfigError, RemoteEngineError, RemoteTransportError
 
 logger = logging.getLogger(__name__)
-_CHOICE_TOP = 20
 _BACKOFF_MAX_S = 5.0
 _ENCODED_BYTES = 64 << 20
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -110,9 +109,8 @@ class OpenaiEngine:
             "max_tokens": query.max_new_tokens,
             "temperature": query.temperature,
         }
-        top = max(query.top_logprobs, _CHOICE_TOP) if query.choices else query.top_logprobs
-        if top:
-            body |= {"logprobs": True, "top_logprobs": min(top, _CHOICE_TOP)}
+        if query.alternatives:
+            body |= {"logprobs": True, "top_logprobs": min(query.alternatives, CHOICE_ALTERNATIVES)}
         return body
 
     def _content(self, query: Query, named: Sequence[str], known: frozenset[str]) -> list[dict[str, Any]]:

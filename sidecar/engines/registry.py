@@ -8,9 +8,9 @@ import importlib.util
 from evo_vlac import checkpoint
 from evo_vlac.engine import Engine
 from evo_vlac.errors import EvoVlacError
+from evo_vlac.halving import is_out_of_memory
 from sidecar.config import Config
 from sidecar.engines.base import PlainEngine, SidecarEngine
-from sidecar.engines.guard import is_out_of_memory
 from sidecar.errors import CheckpointError, EngineUnavailableError, SidecarError
 
 _PATIENCE = 0.8  # of health.batch_s: what a remote engine waits for its server in all

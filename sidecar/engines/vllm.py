@@ -15,7 +15,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from evo_vlac import checkpoint
-from evo_vlac.engine import Answer, Query, TokenInfo
+from evo_vlac.device import resolve_dtype
+from evo_vlac.engine import CHOICE_ALTERNATIVES, Answer, Query, TokenInfo
 from evo_vlac.errors import EvoVlacError
 from evo_vlac.images import squash
 from sidecar.config import Config
@@ -23,7 +24,6 @@ from sidecar.engines.prompt_tokens import Prompt, PromptTokens
 from sidecar.errors import CheckpointError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)
-_CHOICE_TOP = 20
 _CPU_KV_GIB = "1"
 _POSITIONS = 4096  # twelve images and their words
 _SLEEP_LEVEL = 1  # weights to host memory, KV cache dropped
@@ -62,12 +62,12 @@ class VllmEngine:
         options = config.vllm
         arguments: dict[str, Any] = {
             "model": str(self._checkpoint.path),
-            "dtype": config.dtype if config.dtype != "auto" else ("bfloat16" if self._cuda else "float32"),
+            "dtype": resolve_dtype(config.dtype, "cuda" if self._cuda else "cpu"),
             "enforce_eager": options.enforce_eager or not self._cuda,
             "enable_prefix_caching": True,
             "limit_mm_per_prompt": {"image": options.images_per_prompt, "video": 0},
             "max_num_seqs": config.batch.max_size,
-            "max_logprobs": _CHOICE_TOP,
+            "max_logprobs": CHOICE_ALTERNATIVES,
             "trust_remote_code": self._checkpoint.kind is checkpoint.Kind.REMOTE,
             "seed": 0,
         }
@@ -190,11 +190,10 @@ def collapsed(prompt: Prompt) -> list[int]:
 def _settings(query: Query) -> Any:
     from vllm import SamplingParams
 
-    top = max(query.top_logprobs, _CHOICE_TOP) if query.choices else query.top_logprobs
     return SamplingParams(
         temperature=query.temperature,
         max_tokens=query.max_new_tokens,
-        logprobs=min(top, _CHOICE_TOP) or None,
+        logprobs=min(query.alternatives, CHOICE_ALTERNATIVES) or None,
         skip_special_tokens=True,
     )
 

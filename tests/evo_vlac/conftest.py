@@ -11,7 +11,7 @@ import pytest
 
 from evo_vlac.engine import Answer, Query
 from evo_vlac.swift_engine import SwiftEngine
-from evo_vlac.tiny import TinyConfig, build_tiny_vlac
+from evo_vlac.tiny.model import TinyConfig, build_tiny_vlac
 
 TASK = "lift the red cube"
 

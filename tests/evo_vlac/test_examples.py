@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import evo_vlac.gac.chat as chat
+import evo_vlac.compat.chat as chat
 import evo_vlac.swift_engine as swift_engine
 from evo_vlac.swift_engine import SwiftEngine
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from evo_vlac import queries
+from evo_vlac.device import resolve_device, resolve_dtype
 from evo_vlac.engine import Engine, Query
 from evo_vlac.errors import CheckpointError, EngineError, OptionError
 from evo_vlac.parsing import done_probability
-from evo_vlac.swift_engine import SwiftEngine, resolve_device, resolve_dtype
+from evo_vlac.swift_engine import SwiftEngine
 from tests.evo_vlac.conftest import TASK, picture
 
 Frames = list[npt.NDArray[np.uint8]]
@@ -24,7 +25,7 @@ Frames = list[npt.NDArray[np.uint8]]
 @pytest.fixture
 def faulty(engine: SwiftEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Lets a test decide which batches fail; afterwards the engine is as before."""
-    real, size = engine.engine.infer, engine.max_batch_size
+    real, size = engine.engine.infer, engine.batches.limit
 
     def install(fault: Any) -> list[int]:
         seen: list[int] = []
@@ -38,7 +39,7 @@ def faulty(engine: SwiftEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any
         return seen
 
     yield install
-    engine.max_batch_size = size
+    engine.batches.limit = size
 
 
 def mixed(frames: Frames) -> list[Query]:
@@ -102,7 +103,7 @@ def test_out_of_memory_halves_the_batch(engine: SwiftEngine, frames: Frames, fau
 
     seen = faulty(fault)
     answers = engine.answer(asked)
-    assert [a.text for a in answers] == [a.text for a in healthy] and engine.max_batch_size == 2
+    assert [a.text for a in answers] == [a.text for a in healthy] and engine.batches.limit == 2
     assert seen == [8, 4, 2, 2, 4, 2, 2]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.project.launching import ROOT
 
-SCRIPT = ROOT / "examples" / "learning_study.py"
+SCRIPT = ROOT / "studies" / "learning_study.py"
 
 
 def finished(folder: Path, name: str, after: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.project.launching import ROOT
 
-SPEC = importlib.util.spec_from_file_location("long_run", ROOT / "examples" / "long_run.py")
+SPEC = importlib.util.spec_from_file_location("long_run", ROOT / "studies" / "long_run.py")
 assert SPEC is not None and SPEC.loader is not None
 long_run = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(long_run)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evo_vlac.evaluation import EvaluationOptions
-from evo_vlac.screening import ScreenOptions
+from evo_vlac.evaluation import ScreenOptions
+from evo_vlac.evaluation.evaluator import EvaluationOptions
 from evo_vlac.values import ValueOptions
 from sidecar.config_file import from_mapping
 from tests.project.launching import ROOT

@@ -24,7 +24,7 @@ def critic_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from evo_vlac.queries import critic_query, done_query
-    from evo_vlac.tiny import TinyConfig, build_model, build_processor
+    from evo_vlac.tiny.model import TinyConfig, build_model, build_processor
     from sidecar.engines.direct_loader import build_direct
 
     path = tmp_path_factory.mktemp("critic") / "talking"

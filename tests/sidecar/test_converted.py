@@ -19,7 +19,7 @@ from evo_vlac.queries import critic_query, done_query
 from sidecar.config import Config, DirectConfig
 from sidecar.engines.direct_loader import load_direct
 from sidecar.errors import CheckpointError
-from tests.evo_vlac.published_checkpoint import write_settings
+from tests.evo_vlac.convert.published_checkpoint import write_settings
 
 TASK = "lift the red cube"
 

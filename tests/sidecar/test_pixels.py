@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evo_vlac.images import squash as pil_squash
-from evo_vlac.tiny import TinyConfig, build_processor
+from evo_vlac.tiny.model import TinyConfig, build_processor
 from sidecar.engines.pixels import Pixels, squash
 
 

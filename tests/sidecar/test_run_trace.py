@@ -45,7 +45,7 @@ def test_a_run_is_joined_and_summed(tmp_path: Path) -> None:
         for i in range(4)
     ]
     (tmp_path / "episodes.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    script = [sys.executable, str(ROOT / "examples" / "run_trace.py"), str(tmp_path), "--json"]
+    script = [sys.executable, str(ROOT / "studies" / "run_trace.py"), str(tmp_path), "--json"]
     report = json.loads(subprocess.run(script, check=True, capture_output=True, timeout=60).stdout)
     assert report["episode_s"] == pytest.approx(timings) and report["batches"] == 2
     assert report["batch_ms_mean"] == pytest.approx(30) and report["waited_ms_mean"] == pytest.approx(3)

@@ -1,10 +1,10 @@
-"""Dropped episodes and the gradient: what ``examples/drop_study.py`` measures, small."""
+"""Dropped episodes and the gradient: what ``studies/drop_study.py`` measures, small."""
 
 from __future__ import annotations
 
 import pytest
 
-from examples.drop_study import row
+from studies.drop_study import row
 
 GROUPS = 2400
 

@@ -154,6 +154,6 @@ def test_the_card_states_the_figures(tmp_path: Path, data: Demonstrations) -> No
         "max_steps": 32,
         "tasks": ["Lift"],
     }
-    write_card(tmp_path / "p", policy, figures, "python examples/make_tiny_policy.py --steps 6")
+    write_card(tmp_path / "p", policy, figures, "python studies/make_tiny_policy.py --steps 6")
     text = (tmp_path / "p" / "README.md").read_text()
     assert "25.0%" in text and "50.0%" in text and "make_tiny_policy.py --steps 6" in text

@@ -1,0 +1,103 @@
+"""The screening as one HTML file with pictures; nothing to load from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from evo_vlac.datasets import Trajectory
+from evo_vlac.evaluation.screening import Row
+from evo_vlac.outputs import write_text
+from evo_vlac.video import Annotation, Series, summary_picture
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1280px; color: #222; padding: 0 1em }
+table { border-collapse: collapse; width: 100% } th, td { padding: .3em .6em; text-align: right }
+th:nth-child(2), td:nth-child(2), th:nth-child(3), td:nth-child(3), td:last-child, th:last-child { text-align: left }
+tr:nth-child(even) { background: #f5f6f7 } .no td { color: #a33 } th { border-bottom: 2px solid #888 }
+figure { margin: 2em 0; border: 1px solid #ddd; padding: 1em; border-radius: 6px } img { max-width: 100% }
+.tag { padding: 0 .5em; border-radius: 4px; color: white; background: #2e8b57 } .no.tag { background: #c0392b }
+"""
+
+_COLUMNS = ("#", "trajectory", "task", "frames", "VOC", "VROC", "F1", "NR", "value", "done", "masked", "verdict")
+
+
+def annotation_of(row: Row) -> Annotation:
+    """What is drawn for a row."""
+    critics = Series(row.scored[1:], row.critics)
+    return Annotation(task=row.task, values=Series(row.scored, row.values), critics=critics)
+
+
+def picture(trajectory: Trajectory, row: Row) -> bytes:
+    """A PNG of the trajectory with its curves."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.png"
+        summary_picture(path, list(trajectory.frames), annotation_of(row))
+        return path.read_bytes()
+
+
+def write_html(
+    path: str | os.PathLike[str], rows: Sequence[Row], pictures: Mapping[str, bytes], title: str = "Screening"
+) -> Path:
+    """Writes the report: a table in the order of ``rows``, and below it a picture (PNG by name) of each trajectory."""
+    kept = sum(row.keep for row in rows)
+    head = "".join(
+        f"<th>{name}</th>"
+        for name in (
+            "#",
+            "trajectory",
+            "task",
+            "frames",
+            "VOC",
+            "VROC",
+            "F1",
+            "NR",
+            "value",
+            "done",
+            "masked",
+            "verdict",
+        )
+    )
+    body = "".join(_line(rank, row) for rank, row in enumerate(rows, 1))
+    figures = "".join(_figure(row, pictures[row.name]) for row in rows if row.name in pictures)
+    text = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
+        f"<h1>{html.escape(title)}</h1><p>{kept} of {len(rows)} trajectories kept.</p>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{figures}</html>\n"
+    )
+    return write_text(path, text)
+
+
+def _line(rank: int, row: Row) -> str:
+    name = html.escape(row.name)
+    cells = [
+        str(rank),
+        f'<a href="#{name}">{name}</a>',
+        html.escape(row.task),
+        str(row.frames),
+        *(_number(v) for v in (row.voc, row.vroc, row.voc_f1, row.negative_rate)),
+        f"{row.value:.0f} %",
+        _number(row.done),
+        str(row.mask.count(False)),
+        "keep" if row.keep else "drop: " + html.escape("; ".join(row.reasons)),
+    ]
+    return f'<tr class="{"yes" if row.keep else "no"}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _figure(row: Row, png: bytes) -> str:
+    name = html.escape(row.name)
+    tag = '<span class="tag">keep</span>' if row.keep else '<span class="no tag">drop</span>'
+    reasons = html.escape("; ".join(row.reasons))
+    data = base64.b64encode(png).decode("ascii")
+    return (
+        f'<figure id="{name}"><figcaption><b>{name}</b> {tag} {reasons}</figcaption>'
+        f'<img alt="{name}" src="data:image/png;base64,{data}"></figure>'
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

@@ -1,1 +1,0 @@
-"""``GAC_model``, the class VLAC's users know: a thin face over the typed modules of this package."""

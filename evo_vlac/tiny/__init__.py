@@ -1,0 +1,1 @@
+"""A tiny VLAC, small enough to train and to serve on one CPU core: tests and examples run on it."""

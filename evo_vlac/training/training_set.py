@@ -1,0 +1,112 @@
+"""Pairs on disk, in ms-swift's format: ``train.jsonl``, the pictures it names, and a summary.
+
+    demonstration files --outlines--> PairSampler --pairs--> frames needed --second read--> frames/*.png, train.jsonl
+
+The files are read twice so that pictures of one episode at a time are in memory. ``summary.json`` is written last: a
+folder without it is an unfinished one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evo_vlac import prompts
+from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets.hdf5 import CAMERA, read_demonstrations
+from evo_vlac.errors import OutputError
+from evo_vlac.training.pairs import Pair, PairConfig, PairSampler
+
+logger = logging.getLogger(__name__)
+
+STATE_QUESTION = "Where is the gripper, and how far is it open?"
+_PROMPT_OF = {"done": "done", "done_wrong_task": "done", "describe": "task_description"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """``jsonl`` is what ms-swift reads; counts say what is in it."""
+
+    folder: Path
+    jsonl: Path
+    pairs: int
+    frames: int
+    episodes: int
+    kinds: dict[str, int]
+    answers: dict[str, int]
+
+
+def message(pair: Pair, images: Sequence[str]) -> dict[str, Any]:
+    """A pair as one line of ms-swift's chat format."""
+    kind = _PROMPT_OF.get(pair.kind)
+    if pair.kind == "state":
+        question = prompts.fill("vqa", STATE_QUESTION)
+    elif kind is None:
+        question = prompts.critic(pair.task, len(pair.reference), think=pair.kind == "think")
+    else:
+        question = prompts.fill(kind) if kind == "task_description" else prompts.fill(kind, pair.task)
+    if "<image>" not in question:
+        question = "<image>" * len(images) + question  # where engines and ms-swift put a picture without a mark
+    return {
+        "messages": [
+            {"role": "system", "content": prompts.system_prompt()},
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": pair.answer},
+        ],
+        "images": list(images),
+    }
+
+
+def build_training_set(
+    demos: Sequence[Path], folder: Path, config: PairConfig, camera: str = CAMERA, tasks: Sequence[str] = ()
+) -> TrainingSet:
+    """Draw pairs from demonstration files and write them; raises DatasetError or OutputError."""
+    outlines = [demo.outline() for demo in read_demonstrations(demos, camera, tasks)]
+    pairs = PairSampler(outlines, config).draw()
+    needed: dict[int, set[int]] = {}
+    for pair in pairs:
+        needed.setdefault(pair.demo, set()).update(pair.frames)
+        needed.setdefault(pair.reference_demo, set()).update(pair.reference)
+    jsonl, pictures = folder / "train.jsonl", folder / "frames"
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").unlink(missing_ok=True)
+        for index, episode in enumerate(read_demonstrations(demos, camera, tasks)):
+            _write_frames(episode, index, needed.get(index, set()), pictures)
+        with jsonl.open("w", encoding="utf-8") as file:
+            for pair in pairs:
+                shown = [(pair.reference_demo, f) for f in pair.reference] + [(pair.demo, f) for f in pair.frames]
+                images = [str(_picture(pictures, demo, frame).absolute()) for demo, frame in shown]
+                file.write(json.dumps(message(pair, images)) + "\n")
+        result = TrainingSet(
+            folder=folder,
+            jsonl=jsonl,
+            pairs=len(pairs),
+            frames=sum(map(len, needed.values())),
+            episodes=len(outlines),
+            kinds=dict(Counter(pair.kind for pair in pairs)),
+            answers=dict(Counter(pair.answer for pair in pairs if pair.kind.startswith("done"))),
+        )
+        summary = {**asdict(result), "folder": str(folder), "jsonl": str(jsonl), "config": asdict(config)}
+        (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write the training set to {folder}: {error}") from error
+    logger.info("%d pairs of %d episodes in %s: %s", len(pairs), len(outlines), jsonl, result.kinds)
+    return result
+
+
+def _picture(pictures: Path, demo: int, frame: int) -> Path:
+    return pictures / f"{demo:05d}-{frame:04d}.png"
+
+
+def _write_frames(demo: Trajectory, index: int, frames: set[int], pictures: Path) -> None:
+    from PIL import Image
+
+    for frame in sorted(frames):
+        # weak compression: the pictures are read many times and kept only as long as the training
+        Image.fromarray(demo.frames[frame]).save(_picture(pictures, index, frame), compress_level=1)
