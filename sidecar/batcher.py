@@ -25,13 +25,12 @@ class Priority(IntEnum):
 
     WAITED_FOR = 0  # an episode cannot go on or end without it: a done, a value list
     ANSWER = 1  # somebody will want it: a pair
-    AHEAD = 2  # nobody asked yet: only while the engine is idle
 
 
 @dataclass(frozen=True, slots=True)
 class Work(Generic[T]):
     """One query for the engine. ``asked_ns`` and ``deadline_ns`` are of the clock given to :class:`Batcher`;
-    a deadline of 0 is none. ``group`` is what :meth:`Batcher.cancel` names: (lane, generation, episode)."""
+    a deadline of 0 is none."""
 
     item: T
     lane: Hashable
@@ -39,7 +38,6 @@ class Work(Generic[T]):
     priority: Priority = Priority.WAITED_FOR
     asked_ns: int = 0
     deadline_ns: int = 0
-    group: Hashable = None
 
 
 @dataclass(slots=True)
@@ -94,19 +92,14 @@ class Batcher(Generic[T]):
     in the hope of more (0: never).
     """
 
-    def __init__(self, max_size: int, max_wait_ns: int, clock: Callable[[], int], idle_lead_ns: int = 0) -> None:
-        self.max_size, self.max_wait_ns, self.idle_lead_ns = max_size, max_wait_ns, idle_lead_ns
+    def __init__(self, max_size: int, max_wait_ns: int, clock: Callable[[], int]) -> None:
+        self.max_size, self.max_wait_ns = max_size, max_wait_ns
         self._clock = clock
         self._buckets: dict[tuple[Priority, Hashable], _Bucket[T]] = {}
-        self._last_busy_ns = clock()
         self._next_expiry_ns: int | None = None
 
     def __len__(self) -> int:
         return sum(bucket.size for bucket in self._buckets.values())
-
-    def depth(self, priority: Priority) -> int:
-        """How many works of ``priority`` wait."""
-        return sum(bucket.size for (p, _), bucket in self._buckets.items() if p is priority)
 
     def add(self, work: Work[T]) -> None:
         """One more work; its place in its lane's queue is the last."""
@@ -127,12 +120,7 @@ class Batcher(Generic[T]):
         batch = [bucket.pop() for _ in range(min(self.max_size, bucket.size))]
         if not bucket.size:
             del self._buckets[key]
-        self._last_busy_ns = now
         return batch
-
-    def finished(self) -> None:
-        """The engine came back from a batch: its idle time begins."""
-        self._last_busy_ns = self._clock()
 
     def wait_ns(self) -> int | None:
         """How long until :meth:`take` may have something without another :meth:`add`; None: for ever."""
@@ -150,10 +138,6 @@ class Batcher(Generic[T]):
         self._next_expiry_ns = min((work.deadline_ns for work in waiting if work.deadline_ns), default=None)
         return gone
 
-    def cancel(self, drop: Callable[[Work[T]], bool]) -> list[Work[T]]:
-        """Removes and returns the works for which ``drop`` says so (an episode ended, a lane is gone)."""
-        return self._remove(drop)
-
     def _remove(self, drop: Callable[[Work[T]], bool]) -> list[Work[T]]:
         removed: list[Work[T]] = []
         for key, bucket in list(self._buckets.items()):
@@ -167,16 +151,14 @@ class Batcher(Generic[T]):
         due = [
             (key[0], bucket.oldest_ns(), i, key)
             for i, (key, bucket) in enumerate(self._buckets.items())
-            if self._due_ns(key[0], bucket) <= now
+            if self._due_ns(bucket) <= now
         ]
         return min(due, key=lambda entry: entry[:3])[3] if due else None
 
     def _due_times(self) -> list[int]:
-        return [self._due_ns(priority, bucket) for (priority, _), bucket in self._buckets.items()]
+        return [self._due_ns(bucket) for bucket in self._buckets.values()]
 
-    def _due_ns(self, priority: Priority, bucket: _Bucket[T]) -> int:
-        if priority is Priority.AHEAD:
-            return self._last_busy_ns + self.idle_lead_ns
+    def _due_ns(self, bucket: _Bucket[T]) -> int:
         if bucket.size >= self.max_size or not self.max_wait_ns:
             return 0
         return bucket.oldest_ns() + self.max_wait_ns

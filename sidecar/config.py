@@ -45,20 +45,14 @@ class ValuesConfig:
     """How critic answers become value lists (see evo_vlac.values).
 
     ``mode``: relative (every critic is a share of the remaining work), mirror, mix_f. ``rich``: probability-weighted
-    numbers. ``ahead_stride``: > 0 scores every so-many-th frame of running episodes while the engine is idle, so that
-    the value list is nearly ready when the episode ends; it should be the stride that the workers ask with.
-    ``ahead_lead_ms``: how long the engine must have been idle before it does.
+    numbers.
     """
 
     mode: str = "relative"
     rich: bool = False
-    ahead_stride: int = 0
-    ahead_lead_ms: float = 2.0
 
     def __post_init__(self) -> None:
         require(self.mode in ("relative", "mirror", "mix_f"), "values.mode", self.mode, "relative, mirror, mix_f")
-        require(0 <= self.ahead_stride <= 100_000, "values.ahead_stride", self.ahead_stride, "0 (off) or more")
-        require(0 <= self.ahead_lead_ms <= 10_000, "values.ahead_lead_ms", self.ahead_lead_ms, "0 to 10000")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 _NAN = float("nan")
 _UNREADABLE_SHARE = 0.5  # of a value list's pairs, at most
 Pair = tuple[int, int]
-Group = tuple[int, int, int]
 VALUE_MODES: dict[str, values.ValueMode] = {"relative": True, "mirror": "mirror", "mix_f": "mix_f"}
 
 
@@ -54,11 +53,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One query. ``job`` is None where nobody asked yet (a value computed ahead)."""
+    """One query. ``job`` is None for a probe, which nobody asked for."""
 
     query: Query
     job: Job | None
-    group: Group
     pair: Pair | None = None
 
 
@@ -95,25 +93,21 @@ class Desk:
         self, config: Config, reference: Sequence[Image], clock: Callable[[], int], mixed: bool = False
     ) -> None:
         self.config, self.reference, self.mixed, self._clock = config, tuple(reference), mixed, clock
-        self._ahead: dict[int, _Ahead] = {}
-        self._ended: list[Group] = []
 
     def open(self, question: Question) -> tuple[list[Work[Ask]], Verdict | None]:
         """The works that a question needs; or, where it needs none or is wrong, its verdict at once."""
-        group = (question.lane, question.generation, question.episode)
         job = Job(question)
         try:
             if question.kind is Kind.VALUE:
-                return self._open_value(job, group)
+                return self._open_value(job)
             frames = question.images(self.config.camera)
             keys = self._keys(question)
             if question.kind is Kind.DONE:
                 query = queries.done_query(frames[-1], question.task, keys=keys[-1:])
-                works = [self._work(query, job, group, Priority.WAITED_FOR)]
-                works += self._look_ahead(question, group, frames[-1], keys[-1])
+                works = [self._work(query, job, Priority.WAITED_FOR)]
             else:
                 query = self._critic(question.task, frames, keys, (0, 1), frames[0], keys[0])
-                works = [self._work(query, job, group, Priority.ANSWER)]
+                works = [self._work(query, job, Priority.ANSWER)]
         except (EvoVlacError, ValueError, IndexError, KeyError) as error:
             return [], self._refused(job, f"{type(error).__name__}: {error}")
         job.missing = 1
@@ -123,7 +117,6 @@ class Desk:
         """Takes an answer in; the verdict when it was the last one missing."""
         job = ask.job
         if job is None:
-            self._keep_ahead(ask, answer)
             return None
         job.started_ns = job.started_ns or taken_ns
         if job.batch_ns != taken_ns:  # several asks of a job in one batch cost its time once
@@ -162,31 +155,23 @@ class Desk:
         job.missing = 0
         return self._closed(job, status, "")
 
-    def ended(self) -> list[Group]:
-        """Episodes that ended since the last call: what is still to be computed ahead for them, nobody will ask for."""
-        ended, self._ended = self._ended, []
-        return ended
-
     # -- value lists -------------------------------------------------------------------------------------------------
 
-    def _open_value(self, job: Job, group: Group) -> tuple[list[Work[Ask]], Verdict | None]:
+    def _open_value(self, job: Job) -> tuple[list[Work[Ask]], Verdict | None]:
         question = job.question
         job.pairs = tuple(itertools.pairwise(range(len(question.steps))))
         if not job.pairs:
             return [], self._value_verdict(job)
         frames = question.images(self.config.camera)
         keys = self._keys(question)
-        known = self._ahead_results(group)
-        works: list[Work[Ask]] = []
-        for pair in job.pairs:
-            steps = (question.steps[pair[0]], question.steps[pair[1]])
-            if steps in known:
-                job.critics[pair] = known[steps]
-                continue
-            query = self._critic(question.task, frames, keys, pair, frames[0], keys[0])
-            works.append(self._work(query, job, group, Priority.WAITED_FOR, pair))
+        works = [
+            self._work(
+                self._critic(question.task, frames, keys, pair, frames[0], keys[0]), job, Priority.WAITED_FOR, pair
+            )
+            for pair in job.pairs
+        ]
         job.missing = len(works)
-        return works, None if works else self._value_verdict(job)
+        return works, None
 
     def _value_verdict(self, job: Job) -> Verdict:
         """The list, in which a pair that cannot be read keeps the value before it.
@@ -206,37 +191,6 @@ class Desk:
         array = np.asarray(listed, np.float32)
         text = wrong[0] if wrong else ""
         return self._make(job, False, listed[-1], readable, valid, status, array, text, unreadable=len(wrong))
-
-    def _look_ahead(self, question: Question, group: Group, frame: Image, key: Hashable) -> list[Work[Ask]]:
-        stride = self.config.values.ahead_stride
-        step = question.steps[-1]
-        if not stride or step % stride:
-            return []
-        ahead = self._ahead.get(question.lane)
-        if ahead is None or ahead.group != group:
-            if ahead is not None:
-                self._ended.append(ahead.group)
-            ahead = self._ahead[question.lane] = _Ahead(group)
-        # A copy: the frame may be asked for long after its episode, and with it its slot, is gone.
-        kept = (step, np.array(frame), key)
-        before, ahead.last = ahead.last, kept
-        ahead.first = ahead.first or kept
-        if before is None or before[0] >= step:
-            return []
-        query = self._critic(
-            question.task, [before[1], kept[1]], [before[2], key], (0, 1), ahead.first[1], ahead.first[2]
-        )
-        return [self._work(query, None, group, Priority.AHEAD, (before[0], step))]
-
-    def _keep_ahead(self, ask: Ask, answer: Answer) -> None:
-        ahead = self._ahead.get(ask.group[0])
-        if ahead is None or ahead.group != ask.group or ask.pair is None or answer.error is not None:
-            return
-        ahead.critics[ask.pair] = parse_critic(answer, rich=self.config.values.rich)
-
-    def _ahead_results(self, group: Group) -> dict[Pair, CriticResult]:
-        ahead = self._ahead.get(group[0])
-        return ahead.critics if ahead is not None and ahead.group == group else {}
 
     # -- queries -----------------------------------------------------------------------------------------------------
 
@@ -267,12 +221,10 @@ class Desk:
         """Identity of every frame over time, the step last."""
         return [(*key, step) for key, step in zip(question.frame_keys, question.steps)]
 
-    def _work(
-        self, query: Query, job: Job | None, group: Group, priority: Priority, pair: Pair | None = None
-    ) -> Work[Ask]:
-        asked, deadline = (job.question.asked_ns, job.question.deadline_ns) if job else (self._clock(), 0)
+    def _work(self, query: Query, job: Job, priority: Priority, pair: Pair | None = None) -> Work[Ask]:
+        question = job.question
         bucket = None if self.mixed else (query.kind, len(query.images), np.asarray(query.images[-1]).shape)
-        return Work(Ask(query, job, group, pair), group[0], bucket, priority, asked, deadline, group)
+        return Work(Ask(query, job, pair), question.lane, bucket, priority, question.asked_ns, question.deadline_ns)
 
     # -- verdicts ----------------------------------------------------------------------------------------------------
 
@@ -323,16 +275,3 @@ class Desk:
             images=images,
             unreadable=unreadable,
         )
-
-
-Frame = tuple[int, Image, Hashable]
-
-
-@dataclass(slots=True)
-class _Ahead:
-    """What is computed ahead for the running episode of one lane: first and last kept frame, critics by steps."""
-
-    group: Group
-    first: Frame | None = None
-    last: Frame | None = None
-    critics: dict[Pair, CriticResult] = field(default_factory=dict)

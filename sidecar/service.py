@@ -65,7 +65,6 @@ class Service:
             config.batch.max_size,
             int(config.batch.max_wait_ms * 1e6),
             clock,
-            int(config.values.ahead_lead_ms * 1e6),
         )
         self._beat, self._clock = beat, clock
         self._invalid, self.trace = InvalidLog(config.invalid), Trace(config.trace)
@@ -116,7 +115,7 @@ class Service:
         if self._drain_until_ns is None:
             return False
         with self._lock:
-            pending = len(self.batcher) - self.batcher.depth(Priority.AHEAD)
+            pending = len(self.batcher)
             idle = not pending and not self._running
         if not idle and self._clock() >= self._drain_until_ns:
             logger.warning("stopping with %d questions unanswered", pending)
@@ -146,8 +145,6 @@ class Service:
                 self.batcher.add(work)
             if verdict is not None:
                 self._reply(verdict)
-        if ended := set(self.desk.ended()):
-            self.batcher.cancel(lambda work: work.priority is Priority.AHEAD and work.group in ended)
         for work in self.batcher.expired():
             verdict = self.desk.expired(work.item, Status.EXPIRED)
             if verdict is not None:
@@ -175,7 +172,7 @@ class Service:
                 return
             self._last_answer_ns = self._clock()
             query = probe_query()
-            ask = Ask(query, None, (-1, 0, 0))
+            ask = Ask(query, None)
             self.batcher.add(Work(ask, -1, "probe", Priority.ANSWER, self._clock()))
             self._work_ready.notify()
 
@@ -244,7 +241,6 @@ class Service:
         self.numbers.batch(_kind(batch), len(batch), engine_ns)
         self.trace.batch(_kind(batch), [work.asked_ns for work in batch], taken_ns, engine_ns)
         with self._lock:
-            self.batcher.finished()
             self._last_answer_ns = self._clock()
             for work, answer in zip(batch, answers):
                 self._settle(work, answer, taken_ns, engine_ns, len(batch))

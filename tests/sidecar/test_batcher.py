@@ -18,9 +18,9 @@ class Clock:
         return self.now
 
 
-def make(max_size: int = 4, wait: int = 0, lead: int = 0) -> tuple[Batcher[str], Clock]:
+def make(max_size: int = 4, wait: int = 0) -> tuple[Batcher[str], Clock]:
     clock = Clock()
-    return Batcher(max_size, wait, clock, lead), clock
+    return Batcher(max_size, wait, clock), clock
 
 
 def work(name: str, lane: int = 0, bucket: str = "a", priority: Priority = Priority.WAITED_FOR, **kw: int) -> Work[str]:
@@ -99,19 +99,6 @@ def test_max_wait_holds_a_small_batch_back_but_not_a_full_one() -> None:
     assert names(batcher.take()) == ["y", "z"]
 
 
-def test_work_ahead_waits_for_an_idle_engine() -> None:
-    """What nobody asked for is done only once the engine was idle for the lead time, and after everything else."""
-    batcher, clock = make(lead=50)
-    batcher.add(work("ahead", priority=Priority.AHEAD, bucket="v"))
-    batcher.add(work("done"))
-    assert names(batcher.take()) == ["done"]
-    clock.now = 30
-    batcher.finished()
-    assert batcher.take() == [] and batcher.wait_ns() == 50
-    clock.now = 80
-    assert names(batcher.take()) == ["ahead"]
-
-
 def test_expired_work_is_handed_back_not_run() -> None:
     """A deadline that has passed takes a work out of the queue; others stay."""
     batcher, clock = make()
@@ -124,16 +111,6 @@ def test_expired_work_is_handed_back_not_run() -> None:
     clock.now = 20
     assert names(batcher.expired()) == ["later"]
     assert names(batcher.take()) == ["never"]
-
-
-def test_cancelled_work_leaves_the_queue() -> None:
-    """Whatever the caller names is gone, from every bucket."""
-    batcher, _ = make()
-    batcher.add(work("a1", lane=1))
-    batcher.add(work("a2", lane=2))
-    batcher.add(work("v1", lane=1, bucket="v", priority=Priority.ANSWER))
-    assert sorted(names(batcher.cancel(lambda one: one.lane == 1))) == ["a1", "v1"]
-    assert names(batcher.take()) == ["a2"] and len(batcher) == 0
 
 
 @settings(max_examples=200, deadline=None)

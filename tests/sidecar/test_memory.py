@@ -36,7 +36,7 @@ def test_the_service_keeps_nothing_of_an_episode(tmp_path: Path) -> None:
     """Ever new episodes and tasks, some with unreadable answers: memory, descriptors and threads stay as they were."""
     script = ",".join(f"{batch}:garbage" for batch in range(50, 2000, 25))
     frames = (f"invalid.frames_dir={tmp_path}/frames", "invalid.max_files=5")
-    with sidecar(tmp_path, f"fixed.script={script}", "values.ahead_stride=2", "metrics_port=0", *frames) as one:
+    with sidecar(tmp_path, f"fixed.script={script}", "metrics_port=0", *frames) as one:
         lanes = [one.lane(f"env-{i}") for i in range(3)]
         play(lanes, 1, EPISODES)
         before = held(one)

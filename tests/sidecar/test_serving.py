@@ -136,26 +136,6 @@ def test_sigterm_drains(tmp_path: Path) -> None:
     assert leftovers(one.run_id) == []
 
 
-def test_values_ahead(tmp_path: Path) -> None:
-    """Pairs scored while the engine was idle: at the episode's end the value list needs only what is new."""
-    with sidecar(tmp_path, "values.ahead_stride=4") as one:
-        lane = one.lane()
-        for step in range(9):
-            verdict(lane, step)
-        until(lambda: one.status()["metrics"].get("queries", 0) >= 11)  # 9 dones and the pairs (0, 4), (4, 8)
-        ready = lane.wait(lane.ask(Kind.VALUE, first=0, last=8, stride=4), 30)
-        assert ready.values is not None and ready.values.tolist() == pytest.approx([0, 10, 19])
-        assert ready.batch_size == 0  # no query of its own was needed
-        verdict(lane, 9)
-        value = lane.wait(lane.ask(Kind.VALUE, first=0, last=9, stride=4), 30)
-        assert value.values is not None and len(value.values) == 4 and value.batch_size == 1
-        lane.begin_episode(1, "lift the red cube")  # nothing of the last episode counts for the next
-        verdict(lane, 0)
-        verdict(lane, 4)
-        fresh = lane.wait(lane.ask(Kind.VALUE, first=0, last=4, stride=4), 30)
-        assert fresh.values is not None and len(fresh.values) == 2
-
-
 def test_the_direct_engine_serves(tmp_path: Path, critic_path: Path) -> None:
     """A real model behind the bridge gives the verdicts it gives when called."""
     from evo_vlac.parsing import parse_done
