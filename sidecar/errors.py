@@ -67,6 +67,10 @@ class CrashLoopError(SidecarError):
     exit_code = 70
 
 
+class QuestionError(SidecarError):
+    """A question of the bridge cannot be asked: an unknown camera, frames that are no pair, a task without words."""
+
+
 class RemoteEngineError(SidecarError):
     """The remote server cannot be reached or refuses; the message has its address."""
 

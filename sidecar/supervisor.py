@@ -100,7 +100,7 @@ class Supervisor:
 
     def _start(self) -> _Child:
         read, write = os.pipe()
-        command = [sys.executable, "-m", "sidecar.worker", str(os.getpid()), str(write)]
+        command = [sys.executable, "-m", "sidecar.service_main", str(os.getpid()), str(write)]
         try:
             process = subprocess.Popen(
                 [*command, json.dumps(to_mapping(self.config))],

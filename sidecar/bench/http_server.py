@@ -37,13 +37,13 @@ from evo_vlac.engine import Answer, Image, Query
 from evo_vlac.parsing import parse_critic, parse_done
 from sidecar.config import Config
 from sidecar.config_file import load
-from sidecar.desk import VALUE_MODES
 from sidecar.engines import registry
 from sidecar.engines.base import SidecarEngine
 from sidecar.errors import SidecarError
 from sidecar.lifeline import die_with
 from sidecar.probe import probe_query, read_probe
-from sidecar.worker import be_modest
+from sidecar.reply_builder import VALUE_MODES
+from sidecar.service_main import be_modest
 
 _HEADERS = [(b"content-type", b"application/json")]
 

@@ -1,4 +1,4 @@
-"""The service's process: ``python -m sidecar.worker``, started by the supervisor and by nobody else.
+"""The service's process: ``python -m sidecar.service_main``, started by the supervisor and by nobody else.
 
 Order matters: everything cheap is checked before the model is loaded, the run id is taken before too (so that a second
 sidecar ends in a moment, not after a minute of loading), and ready is only said after an answered probe.
@@ -27,7 +27,7 @@ from sidecar.engines.base import SidecarEngine
 from sidecar.engines.guard import checked
 from sidecar.errors import PERMANENT, ProbeFailedError, RunInUseError, SharedMemoryError, SidecarError
 from sidecar.lifeline import Lifeline, die_with
-from sidecar.numbers import Numbers
+from sidecar.metrics import Metrics
 from sidecar.probe import probe_query, read_probe
 from sidecar.reference import load_reference
 from sidecar.service import Service
@@ -73,17 +73,17 @@ def run(config: Config, lifeline: Lifeline) -> int:
     with ExitStack() as stack:
         server = stack.enter_context(_take_run(config))
         stopper = _Stopper()
-        numbers = Numbers(config.engine)
+        metrics = Metrics(config.engine)
         state: dict[str, Any] = {"run_id": config.run_id, "ready": False, "engine": config.engine}
         if config.metrics_port is not None:
-            page = Page(config.metrics_host, config.metrics_port, numbers.registry, lambda: state | numbers.last())
+            page = Page(config.metrics_host, config.metrics_port, metrics.registry, lambda: state | metrics.last())
             stack.callback(page.close)
             state["metrics"] = page.address
         _wait_for_rollout(config, server, lifeline)
         engine = registry.load(config)
         stack.callback(engine.close)
         _probe(engine, reference)
-        service = Service(config, server, engine, numbers, reference, lifeline.beat)
+        service = Service(config, server, engine, metrics, reference, lifeline.beat)
         stopper.service = service
         if stopper.asked:
             return 0
