@@ -56,12 +56,12 @@ class Service:
         server: Server,
         engine: SidecarEngine,
         metrics: Metrics,
-        reference: Sequence[Image] = (),
-        beat: Callable[[], None] = lambda: None,
-        clock: Callable[[], int] = time.monotonic_ns,
+        reference: Sequence[Image],
+        beat: Callable[[], None],
     ) -> None:
         self.config, self.server, self.engine, self.metrics = config, server, engine, metrics
         self.guard = GuardedEngine(engine, config.batch.max_size)
+        clock = time.monotonic_ns
         self.planner = QueryPlanner(reference, config.camera, engine.mixes)
         self.replies = ReplyBuilder(config, clock)
         self.batcher = Batcher(config.batch.max_size, int(config.batch.max_wait_ms * 1e6), clock)
