@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from evo_vlac import values
 from evo_vlac.engine import Answer, Image
 from evo_vlac.parsing import CriticResult, parse_critic, parse_done
-from shm_bridge import Kind, Question, Status
+from shm_bridge import Kind, Question, Reply, Status
 from sidecar.config import Config
 from sidecar.query_task import PendingList, QueryTask
 
@@ -28,7 +27,7 @@ VALUE_MODES: dict[str, values.ValueMode] = {"relative": True, "mirror": "mirror"
 
 
 @dataclass(slots=True)
-class ExplainedReply:
+class ExplainedReply(Reply):
     """A reply for the bridge, and what the log says about it.
 
     Attributes:
@@ -37,15 +36,6 @@ class ExplainedReply:
         unreadable: answers that could not be read: of a value list any number, else 0 or 1.
     """
 
-    done: bool = False
-    value: float = _NAN
-    probability: float = _NAN
-    valid: bool = True
-    status: Status = Status.OK
-    values: npt.NDArray[np.float32] | None = None
-    queue_us: int = 0
-    engine_us: int = 0
-    batch_size: int = 1
     text: str = ""
     images: tuple[Image, ...] = ()
     unreadable: int = 0

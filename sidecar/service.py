@@ -281,18 +281,7 @@ class Service:
 
     def _reply(self, question: Question, reply: ExplainedReply) -> None:
         """Puts a reply back and counts it. The lock is held."""
-        delivered = self.server.answer(
-            question,
-            done=reply.done,
-            value=reply.value,
-            probability=reply.probability,
-            valid=reply.valid,
-            status=reply.status,
-            values=reply.values,
-            queue_us=reply.queue_us,
-            engine_us=reply.engine_us,
-            batch_size=reply.batch_size,
-        )
+        delivered = self.server.answer(question, reply)
         self.metrics.answered(question.kind, reply, delivered, self._clock() - question.asked_ns)
         if reply.unreadable or reply.status in (Status.INVALID, Status.FAILED):
             self._invalid.note(question, reply)
