@@ -16,9 +16,13 @@ class SidecarError(RuntimeError):
 
 
 class ConfigError(SidecarError):
-    """A key, its value, or the file they stand in is wrong; the message says what is allowed."""
+    """Keys, their values, or the file they stand in are wrong. ``problems``: one line each, with what is allowed."""
 
     exit_code = PERMANENT
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 class EngineUnavailableError(SidecarError):

@@ -54,6 +54,34 @@ def test_mistakes_are_named(change: dict[str, object], said: str) -> None:
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_all_mistakes_are_told_at_once() -> None:
+    """A line each: unknown and missing keys, wrong types and values, in every group; nothing that only follows."""
+    tree = {
+        "engine": "openai",
+        "treshold": 0.5,
+        "threshold": 2,
+        "metrics_port": "high",
+        "batch": {"max_size": 0, "maxwait": 3, "max_wait_ms": -1},
+        "openai": {"url": "localhost:80", "retries": 99},
+        "health": 7,
+    }
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(tree)
+    keys = ["batch.max_size", "batch.max_wait_ms", "batch.maxwait", "health", "metrics_port", "openai.retries"]
+    keys += ["openai.url", "run_id", "treshold"]
+    assert sorted(line.partition("=")[0].partition(":")[0] for line in caught.value.problems) == keys
+    assert str(caught.value).splitlines() == list(caught.value.problems)
+
+
+def test_a_broken_group_does_not_hide_the_others() -> None:
+    """What the top level checks is checked, too, where only a group below it is wrong; a key is told once."""
+    tree = {"run_id": "a/b", "engine": "openai", "openai": {"url": "localhost:80"}, "batch": {"max_size": 0}}
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(tree)
+    keys = [line.partition("=")[0] for line in caught.value.problems]
+    assert sorted(keys) == ["batch.max_size", "openai.url", "run_id"]
+
+
 def test_run_id_is_needed() -> None:
     """There is no default run."""
     with pytest.raises(ConfigError, match="run_id: missing"):
