@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import yaml
 
 from verl.config import Config
 from verl.degrade import VerdictNoise
@@ -118,7 +117,7 @@ class Run:
         config, note = self.config, self.progress.note
         ready: list[Any] = []
         if config.critic.enable or config.critic.audit_val:
-            self.cluster.start_sidecars(self._sidecar_file)
+            self.cluster.start_sidecars()
             ready = [n.sidecar.wait_ready.remote(config.critic.ready_timeout_s) for n in self.cluster.nodes]
         self.learners = self.cluster.learners(learner_options(config))
         options = rollout_options(config, self.folder.run_id)
@@ -163,15 +162,6 @@ class Run:
                 "so many initial states are there for it, and greedily each is played once"
             )
         return schedule
-
-    def _sidecar_file(self, run_id: str) -> Path:
-        path = self.folder.file("logs", f"sidecar-{run_id}.yaml")
-        wanted = {"run_id": run_id, "threshold": self.config.critic.threshold, **self.config.critic.sidecar.config}
-        model = wanted.get("model")
-        if isinstance(model, str) and Path(model).expanduser().exists():
-            wanted["model"] = str(Path(model).expanduser().absolute())  # Ray's actors work in another folder
-        path.write_text(yaml.safe_dump(wanted))
-        return path
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Ends workers, learners and sidecars, in this order; each gets a few seconds."""
