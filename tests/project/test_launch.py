@@ -205,7 +205,7 @@ def test_a_sidecar_that_cannot_start_ends_the_run_with_its_own_words(tmp_path):
         ("critic.sidecar.config.model=docs", ("critic.sidecar.config.model=docs", "config.json")),
         (
             "critic.sidecar.config.enginee=swift",
-            ("critic.sidecar.config.enginee: unknown key", "did you mean critic.sidecar.config.engine"),
+            ("critic.sidecar.config.enginee: unknown key", "you mean critic.sidecar.config.engine"),
         ),
         ("critic.sidecar.config.batch.max_size=0", ("critic.sidecar.config.batch.max_size=0", "1 to 4096")),
         ("critic.threshold=1", ("critic.threshold=1.0", "0 <= threshold < 1")),

@@ -80,6 +80,9 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
             "simulator_limit_s": rollout.episode_timeout_s,
             "silence_s": rollout.step_timeout_s,
         },
+        vla=config.model.vla,
+        num_images_in_input=config.actor.num_images_in_input,
+        use_proprio=rollout.use_proprio,
     )
 
 
@@ -97,6 +100,7 @@ def learner_options(config: Config) -> LearnerOptions:
         threads=max(1, (os.cpu_count() or 1)),
         rollout_dtype=config.rollout.dtype,
         rollout_device=config.rollout.device,
+        use_proprio=config.rollout.use_proprio,
     )
 
 

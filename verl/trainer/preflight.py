@@ -27,17 +27,26 @@ def preflight(config: Config) -> None:
 
 
 def check_policy(config: Config) -> None:
-    """The policy's folder has a configuration, weights, and the statistics that ``unnorm_key`` names."""
+    """The policy's folder has a configuration, weights, and the statistics that ``unnorm_key`` names; the policy takes
+    as many images as there are cameras."""
     key = "actor_rollout_ref.model.path"
     folder = _checkpoint(key, config.model.path)
     statistics = folder / "dataset_statistics.json"
     known = json.loads(statistics.read_text()) if statistics.is_file() else {}
-    known = known or json.loads((folder / "config.json").read_text()).get("norm_stats", {})
+    published = json.loads((folder / "config.json").read_text())
+    known = known or published.get("norm_stats", {})
     wanted = config.rollout.unnorm_key
     if wanted not in known and f"{wanted}_no_noops" not in known:
         raise ConfigError(
             f"actor_rollout_ref.rollout.unnorm_key={wanted}: {folder} has statistics of "
             f"{', '.join(sorted(known)) or 'nothing'}"
+        )
+    images = config.actor.num_images_in_input or published.get("num_images_in_input", 1)
+    cameras = config.env.get("cameras")
+    if isinstance(cameras, list) and len(cameras) != images:
+        raise ConfigError(
+            f"env.cameras={cameras}: the policy takes {images} images; allowed are as many cameras, or another "
+            "env.num_images_in_input"
         )
 
 
