@@ -30,11 +30,6 @@ def from_mapping(tree: Mapping[str, Any]) -> Config:
     return config
 
 
-def to_mapping(config: Config) -> dict[str, Any]:
-    """The nested mapping that :func:`from_mapping` turns back into ``config``."""
-    return dataclasses.asdict(config)
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -6,9 +6,9 @@ sidecar ends in a moment, not after a minute of loading), and ready is only said
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -21,7 +21,6 @@ import shm_bridge
 from evo_vlac.engine import Image
 from sidecar import logs
 from sidecar.config import Config
-from sidecar.config_file import from_mapping
 from sidecar.engines import registry
 from sidecar.engines.base import SidecarEngine
 from sidecar.engines.guard import checked
@@ -42,13 +41,16 @@ _KERNELS = "512"
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """``arguments``: the parent's pid, the lifeline's descriptor, the configuration as JSON."""
-    parent, descriptor, text = arguments
+    """``arguments``: the parent's pid, the lifeline's descriptor, the run id (for who looks at the list of processes).
+
+    Standard input: the configuration that the parent has read and checked, a pickled :class:`Config`.
+    """
+    parent, descriptor, _ = arguments
     die_with(int(parent))
     lifeline = Lifeline(int(descriptor))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's; it then asks with SIGTERM
     try:
-        config = from_mapping(json.loads(text))
+        config: Config = pickle.load(sys.stdin.buffer)
         logs.set_up(config.log, "service")
         code = run(config, lifeline)
     except SidecarError as error:
