@@ -19,14 +19,14 @@ from sidecar.config import InvalidConfig
 from sidecar.reply_builder import ExplainedReply
 
 logger = logging.getLogger(__name__)
-_LOGGED_PER_S = 5.0  # a broken model must not fill the disk with the same line
+_LOGGED_PER_S = 5.0  # so that a broken model does not fill the disk with one line
 _TEXT = 200
 _WORDS = {Status.INVALID: "an unreadable answer", Status.FAILED: "no answer"}
 
 
 @dataclass(slots=True)
 class _Rate:
-    """Of one status: an outage's lines must not take the place of what the model said."""
+    """Of one status, so that an outage does not crowd out what the model said."""
 
     left_out: int = 0
     next_s: float = 0.0

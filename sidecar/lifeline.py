@@ -42,7 +42,7 @@ class Lifeline:
             os.write(self._descriptor, line)
 
     def beat(self) -> None:
-        """Still alive; costs nothing when called more often than needed."""
+        """Still alive; cheap to call more often than needed."""
         now = time.monotonic()
         if now >= self._next_beat:
             self._next_beat = now + _BEAT_EVERY_S

@@ -63,10 +63,10 @@ class Metrics:
         self._limit = Gauge(p + "batch_limit", "Largest batch that fits at present", registry=r)
         self._info = Gauge(p + "info", "The engine's name", ["engine"], registry=r)
         self._info.labels(self._engine).set(1)
-        # looking a metric's child up takes longer than counting
+        # looking up a labelled metric takes longer than counting, so they are kept
         self._asked_of, self._answered_of = cache(self._asked.labels), cache(self._answered.labels)
         self._stage_of = cache(self._stage.labels)
-        for kind, status in itertools.product(Kind, Status):  # an outage is seen to be none, not only to be one
+        for kind, status in itertools.product(Kind, Status):  # so that a count of 0 is shown, too
             self._answered_of(kind.name, status.name, "false")
 
     def asked(self, kind: Kind) -> None:
@@ -146,5 +146,5 @@ class Metrics:
         return self._last
 
     def last(self) -> dict[str, float]:
-        """The last snapshot, for whoever only looks."""
+        """The last snapshot; takes no new one."""
         return self._last

@@ -1,6 +1,6 @@
 """The question that shows that a model answers: a picture of noise, is the task done?
 
-Nobody looks at the verdict; that there is a readable one is what counts.
+The verdict itself does not matter, only that it can be read.
 """
 
 from __future__ import annotations

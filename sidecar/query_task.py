@@ -15,7 +15,7 @@ class Priority(IntEnum):
     """Smaller is more urgent."""
 
     WAITED_FOR = 0  # an episode cannot go on or end without it: a done, a value list
-    ANSWER = 1  # somebody will want it: a pair
+    ANSWER = 1  # nothing waits for it: a pair
 
 
 @dataclass(slots=True)

@@ -41,7 +41,7 @@ _RESTORE_S = 15.0
 
 @dataclass(slots=True)
 class _Running:
-    """What a slot of the engine is doing."""
+    """What a slot of the engine is doing, since when."""
 
     since_ns: int
     what: str
@@ -131,7 +131,7 @@ class Service:
             for task in self.batcher.expired():
                 self._give_up(task, Status.EXPIRED)
             self._work_ready.notify_all()
-            if self.server.phase_pending:  # which ends every wait at once, until the engine is free for it
+            if self.server.phase_pending:  # it ends every take() at once until the engine is free
                 self._phase_done.wait(_PHASE_LOOK_S)
         self._watch_engine()
         self._probe_when_idle()

@@ -1,4 +1,4 @@
-"""The service's process: ``python -m sidecar.service_main``, started by the supervisor and by nobody else.
+"""The service's process: ``python -m sidecar.service_main``, which only the supervisor starts.
 
 Order matters: everything cheap is checked before the model is loaded, the run id is taken before too (so that a second
 sidecar ends in a moment, not after a minute of loading), and ready is only said after an answered probe.
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     parent, descriptor, _ = arguments
     die_with(int(parent))
     lifeline = Lifeline(int(descriptor))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's; it then asks with SIGTERM
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which then sends SIGTERM
     try:
         config: Config = pickle.load(sys.stdin.buffer)
         logs.set_up(config.log, "service")
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 def run(config: Config, lifeline: Lifeline) -> int:
     """Loads, probes, serves; 0 after SIGTERM and a drained queue."""
     started = time.monotonic()
-    be_modest(config)
+    limit_resources(config)
     registry.check(config)
     reference = load_reference(config.reference)
     with ExitStack() as stack:
@@ -109,14 +109,14 @@ class _Stopper:
     def _stop(self, *_: object) -> None:
         self.asked = True
         if self.service is None:
-            timer = threading.Timer(_LEAVE_S, os._exit, (0,))  # should something that is loading not let go
+            timer = threading.Timer(_LEAVE_S, os._exit, (0,))  # in case loading cannot be interrupted
             timer.daemon = True
             timer.start()
             raise SystemExit(0)
         self.service.stop()
 
 
-def be_modest(config: Config) -> None:
+def limit_resources(config: Config) -> None:
     """Threads and niceness as configured; before torch is imported."""
     threads = config.torch_threads
     cores = len(os.sched_getaffinity(0))

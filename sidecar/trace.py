@@ -119,6 +119,6 @@ class Trace:
                 return
             try:
                 self._file.write(line + ",\n")
-            except OSError as error:  # a full disk must not cost the run
+            except OSError as error:  # a full disk must not end the run
                 logger.warning("no more is written to the trace: %s", error)
                 self._file = None

@@ -94,7 +94,7 @@ class DirectEngine:
         return Row(index, query, prompt, keys, prefix, start)
 
     def _look_up(self, rows: Sequence[Row]) -> None:
-        """Finds or makes the prefixes' KV and the features of the images behind them, for all rows."""
+        """Finds or makes the prefixes' KV and the features of the images after them, for all rows."""
         missing: dict[Hashable, tuple[Row, int]] = {}
         for row in rows:
             if row.start:
@@ -135,7 +135,7 @@ class DirectEngine:
     def _prefix(self, row: Row, count: int, found: Mapping[Hashable, torch.Tensor]) -> Layers:
         """KV of the prompt up to and with image ``count``.
 
-        The last prefix image (an episode's first frame) is put behind the KV of those before it (the reference
+        The last prefix image (an episode's first frame) is computed on top of the KV of those before it (the reference
         trajectory), which all episodes share.
         """
         key = _prefix_key(row, count)

@@ -1,4 +1,4 @@
-"""Builds a direct engine: from a checkpoint folder, or around a model that somebody has already made."""
+"""Builds a direct engine: from a checkpoint folder, or around a model that is already loaded."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def build_direct(
     direct: DirectConfig | None = None,
     memory: MemoryConfig | None = None,
 ) -> DirectEngine:
-    """The engine around ``model`` (an InternVLForConditionalGeneration where it is to run), which is made over for it:
+    """The engine around ``model`` (an InternVLForConditionalGeneration where it is to run), which is changed for it:
     it cannot be saved afterwards."""
     direct, memory = direct or DirectConfig(), memory or MemoryConfig()
     model = model.eval().requires_grad_(False)

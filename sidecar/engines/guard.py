@@ -21,7 +21,7 @@ _LOGPROB_MAX = 0.01  # 0, but for rounding in half precision
 
 
 class GuardedEngine:
-    """``engine`` behind that rule. ``limit`` is the largest batch that fits at present."""
+    """``engine`` with that rule. ``limit`` is the largest batch that fits at present."""
 
     def __init__(self, engine: SidecarEngine, max_size: int) -> None:
         self.engine, self.max_size, self.limit = engine, max_size, max_size

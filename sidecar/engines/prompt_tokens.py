@@ -20,7 +20,7 @@ _KEPT = 512
 class Prompt:
     """``ids``: the whole prompt, every image as ``image_tokens`` context tokens. ``images``: where each begins.
 
-    ``ends[i]``: the first position behind the context tokens of image i.
+    ``ends[i]``: the first position after the context tokens of image i.
     """
 
     ids: tuple[int, ...]
