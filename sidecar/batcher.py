@@ -1,12 +1,12 @@
 """Which questions go into the next batch. Pure logic: no threads, no clock of its own, no model.
 
-    add --> waiting works, by priority, bucket and lane --> take --> one batch: one bucket, lanes in turn
+    add --> waiting tasks, by priority, bucket and lane --> take --> one batch: one bucket, lanes in turn
 
 The rules. An idle engine takes what is ready; a busy one does not call :meth:`take`, so everything that arrives
-meanwhile joins the next batch. A batch holds works of one bucket (same shapes; an engine that schedules requests one by
+meanwhile joins the next batch. A batch holds tasks of one bucket (same shapes; an engine that schedules requests one by
 one has all of them in one). The most urgent priority decides which bucket is served, within it the bucket whose oldest
-work has waited longest. Lanes are served in turn, one work each per round, so that a lane with many questions never
-starves one with few. Works whose deadline has passed are handed back apart, never run.
+task has waited longest. Lanes are served in turn, one task each per round, so that a lane with many questions never
+starves one with few. Tasks whose deadline has passed are handed back apart, never run.
 """
 
 from __future__ import annotations
@@ -14,67 +14,43 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Generic, TypeVar
 
-T = TypeVar("T")
-
-
-class Priority(IntEnum):
-    """Smaller is more urgent."""
-
-    WAITED_FOR = 0  # an episode cannot go on or end without it: a done, a value list
-    ANSWER = 1  # somebody will want it: a pair
-    AHEAD = 2  # nobody asked yet: only while the engine is idle
-
-
-@dataclass(frozen=True, slots=True)
-class Work(Generic[T]):
-    """One query for the engine. ``asked_ns`` and ``deadline_ns`` are of the clock given to :class:`Batcher`;
-    a deadline of 0 is none. ``group`` is what :meth:`Batcher.cancel` names: (lane, generation, episode)."""
-
-    item: T
-    lane: Hashable
-    bucket: Hashable
-    priority: Priority = Priority.WAITED_FOR
-    asked_ns: int = 0
-    deadline_ns: int = 0
-    group: Hashable = None
+from sidecar.query_task import Priority, QueryTask
 
 
 @dataclass(slots=True)
-class _Bucket(Generic[T]):
-    """The waiting works of one (priority, bucket): a queue per lane, and the order in which lanes come next."""
+class _Bucket:
+    """The waiting tasks of one (priority, bucket): a queue per lane, and the order in which lanes come next."""
 
-    lanes: dict[Hashable, deque[Work[T]]] = field(default_factory=dict)
+    lanes: dict[Hashable, deque[QueryTask]] = field(default_factory=dict)
     turn: deque[Hashable] = field(default_factory=deque)
     size: int = 0
 
-    def add(self, work: Work[T]) -> None:
-        if work.lane not in self.lanes:
-            self.lanes[work.lane] = deque()
-            self.turn.append(work.lane)
-        self.lanes[work.lane].append(work)
+    def add(self, task: QueryTask) -> None:
+        if task.lane not in self.lanes:
+            self.lanes[task.lane] = deque()
+            self.turn.append(task.lane)
+        self.lanes[task.lane].append(task)
         self.size += 1
 
-    def pop(self) -> Work[T]:
-        """The next work of the lane whose turn it is; that lane then goes to the end."""
+    def pop(self) -> QueryTask:
+        """The next task of the lane whose turn it is; that lane then goes to the end."""
         lane = self.turn.popleft()
         queue = self.lanes[lane]
-        work = queue.popleft()
+        task = queue.popleft()
         if queue:
             self.turn.append(lane)
         else:
             del self.lanes[lane]
         self.size -= 1
-        return work
+        return task
 
-    def remove(self, drop: Callable[[Work[T]], bool]) -> list[Work[T]]:
-        removed: list[Work[T]] = []
+    def remove(self, drop: Callable[[QueryTask], bool]) -> list[QueryTask]:
+        removed: list[QueryTask] = []
         for lane, queue in list(self.lanes.items()):
-            kept: deque[Work[T]] = deque()
-            for work in queue:
-                (removed if drop(work) else kept).append(work)
+            kept: deque[QueryTask] = deque()
+            for task in queue:
+                (removed if drop(task) else kept).append(task)
             if kept:
                 self.lanes[lane] = kept
             else:
@@ -87,35 +63,30 @@ class _Bucket(Generic[T]):
         return min(queue[0].asked_ns for queue in self.lanes.values())
 
 
-class Batcher(Generic[T]):
-    """Collects works and hands out batches. Not thread-safe: the caller holds a lock.
+class Batcher:
+    """Collects tasks and hands out batches. Not thread-safe: the caller holds a lock.
 
-    ``clock`` gives nanoseconds. ``max_wait_ns``: how long the oldest work of a batch that is not full may be held back
+    ``clock`` gives nanoseconds. ``max_wait_ns``: how long the oldest task of a batch that is not full may be held back
     in the hope of more (0: never).
     """
 
-    def __init__(self, max_size: int, max_wait_ns: int, clock: Callable[[], int], idle_lead_ns: int = 0) -> None:
-        self.max_size, self.max_wait_ns, self.idle_lead_ns = max_size, max_wait_ns, idle_lead_ns
+    def __init__(self, max_size: int, max_wait_ns: int, clock: Callable[[], int]) -> None:
+        self.max_size, self.max_wait_ns = max_size, max_wait_ns
         self._clock = clock
-        self._buckets: dict[tuple[Priority, Hashable], _Bucket[T]] = {}
-        self._last_busy_ns = clock()
+        self._buckets: dict[tuple[Priority, Hashable], _Bucket] = {}
         self._next_expiry_ns: int | None = None
 
     def __len__(self) -> int:
         return sum(bucket.size for bucket in self._buckets.values())
 
-    def depth(self, priority: Priority) -> int:
-        """How many works of ``priority`` wait."""
-        return sum(bucket.size for (p, _), bucket in self._buckets.items() if p is priority)
+    def add(self, task: QueryTask) -> None:
+        """One more task; its place in its lane's queue is the last."""
+        self._buckets.setdefault((task.priority, task.bucket), _Bucket()).add(task)
+        if task.deadline_ns and (self._next_expiry_ns is None or task.deadline_ns < self._next_expiry_ns):
+            self._next_expiry_ns = task.deadline_ns
 
-    def add(self, work: Work[T]) -> None:
-        """One more work; its place in its lane's queue is the last."""
-        self._buckets.setdefault((work.priority, work.bucket), _Bucket()).add(work)
-        if work.deadline_ns and (self._next_expiry_ns is None or work.deadline_ns < self._next_expiry_ns):
-            self._next_expiry_ns = work.deadline_ns
-
-    def take(self) -> list[Work[T]]:
-        """The next batch, at most ``max_size`` works of one bucket; empty when nothing is due yet.
+    def take(self) -> list[QueryTask]:
+        """The next batch, at most ``max_size`` tasks of one bucket; empty when nothing is due yet.
 
         To be called only when the engine is idle.
         """
@@ -127,12 +98,7 @@ class Batcher(Generic[T]):
         batch = [bucket.pop() for _ in range(min(self.max_size, bucket.size))]
         if not bucket.size:
             del self._buckets[key]
-        self._last_busy_ns = now
         return batch
-
-    def finished(self) -> None:
-        """The engine came back from a batch: its idle time begins."""
-        self._last_busy_ns = self._clock()
 
     def wait_ns(self) -> int | None:
         """How long until :meth:`take` may have something without another :meth:`add`; None: for ever."""
@@ -140,22 +106,18 @@ class Batcher(Generic[T]):
         waits = [max(0, due - now) for due in self._due_times()]
         return min(waits) if waits else None
 
-    def expired(self) -> list[Work[T]]:
-        """Removes and returns the works whose deadline has passed."""
+    def expired(self) -> list[QueryTask]:
+        """Removes and returns the tasks whose deadline has passed."""
         now = self._clock()
         if self._next_expiry_ns is None or now < self._next_expiry_ns:
             return []
-        gone = self._remove(lambda work: 0 < work.deadline_ns <= now)
-        waiting = (work for bucket in self._buckets.values() for queue in bucket.lanes.values() for work in queue)
-        self._next_expiry_ns = min((work.deadline_ns for work in waiting if work.deadline_ns), default=None)
+        gone = self._remove(lambda task: 0 < task.deadline_ns <= now)
+        waiting = (task for bucket in self._buckets.values() for queue in bucket.lanes.values() for task in queue)
+        self._next_expiry_ns = min((task.deadline_ns for task in waiting if task.deadline_ns), default=None)
         return gone
 
-    def cancel(self, drop: Callable[[Work[T]], bool]) -> list[Work[T]]:
-        """Removes and returns the works for which ``drop`` says so (an episode ended, a lane is gone)."""
-        return self._remove(drop)
-
-    def _remove(self, drop: Callable[[Work[T]], bool]) -> list[Work[T]]:
-        removed: list[Work[T]] = []
+    def _remove(self, drop: Callable[[QueryTask], bool]) -> list[QueryTask]:
+        removed: list[QueryTask] = []
         for key, bucket in list(self._buckets.items()):
             removed.extend(bucket.remove(drop))
             if not bucket.size:
@@ -167,16 +129,14 @@ class Batcher(Generic[T]):
         due = [
             (key[0], bucket.oldest_ns(), i, key)
             for i, (key, bucket) in enumerate(self._buckets.items())
-            if self._due_ns(key[0], bucket) <= now
+            if self._due_ns(bucket) <= now
         ]
         return min(due, key=lambda entry: entry[:3])[3] if due else None
 
     def _due_times(self) -> list[int]:
-        return [self._due_ns(priority, bucket) for (priority, _), bucket in self._buckets.items()]
+        return [self._due_ns(bucket) for bucket in self._buckets.values()]
 
-    def _due_ns(self, priority: Priority, bucket: _Bucket[T]) -> int:
-        if priority is Priority.AHEAD:
-            return self._last_busy_ns + self.idle_lead_ns
+    def _due_ns(self, bucket: _Bucket) -> int:
         if bucket.size >= self.max_size or not self.max_wait_ns:
             return 0
         return bucket.oldest_ns() + self.max_wait_ns

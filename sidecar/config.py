@@ -18,10 +18,11 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    """Raises ConfigError unless ``condition``."""
-    if not condition:
-        raise ConfigError(f"{key}={value!r}: allowed: {allowed}")
+def require(*rules: tuple[bool, str, Any, str]) -> None:
+    """Raises ConfigError with a line for each rule that does not hold: (holds, key, value, what is allowed)."""
+    problems = [f"{key}={value!r}: allowed: {allowed}" for holds, key, value, allowed in rules if not holds]
+    if problems:
+        raise ConfigError(*problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,10 @@ class BatchConfig:
     max_wait_ms: float = 0.0
 
     def __post_init__(self) -> None:
-        require(1 <= self.max_size <= 4096, "batch.max_size", self.max_size, "1 to 4096")
-        require(0 <= self.max_wait_ms <= 1000, "batch.max_wait_ms", self.max_wait_ms, "0 to 1000")
+        require(
+            (1 <= self.max_size <= 4096, "batch.max_size", self.max_size, "1 to 4096"),
+            (0 <= self.max_wait_ms <= 1000, "batch.max_wait_ms", self.max_wait_ms, "0 to 1000"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +48,14 @@ class ValuesConfig:
     """How critic answers become value lists (see evo_vlac.values).
 
     ``mode``: relative (every critic is a share of the remaining work), mirror, mix_f. ``rich``: probability-weighted
-    numbers. ``ahead_stride``: > 0 scores every so-many-th frame of running episodes while the engine is idle, so that
-    the value list is nearly ready when the episode ends; it should be the stride that the workers ask with.
-    ``ahead_lead_ms``: how long the engine must have been idle before it does.
+    numbers.
     """
 
     mode: str = "relative"
     rich: bool = False
-    ahead_stride: int = 0
-    ahead_lead_ms: float = 2.0
 
     def __post_init__(self) -> None:
-        require(self.mode in ("relative", "mirror", "mix_f"), "values.mode", self.mode, "relative, mirror, mix_f")
-        require(0 <= self.ahead_stride <= 100_000, "values.ahead_stride", self.ahead_stride, "0 (off) or more")
-        require(0 <= self.ahead_lead_ms <= 10_000, "values.ahead_lead_ms", self.ahead_lead_ms, "0 to 10000")
+        require((self.mode in ("relative", "mirror", "mix_f"), "values.mode", self.mode, "relative, mirror, mix_f"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ class ReferenceConfig:
     count: int = 6
 
     def __post_init__(self) -> None:
-        require(1 <= self.count <= 64, "reference.count", self.count, "1 to 64")
+        require((1 <= self.count <= 64, "reference.count", self.count, "1 to 64"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +83,12 @@ class MemoryConfig:
     prefix_cache_mb: float = 1024.0
 
     def __post_init__(self) -> None:
-        require(self.budget_gb is None or self.budget_gb > 0, "memory.budget_gb", self.budget_gb, "null or more than 0")
-        require(self.on_update in ("offload", "keep"), "memory.on_update", self.on_update, "offload, keep")
-        require(self.feature_cache_mb >= 0, "memory.feature_cache_mb", self.feature_cache_mb, "0 or more")
-        require(self.prefix_cache_mb >= 0, "memory.prefix_cache_mb", self.prefix_cache_mb, "0 or more")
+        require(
+            (self.budget_gb is None or self.budget_gb > 0, "memory.budget_gb", self.budget_gb, "null or more than 0"),
+            (self.on_update in ("offload", "keep"), "memory.on_update", self.on_update, "offload, keep"),
+            (self.feature_cache_mb >= 0, "memory.feature_cache_mb", self.feature_cache_mb, "0 or more"),
+            (self.prefix_cache_mb >= 0, "memory.prefix_cache_mb", self.prefix_cache_mb, "0 or more"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +112,17 @@ class HealthConfig:
     drain_s: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("start_s", "batch_s", "heartbeat_s", "crash_window_s", "backoff_s", "backoff_max_s"):
-            require(getattr(self, name) > 0, f"health.{name}", getattr(self, name), "more than 0")
-        for name in ("probe_every_s", "drain_s"):
-            require(getattr(self, name) >= 0, f"health.{name}", getattr(self, name), "0 or more")
-        require(self.max_crashes >= 1, "health.max_crashes", self.max_crashes, "1 or more")
+        require(
+            *(
+                (getattr(self, name) > 0, f"health.{name}", getattr(self, name), "more than 0")
+                for name in ("start_s", "batch_s", "heartbeat_s", "crash_window_s", "backoff_s", "backoff_max_s")
+            ),
+            *(
+                (getattr(self, name) >= 0, f"health.{name}", getattr(self, name), "0 or more")
+                for name in ("probe_every_s", "drain_s")
+            ),
+            (self.max_crashes >= 1, "health.max_crashes", self.max_crashes, "1 or more"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ class InvalidConfig:
     max_files: int = 100
 
     def __post_init__(self) -> None:
-        require(self.max_files >= 0, "invalid.max_files", self.max_files, "0 or more")
+        require((self.max_files >= 0, "invalid.max_files", self.max_files, "0 or more"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ class LogConfig:
     file: str | None = None
 
     def __post_init__(self) -> None:
-        require(self.level in LEVELS, "log.level", self.level, ", ".join(LEVELS))
+        require((self.level in LEVELS, "log.level", self.level, ", ".join(LEVELS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +161,7 @@ class DirectConfig:
     converted_dir: str | None = None
 
     def __post_init__(self) -> None:
-        require(1 <= self.chunk_images <= 1024, "direct.chunk_images", self.chunk_images, "1 to 1024")
+        require((1 <= self.chunk_images <= 1024, "direct.chunk_images", self.chunk_images, "1 to 1024"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +175,10 @@ class VllmConfig:
 
     def __post_init__(self) -> None:
         share = self.gpu_memory_utilization
-        require(share is None or 0 < share <= 1, "vllm.gpu_memory_utilization", share, "null or 0 to 1")
-        require(1 <= self.images_per_prompt <= 64, "vllm.images_per_prompt", self.images_per_prompt, "1 to 64")
+        require(
+            (share is None or 0 < share <= 1, "vllm.gpu_memory_utilization", share, "null or 0 to 1"),
+            (1 <= self.images_per_prompt <= 64, "vllm.images_per_prompt", self.images_per_prompt, "1 to 64"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +207,16 @@ class OpenaiConfig:
 
     def __post_init__(self) -> None:
         ok = self.url is None or self.url.startswith(("http://", "https://"))
-        require(ok, "openai.url", self.url, "an http(s) address, as http://host:8000/v1")
-        require(1 <= self.concurrency <= 1024, "openai.concurrency", self.concurrency, "1 to 1024")
-        require(self.timeout_s > 0, "openai.timeout_s", self.timeout_s, "more than 0")
-        require(0 <= self.retries <= 20, "openai.retries", self.retries, "0 to 20")
         size = self.max_reply_bytes
-        require(1 << 10 <= size <= 1 << 28, "openai.max_reply_bytes", size, "1024 to 268435456 (256 MiB)")
-        require(0 <= self.image_size <= 4096, "openai.image_size", self.image_size, "0 (as they are) to 4096")
-        require(self.image_format in ("png", "jpeg"), "openai.image_format", self.image_format, "png, jpeg")
+        require(
+            (ok, "openai.url", self.url, "an http(s) address, as http://host:8000/v1"),
+            (1 <= self.concurrency <= 1024, "openai.concurrency", self.concurrency, "1 to 1024"),
+            (self.timeout_s > 0, "openai.timeout_s", self.timeout_s, "more than 0"),
+            (0 <= self.retries <= 20, "openai.retries", self.retries, "0 to 20"),
+            (1 << 10 <= size <= 1 << 28, "openai.max_reply_bytes", size, "1024 to 268435456 (256 MiB)"),
+            (0 <= self.image_size <= 4096, "openai.image_size", self.image_size, "0 (as they are) to 4096"),
+            (self.image_format in ("png", "jpeg"), "openai.image_format", self.image_format, "png, jpeg"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +235,13 @@ class FixedConfig:
     script: str = ""
 
     def __post_init__(self) -> None:
-        require(self.delay_ms >= 0, "fixed.delay_ms", self.delay_ms, "0 or more")
-        require(self.per_query_ms >= 0, "fixed.per_query_ms", self.per_query_ms, "0 or more")
-        require(-100 <= self.critic <= 100, "fixed.critic", self.critic, "-100 to 100")
         pattern = r"((\d+|all):(crash|wedge|oom|garbage|error)(,|$))*"
-        require(re.fullmatch(pattern, self.script) is not None, "fixed.script", self.script, "as 3:crash,5:wedge")
+        require(
+            (self.delay_ms >= 0, "fixed.delay_ms", self.delay_ms, "0 or more"),
+            (self.per_query_ms >= 0, "fixed.per_query_ms", self.per_query_ms, "0 or more"),
+            (-100 <= self.critic <= 100, "fixed.critic", self.critic, "-100 to 100"),
+            (re.fullmatch(pattern, self.script) is not None, "fixed.script", self.script, "as 3:crash,5:wedge"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,19 +279,20 @@ class Config:
 
     def __post_init__(self) -> None:
         ok = _RUN_ID.fullmatch(self.run_id) is not None
-        require(ok, "run_id", self.run_id, "1 to 64 letters, digits, dots, dashes, underscores")
-        require(self.engine in ENGINES, "engine", self.engine, ", ".join(ENGINES))
-        require(0 <= self.threshold < 1, "threshold", self.threshold, "0 <= threshold < 1")
         device = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is not None
-        require(device, "device", self.device, "auto, cpu, cuda, cuda:N")
-        require(self.dtype in DTYPES, "dtype", self.dtype, ", ".join(DTYPES))
-        threads = self.torch_threads
-        require(threads is None or 1 <= threads <= 1024, "torch_threads", threads, "null or 1 to 1024")
-        require(-20 <= self.nice <= 19, "nice", self.nice, "-20 to 19")
-        require(1 <= self.max_lanes <= 65_536, "max_lanes", self.max_lanes, "1 to 65536")
-        port = self.metrics_port
-        require(port is None or 0 <= port <= 65_535, "metrics_port", port, "null, 0 (any free one) or a port number")
-        if self.engine in ("direct", "swift", "vllm"):
-            require(bool(self.model), "model", self.model, f"a checkpoint folder (engine={self.engine} loads one)")
-        if self.engine == "openai":
-            require(bool(self.openai.url), "openai.url", self.openai.url, "the server's address (engine=openai)")
+        threads, port = self.torch_threads, self.metrics_port
+        loads, asks = self.engine in ("direct", "swift", "vllm"), self.engine == "openai"
+        of_engine = f"engine={self.engine}"
+        require(
+            (ok, "run_id", self.run_id, "1 to 64 letters, digits, dots, dashes, underscores"),
+            (self.engine in ENGINES, "engine", self.engine, ", ".join(ENGINES)),
+            (0 <= self.threshold < 1, "threshold", self.threshold, "0 <= threshold < 1"),
+            (device, "device", self.device, "auto, cpu, cuda, cuda:N"),
+            (self.dtype in DTYPES, "dtype", self.dtype, ", ".join(DTYPES)),
+            (threads is None or 1 <= threads <= 1024, "torch_threads", threads, "null or 1 to 1024"),
+            (-20 <= self.nice <= 19, "nice", self.nice, "-20 to 19"),
+            (1 <= self.max_lanes <= 65536, "max_lanes", self.max_lanes, "1 to 65536"),
+            (port is None or 0 <= port <= 65535, "metrics_port", port, "null, 0 (any free one) or a port number"),
+            (not loads or bool(self.model), "model", self.model, f"a checkpoint folder ({of_engine} loads one)"),
+            (not asks or bool(self.openai.url), "openai.url", self.openai.url, f"the server's address ({of_engine})"),
+        )

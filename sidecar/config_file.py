@@ -30,11 +30,6 @@ def from_mapping(tree: Mapping[str, Any]) -> Config:
     return config
 
 
-def to_mapping(config: Config) -> dict[str, Any]:
-    """The nested mapping that :func:`from_mapping` turns back into ``config``."""
-    return dataclasses.asdict(config)
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -66,19 +61,51 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 
 def _build(kind: type, tree: Any, prefix: str) -> Any:
+    """An instance of ``kind``. Raises ConfigError with everything that is wrong in it, its groups included."""
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{prefix.rstrip('.')}={tree!r}: must be a group of keys")
     hints = typing.get_type_hints(kind)
+    problems = _wrong_keys(kind, tree, hints, prefix)
+    values: dict[str, Any] = {}
+    sound = True  # all plain values are of their types, so that what they mean together can be checked
+    for key in tree.keys() & hints.keys():
+        try:
+            values[key] = _convert(hints[key], tree[key], f"{prefix}{key}")
+        except ConfigError as error:
+            problems += error.problems
+            sound &= dataclasses.is_dataclass(hints[key])
+    if sound and _needed(kind) <= values.keys():
+        try:
+            built = kind(**values)
+        except ConfigError as error:
+            told = {_key_of(problem) for problem in problems}  # such a group is at its defaults here
+            problems += [problem for problem in error.problems if _key_of(problem) not in told]
+    if problems:
+        raise ConfigError(*problems)
+    return built
+
+
+def _wrong_keys(kind: type, tree: Mapping[str, Any], hints: Mapping[str, Any], prefix: str) -> list[str]:
+    """A line for each unknown key, and for each one that is missing."""
+    problems = []
     for key in tree:
         if key not in hints:
             near = difflib.get_close_matches(str(key), list(hints), 1)
             hint = f"did you mean {prefix}{near[0]}? " if near else ""
-            raise ConfigError(f"{prefix}{key}: unknown key; {hint}known: {', '.join(sorted(hints))}")
-    for field in dataclasses.fields(kind):
-        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if needed and field.name not in tree:
-            raise ConfigError(f"{prefix}{field.name}: missing; it has no default")
-    return kind(**{key: _convert(hints[key], value, f"{prefix}{key}") for key, value in tree.items()})
+            problems.append(f"{prefix}{key}: unknown key; {hint}known: {', '.join(sorted(hints))}")
+    missing = sorted(_needed(kind) - tree.keys())
+    return problems + [f"{prefix}{name}: missing; it has no default" for name in missing]
+
+
+def _needed(kind: type) -> set[str]:
+    """Names of the fields without a default."""
+    nothing = dataclasses.MISSING
+    fields = dataclasses.fields(kind)
+    return {one.name for one in fields if one.default is nothing and one.default_factory is nothing}
+
+
+def _key_of(problem: str) -> str:
+    return problem.partition(":")[0].partition("=")[0]
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:

@@ -16,9 +16,13 @@ class SidecarError(RuntimeError):
 
 
 class ConfigError(SidecarError):
-    """A key, its value, or the file they stand in is wrong; the message says what is allowed."""
+    """Keys, their values, or the file they stand in are wrong. ``problems``: one line each, with what is allowed."""
 
     exit_code = PERMANENT
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 class EngineUnavailableError(SidecarError):
@@ -65,6 +69,10 @@ class CrashLoopError(SidecarError):
     """The service died too often in too short a time."""
 
     exit_code = 70
+
+
+class QuestionError(SidecarError):
+    """A question of the bridge cannot be asked: an unknown camera, frames that are no pair, a task without words."""
 
 
 class RemoteEngineError(SidecarError):

@@ -27,25 +27,22 @@ def die_with(parent: int) -> None:
 
 
 class Lifeline:
-    """The service's end. ``descriptor`` is inherited; None stands for a service without a supervisor."""
+    """The service's end. ``descriptor`` is inherited."""
 
-    def __init__(self, descriptor: int | None) -> None:
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._next_beat = 0.0
-        if descriptor is not None:
-            os.set_inheritable(descriptor, False)
-            os.set_blocking(descriptor, False)
+        os.set_inheritable(descriptor, False)
+        os.set_blocking(descriptor, False)
 
     def say(self, event: str, **fields: Any) -> None:
         """One event. A supervisor that does not read loses beats, nothing else."""
-        if self._descriptor is None:
-            return
         line = json.dumps({"event": event, **fields}).encode() + b"\n"
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(self._descriptor, line)
 
     def beat(self) -> None:
-        """Still alive; costs nothing when called more often than needed."""
+        """Still alive; cheap to call more often than needed."""
         now = time.monotonic()
         if now >= self._next_beat:
             self._next_beat = now + _BEAT_EVERY_S

@@ -39,7 +39,7 @@ def set_up(config: LogConfig, part: str) -> None:
         root.removeHandler(handler)
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter(f"%(asctime)s {part} %(levelname)s %(message)s", "%H:%M:%S"))
-    console.addFilter(lambda record: not hasattr(record, "numbers"))  # the trace is for the file
+    console.addFilter(lambda record: not hasattr(record, "numbers"))  # the metrics of each second are for the file
     root.addHandler(console)
     if config.file is not None:
         path = Path(config.file)

@@ -1,6 +1,6 @@
 """The question that shows that a model answers: a picture of noise, is the task done?
 
-Nobody looks at the verdict; that there is a readable one is what counts.
+The verdict itself does not matter, only that it can be read.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from evo_vlac.engine import Answer, Query
 from evo_vlac.parsing import parse_done
 from evo_vlac.queries import done_query
+from sidecar.query_task import Priority, QueryTask
 
 PROBE_SIZE = 112
 
@@ -21,6 +22,11 @@ def probe_query() -> Query:
     """Always the same: uint8 (112, 112, 3) noise from a fixed seed."""
     noise = np.random.default_rng(0).integers(0, 256, (PROBE_SIZE, PROBE_SIZE, 3), np.uint8)
     return done_query(noise, "lift the red cube")
+
+
+def probe_task(now_ns: int) -> QueryTask:
+    """The probe as a task of its own, after what workers wait for."""
+    return QueryTask(probe_query(), lane="probe", bucket="probe", priority=Priority.ANSWER, asked_ns=now_ns)
 
 
 def read_probe(answer: Answer) -> str | None:

@@ -1,12 +1,12 @@
-"""The service: takes questions off the bridge, keeps the engine busy, puts verdicts back.
+"""The service: takes questions off the bridge, keeps the engine busy, puts replies back.
 
-    main thread      parks on the doorbell -> collects questions -> wakes an engine thread
-                     wedge watch, probes, numbers, heartbeat
-    engine threads   take a batch -> engine.answer -> verdicts; phases; one thread per slot of the engine
+    main thread      Server.take (parked on the doorbell) -> planner -> batcher -> wakes an engine thread
+                     watches for a wedged engine, probes, publishes metrics, beats
+    engine threads   batcher -> engine.answer -> replies -> Server.answer; phases; one thread per slot of the engine
 
-Only the main thread waits and polls; the desk and the batcher are touched under ``_lock``, the engine's work happens
-outside of it. A batch is taken when an engine thread is free and never before, so whatever arrives while the engine
-works joins the next batch.
+Only the main thread takes questions. The batcher and the replies of unfinished questions are touched under ``_lock``;
+the engine works outside of it. A batch is taken when an engine thread is free and never before, so whatever arrives
+while the engine works joins the next batch.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from dataclasses import dataclass
 
 from evo_vlac.engine import Answer, Image
 from evo_vlac.halving import is_out_of_memory
-from shm_bridge import Phase, Server, Status
-from sidecar.batcher import Batcher, Priority, Work
+from shm_bridge import Phase, Question, Server, Status
+from sidecar.batcher import Batcher
 from sidecar.config import Config
-from sidecar.desk import Ask, Desk, Verdict
 from sidecar.engines.base import SidecarEngine
 from sidecar.engines.guard import GuardedEngine
-from sidecar.errors import EngineWedgedError
+from sidecar.errors import EngineWedgedError, QuestionError
 from sidecar.invalid import InvalidLog
-from sidecar.numbers import Numbers
-from sidecar.probe import probe_query
+from sidecar.metrics import Metrics
+from sidecar.probe import probe_task
+from sidecar.query_planner import QueryPlanner
+from sidecar.query_task import QueryTask
+from sidecar.reply_builder import ExplainedReply, ReplyBuilder
 from sidecar.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ _RESTORE_S = 15.0
 
 @dataclass(slots=True)
 class _Running:
-    """What a slot of the engine is doing."""
+    """What a slot of the engine is doing, since when."""
 
     since_ns: int
     what: str
@@ -54,20 +56,16 @@ class Service:
         config: Config,
         server: Server,
         engine: SidecarEngine,
-        numbers: Numbers,
-        reference: Sequence[Image] = (),
-        beat: Callable[[], None] = lambda: None,
-        clock: Callable[[], int] = time.monotonic_ns,
+        metrics: Metrics,
+        reference: Sequence[Image],
+        beat: Callable[[], None],
     ) -> None:
-        self.config, self.server, self.engine, self.numbers = config, server, engine, numbers
+        self.config, self.server, self.engine, self.metrics = config, server, engine, metrics
         self.guard = GuardedEngine(engine, config.batch.max_size)
-        self.desk = Desk(config, reference, clock, engine.mixes)
-        self.batcher: Batcher[Ask] = Batcher(
-            config.batch.max_size,
-            int(config.batch.max_wait_ms * 1e6),
-            clock,
-            int(config.values.ahead_lead_ms * 1e6),
-        )
+        clock = time.monotonic_ns
+        self.planner = QueryPlanner(reference, config.camera, engine.mixes)
+        self.replies = ReplyBuilder(config, clock)
+        self.batcher = Batcher(config.batch.max_size, int(config.batch.max_wait_ms * 1e6), clock)
         self._beat, self._clock = beat, clock
         self._invalid, self.trace = InvalidLog(config.invalid), Trace(config.trace)
         self._lock = threading.Lock()
@@ -117,7 +115,7 @@ class Service:
         if self._drain_until_ns is None:
             return False
         with self._lock:
-            pending = len(self.batcher) - self.batcher.depth(Priority.AHEAD)
+            pending = len(self.batcher)
             idle = not pending and not self._running
         if not idle and self._clock() >= self._drain_until_ns:
             logger.warning("stopping with %d questions unanswered", pending)
@@ -127,32 +125,32 @@ class Service:
     # -- the main thread ---------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        self.server.wait(_TICK_S)
+        questions = self.server.take(_TICK_S)
         with self._work_ready:
-            self._collect()
+            for question in questions:
+                self._plan(question)
+            for task in self.batcher.expired():
+                self._give_up(task, Status.EXPIRED)
             self._work_ready.notify_all()
-            if self.server.phase_pending:  # which ends every wait at once, until the engine is free for it
+            if self.server.phase_pending:  # it ends every take() at once until the engine is free
                 self._phase_done.wait(_PHASE_LOOK_S)
         self._watch_engine()
         self._probe_when_idle()
         self._publish()
         self._beat()
 
-    def _collect(self) -> None:
-        """Takes what the bridge has into the batcher. The lock is held."""
-        for question in self.server.poll():
-            works, verdict = self.desk.open(question)
-            self.numbers.asked(question.kind)
-            for work in works:
-                self.batcher.add(work)
-            if verdict is not None:
-                self._reply(verdict)
-        if ended := set(self.desk.ended()):
-            self.batcher.cancel(lambda work: work.priority is Priority.AHEAD and work.group in ended)
-        for work in self.batcher.expired():
-            verdict = self.desk.expired(work.item, Status.EXPIRED)
-            if verdict is not None:
-                self._reply(verdict)
+    def _plan(self, question: Question) -> None:
+        """Puts the question's queries into the batcher. The lock is held."""
+        self.metrics.asked(question.kind)
+        try:
+            tasks = self.planner.plan(question)
+        except QuestionError as error:
+            self._reply(question, self.replies.no_answer(question, Status.FAILED, str(error)))
+            return
+        for task in tasks:
+            self.batcher.add(task)
+        if not tasks:
+            self._reply(question, self.replies.without_pairs(question))
 
     def _watch_engine(self) -> None:
         now = self._clock()
@@ -175,9 +173,7 @@ class Service:
             if self._running or len(self.batcher) or quiet < every * 1e9:
                 return
             self._last_answer_ns = self._clock()
-            query = probe_query()
-            ask = Ask(query, None, (-1, 0, 0))
-            self.batcher.add(Work(ask, -1, "probe", Priority.ANSWER, self._clock()))
+            self.batcher.add(probe_task(self._clock()))
             self._work_ready.notify()
 
     def _publish(self) -> None:
@@ -188,10 +184,10 @@ class Service:
         with self._lock:
             depth = len(self.batcher)
         memory = self.engine.memory_bytes()
-        self.numbers.state(depth, memory, self._phase, self.server.epoch, self.guard)
-        snapshot = self.numbers.snapshot()
+        self.metrics.state(depth, memory, self._phase, self.server.epoch, self.guard)
+        snapshot = self.metrics.snapshot()
         self.server.publish_metrics(snapshot)
-        self.trace.numbers(snapshot)
+        self.trace.metrics(snapshot)
         logger.info("numbers", extra={"numbers": snapshot})  # once a second into log.file: the run's trace
 
     # -- the engine threads ------------------------------------------------------------------------------------------
@@ -224,39 +220,29 @@ class Service:
             with self._lock:
                 self._running.pop(slot, None)
 
-    def _take(self) -> list[Work[Ask]]:
+    def _take(self) -> list[QueryTask]:
         """The next batch without what was cancelled meanwhile. The lock is held."""
-        batch = self.batcher.take()
         wanted = []
-        for work in batch:
-            job = work.item.job
-            if job is not None and self.server.cancelled(job.question):
-                verdict = self.desk.expired(work.item, Status.CANCELLED)
-                if verdict is not None:
-                    self._reply(verdict)
+        for task in self.batcher.take():
+            if task.question is not None and self.server.cancelled(task.question):
+                self._give_up(task, Status.CANCELLED)
             else:
-                wanted.append(work)
+                wanted.append(task)
         return wanted
 
-    def _run_batch(self, batch: list[Work[Ask]], taken_ns: int) -> None:
-        with self.numbers.engine_busy():
-            answers = self.guard.answer([work.item.query for work in batch])
+    def _run_batch(self, batch: list[QueryTask], taken_ns: int) -> None:
+        with self.metrics.engine_busy():
+            answers = self.guard.answer([task.query for task in batch])
         engine_ns = self._clock() - taken_ns
-        self.numbers.batch(_kind(batch), len(batch), engine_ns)
-        self.trace.batch(_kind(batch), [work.asked_ns for work in batch], taken_ns, engine_ns)
+        self.metrics.batch(_kind(batch), len(batch), engine_ns)
+        self.trace.batch(_kind(batch), [task.asked_ns for task in batch], taken_ns, engine_ns)
         with self._lock:
-            self.batcher.finished()
             self._last_answer_ns = self._clock()
-            for work, answer in zip(batch, answers):
-                self._settle(work, answer, taken_ns, engine_ns, len(batch))
-
-    def _settle(self, work: Work[Ask], answer: Answer, taken_ns: int, engine_ns: int, size: int) -> None:
-        if work.bucket == "probe":
-            self._probed(answer)
-            return
-        verdict = self.desk.settle(work.item, answer, taken_ns, engine_ns, size)
-        if verdict is not None:
-            self._reply(verdict)
+            for task, answer in zip(batch, answers):
+                if task.question is None:
+                    self._probed(answer)
+                elif (reply := self.replies.settle(task, answer, taken_ns, engine_ns, len(batch))) is not None:
+                    self._reply(task.question, reply)
 
     def _probed(self, answer: Answer) -> None:
         """A model of our own that no longer answers needs a new process; one elsewhere is only waited for."""
@@ -289,30 +275,23 @@ class Service:
                 logger.warning("no room yet to come back from UPDATE: %s", str(error).splitlines()[0])
                 time.sleep(_PHASE_LOOK_S * 10)
 
-    def _reply(self, verdict: Verdict) -> None:
-        """Puts a verdict back and counts it. The lock is held."""
-        question = verdict.question
-        delivered = self.server.answer(
-            question,
-            done=verdict.done,
-            value=verdict.value,
-            probability=verdict.probability,
-            valid=verdict.valid,
-            status=verdict.status,
-            values=verdict.values,
-            queue_us=verdict.queue_ns // 1000,
-            engine_us=verdict.engine_ns // 1000,
-            batch_size=verdict.batch_size,
-        )
-        self.numbers.answered(question.kind, verdict, delivered, self._clock() - question.asked_ns)
-        if verdict.unreadable or verdict.status in (Status.INVALID, Status.FAILED):
-            self._invalid.note(verdict)
+    def _give_up(self, task: QueryTask, status: Status) -> None:
+        """Nobody can have this task's answer any more. The lock is held."""
+        if task.question is not None and (reply := self.replies.unanswered(task, status)) is not None:
+            self._reply(task.question, reply)
+
+    def _reply(self, question: Question, reply: ExplainedReply) -> None:
+        """Puts a reply back and counts it. The lock is held."""
+        delivered = self.server.answer(question, reply)
+        self.metrics.answered(question.kind, reply, delivered, self._clock() - question.asked_ns)
+        if reply.unreadable or reply.status in (Status.INVALID, Status.FAILED):
+            self._invalid.note(question, reply)
 
 
-def _describe(batch: Sequence[Work[Ask]]) -> str:
+def _describe(batch: Sequence[QueryTask]) -> str:
     return f"a batch of {len(batch)} {_kind(batch)} queries"
 
 
-def _kind(batch: Sequence[Work[Ask]]) -> str:
-    kinds = {work.item.query.kind for work in batch}
+def _kind(batch: Sequence[QueryTask]) -> str:
+    kinds = {task.query.kind for task in batch}
     return kinds.pop() if len(kinds) == 1 else "mixed"

@@ -1,6 +1,6 @@
 """The parent process: starts the service, watches it, starts it again, ends it. Imports nothing heavy.
 
-    supervisor --Popen--> service            pidfd: it died     pipe: ready, beats, last words
+    supervisor --Popen--> service            stdin: the Config  pidfd: it died  pipe: ready, beats, last words
         SIGTERM, SIGINT --SIGTERM--> service drains --> both end with 0
 
 A service that dies is started again after a back-off, under the bridge's next epoch, so that workers' questions are
@@ -10,9 +10,10 @@ dies too often. A service that hangs, at start or later, is killed first.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import os
+import pickle
 import selectors
 import signal
 import subprocess
@@ -25,7 +26,6 @@ from typing import Any
 
 from shm_bridge.inspect import clean_run
 from sidecar.config import Config
-from sidecar.config_file import to_mapping
 from sidecar.errors import PERMANENT, CrashLoopError
 from sidecar.lifeline import Listener
 
@@ -100,16 +100,14 @@ class Supervisor:
 
     def _start(self) -> _Child:
         read, write = os.pipe()
-        command = [sys.executable, "-m", "sidecar.worker", str(os.getpid()), str(write)]
+        command = [sys.executable, "-m", "sidecar.service_main", str(os.getpid()), str(write), self.config.run_id]
         try:
-            process = subprocess.Popen(
-                [*command, json.dumps(to_mapping(self.config))],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(write,),
-                start_new_session=True,
-            )
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(write,), start_new_session=True)
         finally:
             os.close(write)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin:  # one that has died already is seen by _watch
+            process.stdin.write(pickle.dumps(self.config))
         now = time.monotonic()
         return _Child(process, Listener(read), os.pidfd_open(process.pid), now, now)
 

@@ -3,7 +3,7 @@
     waiting   from the oldest question of a batch to the moment the engine takes it
     engine    each batch: its kind, its size, how long its questions had waited
     phases    changes between ROLLOUT and UPDATE
-    numbers   once a second: engine busy share, queue depth, verdicts a second
+    metrics   once a second: engine busy share, queue depth, verdicts a second
 
 The file is a JSON array without its end, which both viewers read: a service that is killed leaves a good trace, and the
 one that takes its place writes on. Times are of the wall clock, so that traces of several processes can be joined.
@@ -84,8 +84,8 @@ class Trace:
             }
         )
 
-    def numbers(self, values: Mapping[str, float]) -> None:
-        """The latest of :meth:`sidecar.numbers.Numbers.snapshot`."""
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """The latest of :meth:`sidecar.metrics.Metrics.snapshot`."""
         if self._file is None:
             return
         now = time.monotonic_ns()
@@ -119,6 +119,6 @@ class Trace:
                 return
             try:
                 self._file.write(line + ",\n")
-            except OSError as error:  # a full disk must not cost the run
+            except OSError as error:  # a full disk must not end the run
                 logger.warning("no more is written to the trace: %s", error)
                 self._file = None

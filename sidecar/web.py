@@ -50,8 +50,8 @@ class Page:
 
 
 class BoundedServer(ThreadingHTTPServer):
-    """At most ``MOST`` connections, each for at most ``LONGEST_S`` seconds: the page is a guest in a process that needs
-    its descriptors and threads for lanes. Who comes when all are taken gets a 503 and is closed."""
+    """At most ``MOST`` connections, each for at most ``LONGEST_S`` seconds: the process needs its
+    descriptors and threads for lanes. When all are taken a new connection gets a 503 and is closed."""
 
     MOST = 16
     LONGEST_S = 10.0
@@ -79,7 +79,7 @@ class BoundedServer(ThreadingHTTPServer):
             self._open.pop(request, None)
 
     def service_actions(self) -> None:
-        """Twice a second: ends what takes too long, however busily it drips."""
+        """Twice a second: ends connections that have been open too long, also those that still send a little."""
         now = time.monotonic()
         with self._lock:
             late = [request for request, end in self._open.items() if now > end]
@@ -94,7 +94,7 @@ class BoundedServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that went away is no news."""
+        """A peer that went away is normal: logged at debug level only."""
         logger.debug("a request of %s ended", client_address, exc_info=True)
 
 

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROLES = {
     "driver": "verl.trainer.main_ppo",
     "supervisor": "-m sidecar --config",
-    "service": "sidecar.worker",
+    "service": "sidecar.service_main",
     "environment": "verl.envs.process",
     "rollout worker": "ray::RolloutWorker",
     "learner": "ray::Learner",

@@ -98,13 +98,14 @@ class ActorConfig:
     replay_episodes: int
     replay_share: float
     recompute_log_prob: str
-    num_images_in_input: int
+    num_images_in_input: int | None  # None: as the checkpoint says
     fsdp_config: FsdpConfig
 
     def __post_init__(self) -> None:
         in_range("actor_rollout_ref.actor.ppo_mini_batch_size", self.ppo_mini_batch_size, 1)
         in_range("actor_rollout_ref.actor.ppo_micro_batch_size", self.ppo_micro_batch_size, 1)
         in_range("actor_rollout_ref.actor.ppo_epochs", self.ppo_epochs, 1)
+        in_range("actor_rollout_ref.actor.num_images_in_input", self.num_images_in_input or 1, 1)
         one_of("actor_rollout_ref.actor.recompute_log_prob", self.recompute_log_prob, ["auto", "always", "never"])
 
 
@@ -114,7 +115,7 @@ class RolloutConfig:
     do_sample: bool
     val_do_sample: bool
     unnorm_key: str
-    use_proprio: bool
+    use_proprio: bool | None  # None: as the checkpoint says
     center_crop: bool
     workers: int
     envs_per_worker: int

@@ -37,13 +37,13 @@ from evo_vlac.engine import Answer, Image, Query
 from evo_vlac.parsing import parse_critic, parse_done
 from sidecar.config import Config
 from sidecar.config_file import load
-from sidecar.desk import VALUE_MODES
 from sidecar.engines import registry
 from sidecar.engines.base import SidecarEngine
 from sidecar.errors import SidecarError
 from sidecar.lifeline import die_with
 from sidecar.probe import probe_query, read_probe
-from sidecar.worker import be_modest
+from sidecar.reply_builder import VALUE_MODES
+from sidecar.service_main import limit_resources
 
 _HEADERS = [(b"content-type", b"application/json")]
 
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     die_with(os.getppid())
     try:
         config = load(given.config, given.overrides)
-        be_modest(config)
+        limit_resources(config)
         registry.check(config)
         engine = registry.load(config)
         failure = read_probe(engine.answer([probe_query()])[0])
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listening.listen(256)
         sys.stdout.write(f"serving {listening.getsockname()[1]}\n")
         sys.stdout.flush()
-        os.dup2(2, 1)  # whatever libraries print from here on must not fill a pipe that nobody reads
+        os.dup2(2, 1)  # libraries must not fill a pipe that is no longer read
         uvicorn: Any = importlib.import_module("uvicorn")
         application = CriticServer(config, engine, given.batch)
         settings = uvicorn.Config(

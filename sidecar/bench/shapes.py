@@ -48,7 +48,7 @@ class Shape:
         return float(self.vision_layers * layer + 2 * self.patches * 3 * self.patch_size**2 * h + projector)
 
     def text_flops(self, new: int, before: int = 0, last_only: bool = False) -> float:
-        """``new`` positions through the decoder, behind ``before`` others (causal attention). ``last_only``: of the
+        """``new`` positions through the decoder, after ``before`` others (causal attention). ``last_only``: of the
         last layer only what its last position needs."""
         h = self.text_hidden
         kv = 2 * h * (h * self.kv_heads // self.text_heads)

@@ -74,7 +74,7 @@ class NativeBackbone:
         shared: Sequence[Shared] | None = None,
         last: torch.Tensor | None = None,
     ) -> Step:
-        """New positions (b, s, width) behind ``cache``, which grows by them; None: no KV is kept.
+        """New positions (b, s, width) after those in ``cache``, which grows by them; None: no KV is kept.
 
         ``mask`` (b, positions of cache + new): 1 where a position may be seen; without one all before it may.
         ``shared``: prefixes that stand before the cache and are seen by all of their rows' positions. ``last`` (b,):

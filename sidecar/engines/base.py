@@ -19,7 +19,7 @@ class SidecarEngine(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many batches may run at once: 1, but for engines that only wait for somebody else."""
+        """How many batches may run at once: 1, but for engines that only wait for a server."""
 
     @property
     def mixes(self) -> bool:
@@ -28,7 +28,7 @@ class SidecarEngine(Protocol):
 
     @property
     def remote(self) -> bool:
-        """Whether the model runs elsewhere: then a new process of ours mends nothing when it does not answer."""
+        """Whether the model runs elsewhere: then a restart of this process does not help when it does not answer."""
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """As many answers as queries, in order. May raise MemoryError or torch's out-of-memory error: the guard

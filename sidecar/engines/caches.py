@@ -16,8 +16,6 @@ class ByteCache(Generic[V]):
         self.limit, self._size_of = limit, size_of
         self._held: OrderedDict[Hashable, V] = OrderedDict()
         self.bytes = 0
-        self.hits = 0
-        self.misses = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -26,9 +24,7 @@ class ByteCache(Generic[V]):
         """The value, now the most recently used one; None when it is not held."""
         value = self._held.get(key)
         if value is None:
-            self.misses += 1
             return None
-        self.hits += 1
         self._held.move_to_end(key)
         return value
 

@@ -1,6 +1,6 @@
 """From the body of a chat completion to an Answer: every type is checked, since the server may send anything.
 
-A body that is no chat completion raises RemoteEngineError: nobody knows what the model said, so the query has failed. A
+A body that is no chat completion raises RemoteEngineError: what the model said is unknown, so the query has failed. A
 whole completion becomes an Answer, whatever its text is; whether that text can be read is decided where it is parsed.
 """
 

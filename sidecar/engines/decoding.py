@@ -1,6 +1,6 @@
 """From embedded prompts to answers: one pass for all of a group, then token by token for those that need more.
 
-Prompts of a group are padded behind their ends; since attention only looks back, the first pass needs no mask for
+Prompts of a group are padded after their ends; since attention only looks back, the first pass needs no mask for
 that, and the answer's first token is read at each prompt's own last position. Later tokens carry their own position
 ids and a mask over the padding.
 """
@@ -145,7 +145,7 @@ class Decoder:
     # -- tokens ------------------------------------------------------------------------------------------------------
 
     def _take(self, rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
-        """Chooses each open row's next token; the ids chosen (a closed row's is whatever comes)."""
+        """Chooses each open row's next token; the ids chosen (those of closed rows mean nothing)."""
         logprobs = torch.log_softmax(logits, -1)
         chosen = self._choose(rows, logits)
         wanted = max((row.query.alternatives for row in rows), default=0)
@@ -193,7 +193,7 @@ class Decoder:
         if len(row.ids) >= row.query.max_new_tokens:
             row.open = False
         elif _is_number(row.query) and read(row.text) is Reading.NOT:
-            row.open = False  # whatever followed, it would not be a number any more
+            row.open = False  # no continuation can make it a number any more
 
     def _choice_ids(self, query: Query) -> list[int]:
         for choice in query.choices:

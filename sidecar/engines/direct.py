@@ -24,9 +24,9 @@ from sidecar.engines.backbone import NativeBackbone
 from sidecar.engines.caches import ByteCache
 from sidecar.engines.decoding import Decoder, Row
 from sidecar.engines.kv import Layers
+from sidecar.engines.offload import WeightOffload
 from sidecar.engines.pixels import Pixels
 from sidecar.engines.prompt_tokens import PromptTokens
-from sidecar.engines.residence import Residence
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +54,11 @@ class DirectEngine:
         tokens: PromptTokens,
         pixels: Pixels,
         decoder: Decoder,
-        residence: Residence,
+        weights: WeightOffload,
         limits: Limits,
     ) -> None:
         self.backbone, self.tokens, self.pixels, self.decoder = backbone, tokens, pixels, decoder
-        self.residence, self.limits = residence, limits
+        self.weights, self.limits = weights, limits
         self.features: ByteCache[torch.Tensor] = ByteCache(limits.feature_bytes, lambda t: t.nbytes)
         self.prefixes: ByteCache[Layers] = ByteCache(limits.prefix_bytes, _layers_bytes)
 
@@ -94,7 +94,7 @@ class DirectEngine:
         return Row(index, query, prompt, keys, prefix, start)
 
     def _look_up(self, rows: Sequence[Row]) -> None:
-        """Finds or makes the prefixes' KV and the features of the images behind them, for all rows."""
+        """Finds or makes the prefixes' KV and the features of the images after them, for all rows."""
         missing: dict[Hashable, tuple[Row, int]] = {}
         for row in rows:
             if row.start:
@@ -135,7 +135,7 @@ class DirectEngine:
     def _prefix(self, row: Row, count: int, found: Mapping[Hashable, torch.Tensor]) -> Layers:
         """KV of the prompt up to and with image ``count``.
 
-        The last prefix image (an episode's first frame) is put behind the KV of those before it (the reference
+        The last prefix image (an episode's first frame) is computed on top of the KV of those before it (the reference
         trajectory), which all episodes share.
         """
         key = _prefix_key(row, count)
@@ -176,18 +176,18 @@ class DirectEngine:
 
     def offload(self) -> None:
         self.forget()
-        self.residence.leave()
+        self.weights.offload()
 
     def restore(self) -> None:
-        self.residence.enter()
+        self.weights.restore()
 
     def memory_bytes(self) -> Mapping[str, int]:
         caches = {"feature_cache": self.features.bytes, "prefix_cache": self.prefixes.bytes}
-        return {**self.residence.bytes(), **caches}
+        return {**self.weights.bytes(), **caches}
 
     def close(self) -> None:
         self.forget()
-        self.residence.free()
+        self.weights.free()
 
 
 def _prefix_key(row: Row, count: int) -> Hashable:

@@ -1,4 +1,4 @@
-"""Builds a direct engine: from a checkpoint folder, or around a model that somebody has already made."""
+"""Builds a direct engine: from a checkpoint folder, or around a model that is already loaded."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sidecar.engines.backbone import NativeBackbone
 from sidecar.engines.converted import native
 from sidecar.engines.decoding import Decoder
 from sidecar.engines.direct import DirectEngine, Limits
+from sidecar.engines.offload import WeightOffload
 from sidecar.engines.pixels import Pixels
 from sidecar.engines.prompt_tokens import PromptTokens
-from sidecar.engines.residence import Residence
 from sidecar.errors import CheckpointError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def build_direct(
     direct: DirectConfig | None = None,
     memory: MemoryConfig | None = None,
 ) -> DirectEngine:
-    """The engine around ``model`` (an InternVLForConditionalGeneration where it is to run), which is made over for it:
+    """The engine around ``model`` (an InternVLForConditionalGeneration where it is to run), which is changed for it:
     it cannot be saved afterwards."""
     direct, memory = direct or DirectConfig(), memory or MemoryConfig()
     model = model.eval().requires_grad_(False)
@@ -71,10 +71,10 @@ def build_direct(
     images = direct.chunk_images if images is None else min(images, direct.chunk_images)
     limits = Limits(int(memory.feature_cache_mb * 2**20), int(memory.prefix_cache_mb * 2**20), images)
     budget = None if memory.budget_gb is None else int(memory.budget_gb * 1e9)
-    residence = Residence(model, backbone.device, budget)
+    weights = WeightOffload(model, backbone.device, budget)
     decoder = Decoder(backbone, tokenizer, end_ids(model, tokenizer), direct.force_number, positions, kept)
     tokens = PromptTokens(tokenizer, int(model.config.image_seq_length))
-    return DirectEngine(backbone, tokens, pixels, decoder, residence, limits)
+    return DirectEngine(backbone, tokens, pixels, decoder, weights, limits)
 
 
 def at_once(config: Any, device: torch.device, dtype: torch.dtype) -> tuple[int | None, int | None, int | None]:

@@ -30,7 +30,6 @@ class FixedEngine:
     def __init__(self, config: FixedConfig) -> None:
         self.config = config
         self.batches = 0
-        self.offloaded = False
         entries = [entry.split(":") for entry in config.script.split(",") if entry]
         self._faults = {key: fault for key, fault in entries}
 
@@ -64,10 +63,10 @@ class FixedEngine:
         return Answer(top[0][0], (TokenInfo(top[0][0], top[0][1], top),))
 
     def offload(self) -> None:
-        self.offloaded = True
+        """Nothing to free."""
 
     def restore(self) -> None:
-        self.offloaded = False
+        """Nothing to bring back."""
 
     def memory_bytes(self) -> Mapping[str, int]:
         return {"device": 0}

@@ -18,7 +18,7 @@ _LOGPROB_MAX = 0.01  # 0, but for rounding in half precision
 
 
 class GuardedEngine:
-    """``engine`` under that rule. ``failed_queries``: how many got an error, so far."""
+    """``engine`` with that rule. ``failed_queries``: how many got an error, so far."""
 
     def __init__(self, engine: SidecarEngine, max_size: int) -> None:
         self.engine = engine

@@ -1,4 +1,4 @@
-"""A KV cache whose layers have room for what will come: the prefix is copied in once, tokens are written behind it.
+"""A KV cache whose layers have room for what will come: the prefix is copied in once, tokens are written after it.
 
 transformers' DynamicCache concatenates, and with it copies the whole cache, for every token.
 """
@@ -16,7 +16,7 @@ Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Like DynamicLayer, with ``room`` positions set aside behind ``keys`` and ``values`` (None: none yet)."""
+    """Like DynamicLayer, with ``room`` positions set aside after ``keys`` and ``values`` (None: none yet)."""
 
     def __init__(self, keys: torch.Tensor | None, values: torch.Tensor | None, room: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -29,7 +29,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes (b, heads, s, size) behind what is held; all of it."""
+        """Writes (b, heads, s, size) after what is held; returns all of it."""
         end = self._length + key_states.shape[-2]
         if self._buffers is None or end > self._buffers[0].shape[-2]:
             self._grow(key_states, value_states, end)

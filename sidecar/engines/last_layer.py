@@ -1,6 +1,6 @@
 """The decoder's last layer, for the last position only.
 
-Which token comes next is read at a prompt's last position, and behind the last layer no other position is looked at:
+Which token comes next is read at a prompt's last position, and after the last layer no other position is read:
 there it needs keys and values of all positions, but one query, one output and one MLP row. Of VLAC-2B's decoder that
 saves 3 %, of a small one with 8 layers 11 %; nothing changes in the result.
 """

@@ -1,7 +1,7 @@
 """Linear layers for a CPU: weights laid out once as oneDNN's kernels read them.
 
 torch's own way hands every product to a library with the weight as the checkpoint stores it; packed, the same product
-takes about a sixth less time in float32 and a tenth less in bfloat16, and the activation behind it comes along while
+takes about a sixth less time in float32 and a tenth less in bfloat16, and the activation after it is computed while
 its input is still in the cache. The same operators carry torch.compile's frozen CPU graphs. Where they are missing,
 nothing is changed.
 """

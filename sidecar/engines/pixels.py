@@ -1,6 +1,6 @@
 """Frames to the model's input: squashed with LANCZOS as PIL does it, scaled, normalised; on the GPU where there is one.
 
-PIL resamples in two passes, columns then rows, and rounds to 8 bits behind each; done here as two matrix products, it
+PIL resamples in two passes, columns then rows, and rounds to 8 bits after each; done here as two matrix products, it
 differs from PIL by at most one step of 255, in few pixels.
 """
 

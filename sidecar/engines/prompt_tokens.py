@@ -8,7 +8,6 @@ Engines that build the text themselves differ silently (a newline left out, merg
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ _KEPT = 512
 class Prompt:
     """``ids``: the whole prompt, every image as ``image_tokens`` context tokens. ``images``: where each begins.
 
-    ``ends[i]``: the first position behind the context tokens of image i.
+    ``ends[i]``: the first position after the context tokens of image i.
     """
 
     ids: tuple[int, ...]
@@ -73,8 +72,3 @@ class PromptTokens:
                 starts.append(len(ids))
                 ids += [self.context_id] * self.image_tokens
         return Prompt(tuple(ids), tuple(starts), self.image_tokens)
-
-
-def common_length(prompts: Sequence[Prompt]) -> int:
-    """The longest prompt's length."""
-    return max(len(prompt.ids) for prompt in prompts)

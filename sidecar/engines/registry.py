@@ -18,17 +18,43 @@ _NEEDS = {"direct": ("torch", "transformers"), "swift": ("swift",), "vllm": ("vl
 
 
 def check(config: Config) -> None:
-    """What can be wrong before anything heavy is imported: the checkpoint's files, missing packages."""
+    """What can be wrong before anything heavy is imported: the checkpoint's files, missing packages.
+
+    Raises EngineUnavailableError, CheckpointError.
+    """
+    check_packages(config)
+    check_checkpoint(config)
+    check_adapter(config)
+
+
+def check_packages(config: Config) -> None:
+    """Whether what the engine imports is installed; imports nothing."""
     for package in _NEEDS.get(config.engine, ()):
         if importlib.util.find_spec(package) is None:
             raise EngineUnavailableError(f"engine={config.engine}: the package {package} is not installed here")
-    if config.engine in _NEEDS:
-        assert config.model is not None  # the configuration holds it
-        _check_checkpoint(config.model)
-    if config.adapter is not None:
-        if config.engine not in ("direct", "swift"):
-            raise EngineUnavailableError(f"adapter={config.adapter}: engine={config.engine} takes none; merge it first")
-        _check_adapter(config.adapter)
+
+
+def check_checkpoint(config: Config) -> None:
+    """Whether ``model`` is a checkpoint folder, for an engine that loads one."""
+    if config.engine not in _NEEDS:
+        return
+    assert config.model is not None  # the configuration holds it
+    try:
+        checkpoint.inspect(config.model)
+    except EvoVlacError as error:
+        raise CheckpointError(f"model={config.model}: {error}") from None
+
+
+def check_adapter(config: Config) -> None:
+    """Whether ``adapter`` is one, and the engine takes one."""
+    if config.adapter is None:
+        return
+    if config.engine not in ("direct", "swift"):
+        raise EngineUnavailableError(f"adapter={config.adapter}: engine={config.engine} takes none; merge it first")
+    try:
+        checkpoint.check_adapter(config.adapter)
+    except EvoVlacError as error:
+        raise CheckpointError(f"adapter={config.adapter}: {error}") from None
 
 
 def uses_cuda(config: Config) -> bool:
@@ -88,17 +114,3 @@ def _load_swift(config: Config) -> SidecarEngine:
         return PlainEngine(engine)
     except EvoVlacError as error:
         raise CheckpointError(f"model={config.model}: {error}") from error
-
-
-def _check_checkpoint(model: str) -> None:
-    try:
-        checkpoint.inspect(model)
-    except EvoVlacError as error:
-        raise CheckpointError(f"model={model}: {error}") from None
-
-
-def _check_adapter(adapter: str) -> None:
-    try:
-        checkpoint.check_adapter(adapter)
-    except EvoVlacError as error:
-        raise CheckpointError(f"adapter={adapter}: {error}") from None

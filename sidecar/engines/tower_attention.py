@@ -45,7 +45,7 @@ def attend(
     if s < _LEAST or attention_mask is not None or dropout or key.shape != query.shape:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     scale = scaling if scaling is not None else size**-0.5
-    # where rows do not lie one behind the other oneDNN takes its reference code, a hundred times slower
+    # where rows do not lie one after the other oneDNN takes its reference code, a hundred times slower
     asked, seen = (query.float() * scale).contiguous(), key.float().contiguous()
     columns = value.transpose(-1, -2).contiguous()
     out = query.new_empty(b, s, heads, size)

@@ -94,7 +94,7 @@ class Launched:
 
     def service(self) -> psutil.Process:
         """The sidecar's service: the child that serves the lanes."""
-        (service,) = [p for p in self.processes() if "sidecar.worker" in p.cmdline()]
+        (service,) = [p for p in self.processes() if "sidecar.service_main" in p.cmdline()]
         return service
 
     def leftovers(self) -> list[str]:

@@ -187,10 +187,11 @@ def test_a_killed_part_of_ray_ends_the_run_with_a_line_that_says_so(tmp_path):
 
 
 def test_a_sidecar_that_cannot_start_ends_the_run_with_its_own_words(tmp_path):
-    """A wrong key of the sidecar's: its message and its log's path are on the screen."""
-    launched = Launched(tmp_path, [*QUICK, "critic.sidecar.config.enginee=swift", "critic.ready_timeout_s=60"])
+    """What only the sidecar's start shows, a log that cannot be written: its message and its log's path are on the
+    screen."""
+    launched = Launched(tmp_path, [*QUICK, "critic.sidecar.config.log.file=/proc/x/log", "critic.ready_timeout_s=60"])
     assert launched.wait() == 1
-    assert "enginee" in launched.text() and str(launched.run / "logs") in launched.text()
+    assert "log.file=/proc/x/log" in launched.text() and str(launched.run / "logs") in launched.text()
     assert launched.leftovers() == []
 
 
@@ -202,6 +203,13 @@ def test_a_sidecar_that_cannot_start_ends_the_run_with_its_own_words(tmp_path):
         ("env.tasks=[Fly]", ("Fly", "Lift")),
         ("actor_rollout_ref.rollout.unnorm_key=bridge", ("unnorm_key=bridge", "robosuite_lift")),
         ("critic.sidecar.config.model=docs", ("critic.sidecar.config.model=docs", "config.json")),
+        (
+            "critic.sidecar.config.enginee=swift",
+            ("critic.sidecar.config.enginee: unknown key", "you mean critic.sidecar.config.engine"),
+        ),
+        ("critic.sidecar.config.batch.max_size=0", ("critic.sidecar.config.batch.max_size=0", "1 to 4096")),
+        ("critic.threshold=1", ("critic.threshold=1.0", "0 <= threshold < 1")),
+        ("critic.sidecar.python=/nowhere/python", ("critic.sidecar.python=/nowhere/python", "cannot be run")),
     ],
 )
 def test_a_mistake_is_told_in_one_line_before_anything_starts(tmp_path, override, words):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.batcher import Batcher, Priority, Work
+from evo_vlac.engine import Query
+from sidecar.batcher import Batcher
+from sidecar.query_task import Priority, QueryTask
 
 
 class Clock:
@@ -18,23 +20,26 @@ class Clock:
         return self.now
 
 
-def make(max_size: int = 4, wait: int = 0, lead: int = 0) -> tuple[Batcher[str], Clock]:
+def make(max_size: int = 4, wait: int = 0) -> tuple[Batcher, Clock]:
     clock = Clock()
-    return Batcher(max_size, wait, clock, lead), clock
+    return Batcher(max_size, wait, clock), clock
 
 
-def work(name: str, lane: int = 0, bucket: str = "a", priority: Priority = Priority.WAITED_FOR, **kw: int) -> Work[str]:
-    return Work(name, lane, bucket, priority, **kw)
+def task(
+    name: str, lane: int = 0, bucket: str = "a", priority: Priority = Priority.WAITED_FOR, **times: int
+) -> QueryTask:
+    query = Query(kind="done", prompt=name, images=(), system="", max_new_tokens=1)
+    return QueryTask(query, lane, bucket, priority, **times)
 
 
-def names(batch: list[Work[str]]) -> list[str]:
-    return [one.item for one in batch]
+def names(batch: list[QueryTask]) -> list[str]:
+    return [one.query.prompt for one in batch]
 
 
 def test_an_idle_engine_takes_what_is_ready() -> None:
     """With no wait configured, one question is a batch at once."""
     batcher, _ = make()
-    batcher.add(work("x"))
+    batcher.add(task("x"))
     assert names(batcher.take()) == ["x"]
     assert batcher.take() == []
 
@@ -42,10 +47,10 @@ def test_an_idle_engine_takes_what_is_ready() -> None:
 def test_what_arrives_while_the_engine_is_busy_joins_one_batch() -> None:
     """Between two takes everything collects, up to the largest size."""
     batcher, _ = make(max_size=8)
-    batcher.add(work("first"))
+    batcher.add(task("first"))
     batcher.take()
     for i in range(5):
-        batcher.add(work(str(i), lane=i))
+        batcher.add(task(str(i), lane=i))
     assert names(batcher.take()) == ["0", "1", "2", "3", "4"]
 
 
@@ -53,8 +58,8 @@ def test_lanes_are_served_in_turn() -> None:
     """A lane with many questions does not push out one with few."""
     batcher, _ = make(max_size=4)
     for i in range(10):
-        batcher.add(work(f"busy{i}", lane=1))
-    batcher.add(work("quiet", lane=2))
+        batcher.add(task(f"busy{i}", lane=1))
+    batcher.add(task("quiet", lane=2))
     assert names(batcher.take()) == ["busy0", "quiet", "busy1", "busy2"]
 
 
@@ -63,16 +68,16 @@ def test_turns_go_on_across_batches() -> None:
     batcher, _ = make(max_size=1)
     for lane in (1, 2, 3):
         for i in range(2):
-            batcher.add(work(f"{lane}.{i}", lane=lane))
+            batcher.add(task(f"{lane}.{i}", lane=lane))
     assert [names(batcher.take())[0] for _ in range(6)] == ["1.0", "2.0", "3.0", "1.1", "2.1", "3.1"]
 
 
 def test_a_done_goes_before_a_pair() -> None:
     """Priority decides, not age."""
     batcher, clock = make()
-    batcher.add(work("pair", bucket="v", priority=Priority.ANSWER, asked_ns=0))
+    batcher.add(task("pair", bucket="v", priority=Priority.ANSWER, asked_ns=0))
     clock.now = 5
-    batcher.add(work("done", bucket="d", asked_ns=5))
+    batcher.add(task("done", bucket="d", asked_ns=5))
     assert names(batcher.take()) == ["done"]
     assert names(batcher.take()) == ["pair"]
 
@@ -80,9 +85,9 @@ def test_a_done_goes_before_a_pair() -> None:
 def test_a_batch_holds_one_bucket_and_the_oldest_is_first() -> None:
     """Shapes are never mixed; of equal priority the longest waiting bucket is served."""
     batcher, _ = make()
-    batcher.add(work("young", bucket="b", asked_ns=9))
-    batcher.add(work("old", bucket="a", asked_ns=1))
-    batcher.add(work("young2", bucket="b", asked_ns=10, lane=1))
+    batcher.add(task("young", bucket="b", asked_ns=9))
+    batcher.add(task("old", bucket="a", asked_ns=1))
+    batcher.add(task("young2", bucket="b", asked_ns=10, lane=1))
     assert names(batcher.take()) == ["old"]
     assert names(batcher.take()) == ["young", "young2"]
 
@@ -90,50 +95,27 @@ def test_a_batch_holds_one_bucket_and_the_oldest_is_first() -> None:
 def test_max_wait_holds_a_small_batch_back_but_not_a_full_one() -> None:
     """The wait counts from the oldest question's asking."""
     batcher, clock = make(max_size=2, wait=100)
-    batcher.add(work("x", asked_ns=0))
+    batcher.add(task("x", asked_ns=0))
     assert batcher.take() == [] and batcher.wait_ns() == 100
     clock.now = 100
     assert names(batcher.take()) == ["x"]
-    batcher.add(work("y", asked_ns=100))
-    batcher.add(work("z", asked_ns=100))
+    batcher.add(task("y", asked_ns=100))
+    batcher.add(task("z", asked_ns=100))
     assert names(batcher.take()) == ["y", "z"]
 
 
-def test_work_ahead_waits_for_an_idle_engine() -> None:
-    """What nobody asked for is done only once the engine was idle for the lead time, and after everything else."""
-    batcher, clock = make(lead=50)
-    batcher.add(work("ahead", priority=Priority.AHEAD, bucket="v"))
-    batcher.add(work("done"))
-    assert names(batcher.take()) == ["done"]
-    clock.now = 30
-    batcher.finished()
-    assert batcher.take() == [] and batcher.wait_ns() == 50
-    clock.now = 80
-    assert names(batcher.take()) == ["ahead"]
-
-
-def test_expired_work_is_handed_back_not_run() -> None:
-    """A deadline that has passed takes a work out of the queue; others stay."""
+def test_an_expired_task_is_handed_back_not_run() -> None:
+    """A deadline that has passed takes a task out of the queue; others stay."""
     batcher, clock = make()
-    batcher.add(work("late", deadline_ns=10))
-    batcher.add(work("never", deadline_ns=0))
-    batcher.add(work("later", deadline_ns=20))
+    batcher.add(task("late", deadline_ns=10))
+    batcher.add(task("never", deadline_ns=0))
+    batcher.add(task("later", deadline_ns=20))
     clock.now = 10
     assert names(batcher.expired()) == ["late"]
     assert batcher.expired() == []
     clock.now = 20
     assert names(batcher.expired()) == ["later"]
     assert names(batcher.take()) == ["never"]
-
-
-def test_cancelled_work_leaves_the_queue() -> None:
-    """Whatever the caller names is gone, from every bucket."""
-    batcher, _ = make()
-    batcher.add(work("a1", lane=1))
-    batcher.add(work("a2", lane=2))
-    batcher.add(work("v1", lane=1, bucket="v", priority=Priority.ANSWER))
-    assert sorted(names(batcher.cancel(lambda one: one.lane == 1))) == ["a1", "v1"]
-    assert names(batcher.take()) == ["a2"] and len(batcher) == 0
 
 
 @settings(max_examples=200, deadline=None)
@@ -145,27 +127,27 @@ def test_cancelled_work_leaves_the_queue() -> None:
     st.integers(1, 7),
 )
 def test_nothing_is_lost_doubled_or_out_of_order(script: list[tuple[int, str, Priority, bool]], size: int) -> None:
-    """Any mix of adds and takes: each work comes out once; of a lane and bucket, in the order it went in; no batch is
+    """Any mix of adds and takes: each task comes out once; of a lane and bucket, in the order it went in; no batch is
     larger than allowed or mixes buckets; no lane is served twice in a batch before another that waits is served."""
     batcher, clock = make(max_size=size)
-    added: list[Work[str]] = []
-    out: list[Work[str]] = []
+    added: list[QueryTask] = []
+    out: list[QueryTask] = []
 
-    def check(batch: list[Work[str]]) -> None:
-        assert len(batch) <= size and len({(w.bucket, w.priority) for w in batch}) <= 1
+    def check(batch: list[QueryTask]) -> None:
+        assert len(batch) <= size and len({(one.bucket, one.priority) for one in batch}) <= 1
         out.extend(batch)
 
     for i, (lane, bucket, priority, take) in enumerate(script):
         clock.now = i
-        added.append(work(str(i), lane, bucket, priority, asked_ns=i))
+        added.append(task(str(i), lane, bucket, priority, asked_ns=i))
         batcher.add(added[-1])
         if take:
             check(batcher.take())
     for _ in range(len(script)):
         check(batcher.take())
     assert sorted(names(out)) == sorted(names(added)) and len(batcher) == 0
-    for key in {(w.lane, w.bucket, w.priority) for w in added}:
-        mine = [int(w.item) for w in out if (w.lane, w.bucket, w.priority) == key]
+    for key in {(one.lane, one.bucket, one.priority) for one in added}:
+        mine = [int(one.query.prompt) for one in out if (one.lane, one.bucket, one.priority) == key]
         assert mine == sorted(mine)
 
 
@@ -175,9 +157,9 @@ def test_no_lane_waits_while_another_is_served_twice(lanes: list[int], size: int
     """Within a batch the counts of two lanes differ by more than one only if the smaller one ran out."""
     batcher, _ = make(max_size=size)
     for i, lane in enumerate(lanes):
-        batcher.add(work(str(i), lane))
+        batcher.add(task(str(i), lane))
     batch = batcher.take()
-    served = {lane: sum(w.lane == lane for w in batch) for lane in set(lanes)}
+    served = {lane: sum(one.lane == lane for one in batch) for lane in set(lanes)}
     for lane, count in served.items():
         if count < lanes.count(lane):
             assert max(served.values()) <= count + 1

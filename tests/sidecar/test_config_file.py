@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 
 from sidecar.config import Config
-from sidecar.config_file import from_mapping, load, to_mapping
+from sidecar.config_file import from_mapping, load
 from sidecar.errors import ConfigError
 
 GOOD = {"run_id": "r1", "engine": "fixed"}
@@ -24,7 +25,7 @@ def test_file_and_overrides(tmp_path: Path) -> None:
 def test_round_trip() -> None:
     """What the supervisor hands to the service is the same configuration."""
     config = from_mapping({**GOOD, "fixed": {"script": "3:crash"}, "health": {"batch_s": 3}})
-    assert from_mapping(to_mapping(config)) == config
+    assert pickle.loads(pickle.dumps(config)) == config
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,34 @@ def test_mistakes_are_named(change: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_mapping({**GOOD, **change})
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    """A line each: unknown and missing keys, wrong types and values, in every group; nothing that only follows."""
+    tree = {
+        "engine": "openai",
+        "treshold": 0.5,
+        "threshold": 2,
+        "metrics_port": "high",
+        "batch": {"max_size": 0, "maxwait": 3, "max_wait_ms": -1},
+        "openai": {"url": "localhost:80", "retries": 99},
+        "health": 7,
+    }
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(tree)
+    keys = ["batch.max_size", "batch.max_wait_ms", "batch.maxwait", "health", "metrics_port", "openai.retries"]
+    keys += ["openai.url", "run_id", "treshold"]
+    assert sorted(line.partition("=")[0].partition(":")[0] for line in caught.value.problems) == keys
+    assert str(caught.value).splitlines() == list(caught.value.problems)
+
+
+def test_a_broken_group_does_not_hide_the_others() -> None:
+    """What the top level checks is checked, too, where only a group below it is wrong; a key is told once."""
+    tree = {"run_id": "a/b", "engine": "openai", "openai": {"url": "localhost:80"}, "batch": {"max_size": 0}}
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(tree)
+    keys = [line.partition("=")[0] for line in caught.value.problems]
+    assert sorted(keys) == ["batch.max_size", "openai.url", "run_id"]
 
 
 def test_run_id_is_needed() -> None:

@@ -9,7 +9,7 @@ import torch
 from sidecar_process import Sidecar, show, sidecar
 
 from shm_bridge import Kind, Lane
-from sidecar.engines.residence import Residence
+from sidecar.engines.offload import WeightOffload
 
 MIB = 1 << 20
 EPISODES = 60
@@ -36,7 +36,7 @@ def test_the_service_keeps_nothing_of_an_episode(tmp_path: Path) -> None:
     """Ever new episodes and tasks, some with unreadable answers: memory, descriptors and threads stay as they were."""
     script = ",".join(f"{batch}:garbage" for batch in range(50, 2000, 25))
     frames = (f"invalid.frames_dir={tmp_path}/frames", "invalid.max_files=5")
-    with sidecar(tmp_path, f"fixed.script={script}", "values.ahead_stride=2", "metrics_port=0", *frames) as one:
+    with sidecar(tmp_path, f"fixed.script={script}", "metrics_port=0", *frames) as one:
         lanes = [one.lane(f"env-{i}") for i in range(3)]
         play(lanes, 1, EPISODES)
         before = held(one)
@@ -47,10 +47,10 @@ def test_the_service_keeps_nothing_of_an_episode(tmp_path: Path) -> None:
 
 def test_what_was_freed_goes_back_to_the_system_in_update() -> None:
     """Activations of a rollout's many shapes leave holes between what stays; the learner gets them."""
-    residence = Residence(torch.nn.Linear(1, 1), torch.device("cpu"), None)
+    weights = WeightOffload(torch.nn.Linear(1, 1), torch.device("cpu"), None)
     blocks = [torch.ones(16 << 10) for _ in range(2000)]  # 64 KiB each, too small for mappings of their own
     kept = blocks[::50]
     blocks.clear()
     before = psutil.Process().memory_info().rss
-    residence.leave()
+    weights.offload()
     assert len(kept) == 40 and before - psutil.Process().memory_info().rss > 64 * MIB

@@ -12,7 +12,7 @@ from sidecar_process import leftovers, sidecar
 
 import shm_bridge
 from shm_bridge.inspect import clean_run
-from sidecar import worker
+from sidecar import service_main
 from sidecar.config import Config
 from sidecar.engines import registry
 from sidecar.errors import PERMANENT, CheckpointError, EngineUnavailableError, SharedMemoryError
@@ -109,5 +109,5 @@ def test_shared_memory_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(shm_bridge.Server, "create", full)
     with pytest.raises(SharedMemoryError, match=r"run_id=r1: /dev/shm has no room .* needed 1000 bytes, free 10 bytes"):
-        worker._take_run(Config(run_id="r1", engine="fixed"))
+        service_main._take_run(Config(run_id="r1", engine="fixed"))
     clean_run("r1")

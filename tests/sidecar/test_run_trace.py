@@ -25,7 +25,7 @@ def test_a_run_is_joined_and_summed(tmp_path: Path) -> None:
     for _ in range(2):
         trace = Trace(str(file))
         trace.batch("done", [now - 4 * MS, now - 2 * MS], now, 30 * MS)
-        trace.numbers({"engine_busy_share": 0.5, "answered": 2.0})
+        trace.metrics({"engine_busy_share": 0.5, "answered": 2.0})
         trace.close()
         trace.close()
     with file.open("a") as half:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def test_done_and_value(served: Sidecar) -> None:
     verdicts = [verdict(lane, step) for step in range(8)]
     assert [one.done for one in verdicts] == [False] * 5 + [True] * 3
     assert all(one.valid and one.status is Status.OK and 0 <= one.probability <= 1 for one in verdicts)
+    assert all(math.isnan(one.value) for one in verdicts)
     value = lane.wait(lane.ask(Kind.VALUE, first=0, last=7, stride=3), 30)
     assert value.valid and value.values is not None
     assert value.values.tolist() == pytest.approx([0.0, 10.0, 19.0, 27.1])  # frames 0, 3, 6 and 7
@@ -134,26 +136,6 @@ def test_sigterm_drains(tmp_path: Path) -> None:
         lane.close()
         one.lanes.clear()
     assert leftovers(one.run_id) == []
-
-
-def test_values_ahead(tmp_path: Path) -> None:
-    """Pairs scored while the engine was idle: at the episode's end the value list needs only what is new."""
-    with sidecar(tmp_path, "values.ahead_stride=4") as one:
-        lane = one.lane()
-        for step in range(9):
-            verdict(lane, step)
-        until(lambda: one.status()["metrics"].get("queries", 0) >= 11)  # 9 dones and the pairs (0, 4), (4, 8)
-        ready = lane.wait(lane.ask(Kind.VALUE, first=0, last=8, stride=4), 30)
-        assert ready.values is not None and ready.values.tolist() == pytest.approx([0, 10, 19])
-        assert ready.batch_size == 0  # no query of its own was needed
-        verdict(lane, 9)
-        value = lane.wait(lane.ask(Kind.VALUE, first=0, last=9, stride=4), 30)
-        assert value.values is not None and len(value.values) == 4 and value.batch_size == 1
-        lane.begin_episode(1, "lift the red cube")  # nothing of the last episode counts for the next
-        verdict(lane, 0)
-        verdict(lane, 4)
-        fresh = lane.wait(lane.ask(Kind.VALUE, first=0, last=4, stride=4), 30)
-        assert fresh.values is not None and len(fresh.values) == 2
 
 
 def test_the_direct_engine_serves(tmp_path: Path, critic_path: Path) -> None:

@@ -127,7 +127,7 @@ def _start(given: argparse.Namespace, stack: ExitStack) -> list[Any]:
     from verl.bench.critics import HttpServer, Sidecar
     from verl.bench.ours import OurWay
     from verl.bench.plain import PlainWay
-    from verl.models.openvla_oft import OpenVLAOFTPolicy
+    from verl.models.registry import POLICIES
     from verl.trainer.assemble import rollout_options
     from verl.trainer.preflight import preflight
 
@@ -153,9 +153,17 @@ def _start(given: argparse.Namespace, stack: ExitStack) -> list[Any]:
         sidecar.wait_ready()
     for server in servers.values():
         server.wait_ready()
-    policy = OpenVLAOFTPolicy.from_pretrained(
-        options.model_path, unnorm_key=options.unnorm_key, center_crop=options.center_crop
-    ).eval()
+    policy = (
+        POLICIES[options.vla]
+        .from_pretrained(
+            options.model_path,
+            unnorm_key=options.unnorm_key,
+            center_crop=options.center_crop,
+            num_images_in_input=options.num_images_in_input,
+            use_proprio=options.use_proprio,
+        )
+        .eval()
+    )
     ways: list[Any] = []
     for name in given.ways:
         if name == "ours":

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import yaml
 
 from verl.config import Config
 from verl.degrade import VerdictNoise
@@ -81,6 +80,9 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
             "simulator_limit_s": rollout.episode_timeout_s,
             "silence_s": rollout.step_timeout_s,
         },
+        vla=config.model.vla,
+        num_images_in_input=config.actor.num_images_in_input,
+        use_proprio=rollout.use_proprio,
     )
 
 
@@ -98,6 +100,7 @@ def learner_options(config: Config) -> LearnerOptions:
         threads=max(1, (os.cpu_count() or 1)),
         rollout_dtype=config.rollout.dtype,
         rollout_device=config.rollout.device,
+        use_proprio=config.rollout.use_proprio,
     )
 
 
@@ -118,7 +121,7 @@ class Run:
         config, note = self.config, self.progress.note
         ready: list[Any] = []
         if config.critic.enable or config.critic.audit_val:
-            self.cluster.start_sidecars(self._sidecar_file)
+            self.cluster.start_sidecars()
             ready = [n.sidecar.wait_ready.remote(config.critic.ready_timeout_s) for n in self.cluster.nodes]
         self.learners = self.cluster.learners(learner_options(config))
         options = rollout_options(config, self.folder.run_id)
@@ -163,15 +166,6 @@ class Run:
                 "so many initial states are there for it, and greedily each is played once"
             )
         return schedule
-
-    def _sidecar_file(self, run_id: str) -> Path:
-        path = self.folder.file("logs", f"sidecar-{run_id}.yaml")
-        wanted = {"run_id": run_id, "threshold": self.config.critic.threshold, **self.config.critic.sidecar.config}
-        model = wanted.get("model")
-        if isinstance(model, str) and Path(model).expanduser().exists():
-            wanted["model"] = str(Path(model).expanduser().absolute())  # Ray's actors work in another folder
-        path.write_text(yaml.safe_dump(wanted))
-        return path
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Ends workers, learners and sidecars, in this order; each gets a few seconds."""

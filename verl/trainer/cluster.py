@@ -24,6 +24,7 @@ from verl.errors import ConfigError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.heartbeat import reporting
 from verl.trainer.placement import Placement, make_plan
+from verl.trainer.sidecar_settings import write_sidecar_settings
 from verl.trainer.watchdog import ray_faults
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
@@ -105,7 +106,7 @@ class Cluster:
         self._coming: list[Node] = []
         self._unfit: set[str] = set()  # nodes on which no sidecar would start
         self._seats: dict[int, int] = {}  # rollout worker -> place
-        self._config_file: Callable[[str], Path] | None = None
+        self._with_sidecars = False
 
     def _node(self, place: int, node: Mapping[str, Any]) -> Node:
         return Node(place, self._names[place], node["NodeID"], node["NodeManagerAddress"])
@@ -141,7 +142,7 @@ class Cluster:
             if place not in known and node_id in alive and node_id not in self._unfit:
                 self._coming.append(node := self._node(place, alive[node_id]))
                 logger.warning("node %s (%s) takes the place of the lost one", node.node_id, node.address)
-                if self._config_file is not None:
+                if self._with_sidecars:
                     self.make_host(node)
                     if self.config.critic.sidecar.start:
                         node.sidecar.start.remote()
@@ -165,9 +166,9 @@ class Cluster:
         self.nodes = sorted([*self.nodes, node], key=lambda one: one.place)
         self.note(f"another node took its place ({node.address})")
 
-    def start_sidecars(self, write_config: Callable[[str], Path]) -> None:
-        """Starts one a node; does not wait until it is ready. ``write_config(run_id) -> path`` makes each file."""
-        self._config_file = write_config
+    def start_sidecars(self) -> None:
+        """Starts one a node; does not wait until it is ready."""
+        self._with_sidecars = True
         for node in self.nodes:
             self.make_host(node)
         if self.config.critic.sidecar.start:
@@ -177,11 +178,11 @@ class Cluster:
     def make_host(self, node: Node) -> None:
         """The host of the sidecar on ``node``, also in the place of one that died; it has not started it yet."""
         critic = self.config.critic
-        assert self._config_file is not None
+        settings = write_sidecar_settings(critic, node.run_id, self.logs / f"sidecar-{node.run_id}.yaml")
         host = reporting(SidecarHost).options(num_cpus=1, scheduling_strategy=self.placement.at(node.place))
         node.sidecar = host.remote(
             node.run_id,
-            str(self._config_file(node.run_id)),
+            str(settings),
             str(self.logs / f"sidecar-{node.run_id}.log"),
             critic.sidecar.python,
             critic.sidecar.max_restarts,

@@ -3,41 +3,85 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
 
-from verl.config import Config
+import yaml
+
+from verl.config import Config, CriticConfig
 from verl.envs.factory import check
 from verl.errors import ConfigError
+from verl.trainer.sidecar_settings import sidecar_settings
+from verl.workers.sidecar_host import sidecar_python
+
+CHECK_S = 60.0  # for an interpreter on a slow disk; it takes 0.3 s
 
 
 def preflight(config: Config) -> None:
     """Raises :class:`ConfigError`, naming the first thing that cannot work."""
     check_policy(config)
     check(config.env)
-    if config.critic.enable and config.critic.sidecar.start:
-        check_critic(config)
+    if (config.critic.enable or config.critic.audit_val) and config.critic.sidecar.start:
+        check_sidecar(config.critic)
 
 
 def check_policy(config: Config) -> None:
-    """The policy's folder has a configuration, weights, and the statistics that ``unnorm_key`` names."""
+    """The policy's folder has a configuration, weights, and the statistics that ``unnorm_key`` names; the policy takes
+    as many images as there are cameras."""
     key = "actor_rollout_ref.model.path"
     folder = _checkpoint(key, config.model.path)
     statistics = folder / "dataset_statistics.json"
     known = json.loads(statistics.read_text()) if statistics.is_file() else {}
-    known = known or json.loads((folder / "config.json").read_text()).get("norm_stats", {})
+    published = json.loads((folder / "config.json").read_text())
+    known = known or published.get("norm_stats", {})
     wanted = config.rollout.unnorm_key
     if wanted not in known and f"{wanted}_no_noops" not in known:
         raise ConfigError(
             f"actor_rollout_ref.rollout.unnorm_key={wanted}: {folder} has statistics of "
             f"{', '.join(sorted(known)) or 'nothing'}"
         )
+    images = config.actor.num_images_in_input or published.get("num_images_in_input", 1)
+    cameras = config.env.get("cameras")
+    if isinstance(cameras, list) and len(cameras) != images:
+        raise ConfigError(
+            f"env.cameras={cameras}: the policy takes {images} images; allowed are as many cameras, or another "
+            "env.num_images_in_input"
+        )
 
 
-def check_critic(config: Config) -> None:
-    """The critic's folder, when the sidecar is to load one from here."""
-    model = config.critic.sidecar.config.get("model")
-    if isinstance(model, str) and config.critic.sidecar.config.get("engine") not in ("openai", "fixed"):
-        _checkpoint("critic.sidecar.config.model", model)
+def check_sidecar(critic: CriticConfig) -> None:
+    """The sidecar's own keys, as ``python -m sidecar --check`` judges them: with the interpreter that will run it."""
+    python = sidecar_python(critic.sidecar.python)
+    try:
+        done = subprocess.run(
+            [python, "-m", "sidecar", "--check", "--config", "/dev/stdin"],
+            input=yaml.safe_dump(sidecar_settings(critic, "check")),
+            capture_output=True,
+            text=True,
+            timeout=CHECK_S,
+            check=False,
+        )
+    except OSError as error:
+        raise ConfigError(f"critic.sidecar.python={python}: cannot be run ({error.strerror})") from None
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"critic.sidecar.python={python}: no answer to --check within {CHECK_S:g} s") from None
+    if done.returncode == 0:
+        return
+    problems = [_in_our_tree(line, critic) for line in done.stdout.splitlines()]
+    if not problems:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ConfigError(f"critic.sidecar.python={python}: cannot check the sidecar's configuration: {last}")
+    raise ConfigError("\n       ".join(problems))
+
+
+def _in_our_tree(problem: str, critic: CriticConfig) -> str:
+    """The sidecar's line with the key as it stands in the training's configuration."""
+    key = re.split(r"[.=:]", problem, maxsplit=1)[0]
+    if key == "threshold" and key not in critic.sidecar.config:
+        return f"critic.{problem}"
+    where = "critic.sidecar.config."
+    return where + problem.replace("did you mean ", f"did you mean {where}")
 
 
 def _checkpoint(key: str, path: str) -> Path:

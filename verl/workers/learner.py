@@ -55,6 +55,7 @@ class LearnerOptions:
     threads: int
     rollout_dtype: str
     rollout_device: str | None  # None: chosen as the learner's is
+    use_proprio: bool | None = None  # None: as the checkpoint says
 
 
 class Learner:
@@ -104,6 +105,8 @@ class Learner:
             given.unnorm_key,
             given.algorithm.adv_estimator == "gae",
             given.center_crop,
+            given.actor.num_images_in_input,
+            given.use_proprio,
             self.device,
             self.world,
         )
@@ -286,7 +289,8 @@ class Learner:
             if self.world == 1 or self.device.type == "cpu":  # gathered from other ranks they are copies already
                 model = {name: tensor.detach().clone() for name, tensor in model.items()}
             source, target = self.options.model.path, Path(folder, "policy")
-            self._writing.append(self._writer.submit(OpenVLAOFTPolicy.save_state, source, model, target))
+            inputs = self.policy.config.inputs
+            self._writing.append(self._writer.submit(OpenVLAOFTPolicy.save_state, source, model, target, inputs))
 
     def _shards(self) -> dict[str, Any]:
         """This rank's part of what :meth:`save` writes and :meth:`load` reads."""

@@ -20,7 +20,7 @@ import torch
 
 from verl.envs.checks import check_decisions
 from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeLost, EpisodeRequest, Observation
-from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.models.registry import POLICIES
 from verl.trajectory import Episode
 from verl.workers.work import Report, Work
 
@@ -45,6 +45,9 @@ class RolloutOptions:
     seed: int
     value_head: bool
     pool: dict[str, Any]
+    vla: str = "openvla-oft"
+    num_images_in_input: int | None = None  # None: as the checkpoint says
+    use_proprio: bool | None = None  # the same
 
 
 @dataclass(slots=True)
@@ -79,13 +82,19 @@ class RolloutWorker:
         torch.set_num_threads(options.threads)
         self.options = options
         self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.policy = OpenVLAOFTPolicy.from_pretrained(
-            options.model_path,
-            unnorm_key=options.unnorm_key,
-            value_head=options.value_head,
-            dtype=getattr(torch, options.dtype),
-            center_crop=options.center_crop,
-        ).to(self.device)
+        self.policy = (
+            POLICIES[options.vla]
+            .from_pretrained(
+                options.model_path,
+                unnorm_key=options.unnorm_key,
+                value_head=options.value_head,
+                dtype=getattr(torch, options.dtype),
+                center_crop=options.center_crop,
+                num_images_in_input=options.num_images_in_input,
+                use_proprio=options.use_proprio,
+            )
+            .to(self.device)
+        )
         self.pool = EnvPool(**options.pool)
         self.rows = fixed_rows(options, self.device)
         self.waiting: list[Observation] = []

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import (
 
 from verl.config import FsdpConfig, ModelConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.models.registry import POLICIES
 
 
 def sharded_policy(
@@ -22,12 +23,19 @@ def sharded_policy(
     unnorm_key: str,
     value_head: bool,
     center_crop: bool,
+    num_images_in_input: int | None,
+    use_proprio: bool | None,
     device: torch.device,
     world: int,
 ) -> OpenVLAOFTPolicy:
     """``model.path`` with adapters where configured, this rank's shard of it on ``device``. Made on all ranks alike."""
-    policy = OpenVLAOFTPolicy.from_pretrained(
-        model.path, unnorm_key=unnorm_key, value_head=value_head, center_crop=center_crop
+    policy = POLICIES[model.vla].from_pretrained(
+        model.path,
+        unnorm_key=unnorm_key,
+        value_head=value_head,
+        center_crop=center_crop,
+        num_images_in_input=num_images_in_input,
+        use_proprio=use_proprio,
     )
     if model.lora_rank > 0:
         policy.add_lora(rank=model.lora_rank, alpha=model.lora_alpha)

@@ -37,6 +37,11 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def sidecar_python(configured: str | None) -> str:
+    """The interpreter of the sidecar's environment: ``critic.sidecar.python``, else $SIDECAR_PYTHON, else this one."""
+    return configured or os.environ.get("SIDECAR_PYTHON") or sys.executable
+
+
 class _ForeignSidecarError(Exception):
     """Another's sidecar serves the run id."""
 
@@ -46,7 +51,7 @@ class SidecarHost:
 
     def __init__(self, run_id: str, config_file: str, log_file: str, python: str | None, max_restarts: int) -> None:
         self.run_id, self.config_file, self.log_file = run_id, config_file, log_file
-        self.python = python or os.environ.get("SIDECAR_PYTHON") or sys.executable
+        self.python = sidecar_python(python)
         self.max_restarts, self.restarts = max_restarts, 0
         self.process: subprocess.Popen[bytes] | None = None
         self.controller: Controller | None = None

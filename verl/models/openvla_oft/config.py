@@ -97,6 +97,11 @@ class PolicyConfig:
         """Tokens of one chunk: chunk length times action size."""
         return self.num_actions_chunk * self.action_dim
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The keys that say what the policy sees; they need no other weights, or only the proprio projector's."""
+        return {"num_images_in_input": self.num_images_in_input, "use_proprio": self.use_proprio}
+
     def llama(self) -> LlamaConfig:
         """The decoder's configuration; what ``text_config`` leaves out has LLaMA-2 7B's value, as published."""
         return LlamaConfig(**{k: v for k, v in self.text.items() if k not in ("model_type", "torch_dtype")})

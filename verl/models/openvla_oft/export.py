@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     path.write_text(json.dumps(raw, ensure_ascii=False))
 
 
-def save_beside(source: Path, state: dict[str, torch.Tensor], folder: Path) -> None:
-    """Tensors from ``state``, every other file (configuration, tokenizer, code, statistics) copied from ``source``."""
+def save_beside(source: Path, state: dict[str, torch.Tensor], folder: Path, inputs: Mapping[str, Any]) -> None:
+    """Tensors from ``state``, every other file (configuration, tokenizer, code, statistics) copied from ``source``.
+
+    ``inputs`` are written into ``config.json`` where they differ, so that the copy loads as the policy was."""
     if not (source / "config.json").exists():
         raise CheckpointError(f"no policy checkpoint at {source}: config.json is missing")
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,6 +57,10 @@ def save_beside(source: Path, state: dict[str, torch.Tensor], folder: Path) -> N
     for path in source.iterdir():
         if path.is_file() and not path.name.startswith(_WEIGHTS) and path.resolve() != (folder / path.name).resolve():
             shutil.copyfile(path, folder / path.name)
+    was = PolicyConfig.load(source).inputs
+    if changed := {name: value for name, value in inputs.items() if value != was[name]}:
+        path = folder / "config.json"
+        _write_json(path, {**json.loads(path.read_text()), **changed})
     checkpoint.write(folder, lora.merged(state), separate)
 
 

@@ -11,7 +11,7 @@ Parameters have the names of the published checkpoints: ``vision_backbone.featur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,10 @@ class OpenVLAOFTPolicy(nn.Module):
         prompts = Prompts(folder, config.llama().vocab_size)
         with torch.device("meta"):
             policy = cls(config, processor, prompts, unnorm_key, value_head, attention)
-        policy._fill(folder, checkpoint.read(folder), dtype)
+        tensors = checkpoint.read(folder)
+        if overrides.get("use_proprio") is False:  # said so: else what config.json knows nothing of is refused
+            tensors = {name: t for name, t in tensors.items() if not name.startswith("proprio_projector.")}
+        policy._fill(folder, tensors, dtype)
         policy.eval()
         return policy
 
@@ -128,9 +131,12 @@ class OpenVLAOFTPolicy(nn.Module):
         export.save(self.config, self.processor, self.prompts.tokenizer, self.state_dict(), Path(path), proprio_file)
 
     @staticmethod
-    def save_state(source: str | Path, state: dict[str, torch.Tensor], path: str | Path) -> None:
-        """Writes ``state`` (with or without adapters) with the other files of the checkpoint ``source``."""
-        export.save_beside(Path(source), state, Path(path))
+    def save_state(
+        source: str | Path, state: dict[str, torch.Tensor], path: str | Path, inputs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes ``state`` (with or without adapters) with the other files of the checkpoint ``source``; ``inputs``:
+        :attr:`PolicyConfig.inputs` of the policy, where it was loaded with other ones than ``source`` says."""
+        export.save_beside(Path(source), state, Path(path), inputs or {})
 
     def load_weights(self, state: dict[str, torch.Tensor]) -> None:
         """Takes over a learner's weights, adapters merged. A value head is dropped where there is no place for it."""

@@ -1,8 +1,8 @@
-"""The sidecar's numbers: Prometheus metrics, the same as a flat mapping for the bridge's inspector.
+"""The sidecar's metrics: for Prometheus, and as a flat mapping for the bridge's inspector.
 
-Names begin with ``vlac_sidecar_``. Counters grow for as long as the process lives; a new epoch starts at 0. Verdicts
+Names begin with ``vlac_sidecar_``. Counters grow for as long as the process lives; a new epoch starts at 0. Replies
 are counted by status: ``invalid`` (the model said something unreadable) is about the model, ``failed`` and ``expired``
-(nobody said anything) are an outage.
+(no answer came) are an outage.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from functools import cache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shm_bridge import Kind, Phase, Status
-from sidecar.desk import Verdict
 from sidecar.engines.guard import GuardedEngine
+from sidecar.reply_builder import ExplainedReply
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _RECENT = 2048  # latencies from which the snapshot's percentiles are taken
 
 
-class Numbers:
+class Metrics:
     """Everything that is counted. Thread-safe."""
 
     def __init__(self, engine: str) -> None:
@@ -63,10 +63,10 @@ class Numbers:
         self._limit = Gauge(p + "batch_limit", "Largest batch that fits at present", registry=r)
         self._info = Gauge(p + "info", "The engine's name", ["engine"], registry=r)
         self._info.labels(self._engine).set(1)
-        # looking a metric's child up takes longer than counting
+        # looking up a labelled metric takes longer than counting, so they are kept
         self._asked_of, self._answered_of = cache(self._asked.labels), cache(self._answered.labels)
         self._stage_of = cache(self._stage.labels)
-        for kind, status in itertools.product(Kind, Status):  # an outage is seen to be none, not only to be one
+        for kind, status in itertools.product(Kind, Status):  # so that a count of 0 is shown, too
             self._answered_of(kind.name, status.name, "false")
 
     def asked(self, kind: Kind) -> None:
@@ -96,20 +96,20 @@ class Numbers:
             self._totals["batches"] += 1
             self._totals["queries"] += size
 
-    def answered(self, kind: Kind, verdict: Verdict, delivered: bool, total_ns: int) -> None:
-        """A verdict went back; ``total_ns`` from the asking."""
-        self._answered_of(kind.name, verdict.status.name, str(verdict.done).lower()).inc()
-        self._stage_of(kind.name, "queue").observe(verdict.queue_ns / 1e9)
+    def answered(self, kind: Kind, reply: ExplainedReply, delivered: bool, total_ns: int) -> None:
+        """A reply went back; ``total_ns`` from the asking."""
+        self._answered_of(kind.name, reply.status.name, str(reply.done).lower()).inc()
+        self._stage_of(kind.name, "queue").observe(reply.queue_us / 1e6)
         self._stage_of(kind.name, "total").observe(total_ns / 1e9)
         if not delivered:
             self._late.inc()
-        holes = verdict.unreadable if kind is Kind.VALUE else 0
+        holes = reply.unreadable if kind is Kind.VALUE else 0
         self._unreadable.inc(holes)
         with self._lock:
             self._totals["answered"] += 1
-            self._totals["queue_s"] += verdict.queue_ns / 1e9
+            self._totals["queue_s"] += reply.queue_us / 1e6
             self._totals["total_s"] += total_ns / 1e9
-            self._totals[verdict.status.name.lower()] += 1
+            self._totals[reply.status.name.lower()] += 1
             self._totals["unreadable_pairs"] += holes
             self._totals["late"] += not delivered
             if kind is Kind.DONE:
@@ -146,5 +146,5 @@ class Numbers:
         return self._last
 
     def last(self) -> dict[str, float]:
-        """The last snapshot, for whoever only looks."""
+        """The last snapshot; takes no new one."""
         return self._last

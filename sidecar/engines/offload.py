@@ -1,7 +1,7 @@
-"""Where the weights are: on their device in ROLLOUT, in pinned host memory in UPDATE. And what the budget says.
+"""Moves the weights off their device for UPDATE, into pinned host memory, and back for ROLLOUT; enforces the budget.
 
 The weights never change, so their host copy is made once; leaving the GPU is then only a matter of letting go, coming
-back one copy over the bus.
+back is one copy over the bus.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ def _trim() -> None:
         trim(0)
 
 
-class Residence:
+class WeightOffload:
     """Of ``model`` on ``device``. On a CPU no weight moves."""
 
     def __init__(self, model: Any, device: torch.device, budget_bytes: int | None) -> None:
         self._model, self.device, self.budget = model, device, budget_bytes
-        self._home: dict[str, torch.Tensor] = {}
-        self.away = False
+        self._host: dict[str, torch.Tensor] = {}
+        self.is_off = False
         if device.type == "cuda":
             self._enforce_budget()
 
-    def leave(self) -> None:
+    def offload(self) -> None:
         """Lets go of the device's memory; the weights are in host memory afterwards. On a CPU what was freed since the
         last time goes back to the system, where the learner needs it."""
         if self.device.type == "cpu":
             _trim()
-        if self.away or self.device.type != "cuda" or self._model is None:
+        if self.is_off or self.device.type != "cuda" or self._model is None:
             return
         torch.cuda.synchronize(self.device)
         for name, tensor in self._tensors():
-            if name not in self._home:
-                self._home[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
-            tensor.data = self._home[name]
-        self.away = True
+            if name not in self._host:
+                self._host[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+            tensor.data = self._host[name]
+        self.is_off = True
         gc.collect()
         torch.cuda.empty_cache()
 
-    def enter(self) -> None:
+    def restore(self) -> None:
         """Brings the weights back."""
-        if not self.away or self._model is None:
+        if not self.is_off or self._model is None:
             return
         for name, tensor in self._tensors():
-            tensor.data = self._home[name].to(self.device, non_blocking=True)
+            tensor.data = self._host[name].to(self.device, non_blocking=True)
         torch.cuda.synchronize(self.device)
-        self.away = False
+        self.is_off = False
 
     def bytes(self) -> dict[str, int]:
         """``device``: held on the accelerator by this process's allocator; ``host``: pinned for the weights."""
-        host = sum(tensor.nbytes for tensor in self._home.values())
+        host = sum(tensor.nbytes for tensor in self._host.values())
         if self.device.type == "cuda":
             return {"device": torch.cuda.memory_reserved(self.device), "host": host}
         held = 0 if self._model is None else sum(tensor.nbytes for _, tensor in self._tensors())
@@ -71,7 +71,7 @@ class Residence:
     def free(self) -> None:
         """Forgets the model."""
         self._model = None
-        self._home.clear()
+        self._host.clear()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

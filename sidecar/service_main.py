@@ -1,4 +1,4 @@
-"""The service's process: ``python -m sidecar.worker``, started by the supervisor and by nobody else.
+"""The service's process: ``python -m sidecar.service_main``, which only the supervisor starts.
 
 Order matters: everything cheap is checked before the model is loaded, the run id is taken before too (so that a second
 sidecar ends in a moment, not after a minute of loading), and ready is only said after an answered probe.
@@ -6,9 +6,9 @@ sidecar ends in a moment, not after a minute of loading), and ready is only said
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -21,13 +21,12 @@ import shm_bridge
 from evo_vlac.engine import Image
 from sidecar import logs
 from sidecar.config import Config
-from sidecar.config_file import from_mapping
 from sidecar.engines import registry
 from sidecar.engines.base import SidecarEngine
 from sidecar.engines.guard import checked
 from sidecar.errors import PERMANENT, ProbeFailedError, RunInUseError, SharedMemoryError, SidecarError
 from sidecar.lifeline import Lifeline, die_with
-from sidecar.numbers import Numbers
+from sidecar.metrics import Metrics
 from sidecar.probe import probe_query, read_probe
 from sidecar.reference import load_reference
 from sidecar.service import Service
@@ -42,13 +41,16 @@ _KERNELS = "512"
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """``arguments``: the parent's pid, the lifeline's descriptor, the configuration as JSON."""
-    parent, descriptor, text = arguments
+    """``arguments``: the parent's pid, the lifeline's descriptor, the run id (for who looks at the list of processes).
+
+    Standard input: the configuration that the parent has read and checked, a pickled :class:`Config`.
+    """
+    parent, descriptor, _ = arguments
     die_with(int(parent))
     lifeline = Lifeline(int(descriptor))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's; it then asks with SIGTERM
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which then sends SIGTERM
     try:
-        config = from_mapping(json.loads(text))
+        config: Config = pickle.load(sys.stdin.buffer)
         logs.set_up(config.log, "service")
         code = run(config, lifeline)
     except SidecarError as error:
@@ -67,23 +69,23 @@ def main(arguments: Sequence[str]) -> NoReturn:
 def run(config: Config, lifeline: Lifeline) -> int:
     """Loads, probes, serves; 0 after SIGTERM and a drained queue."""
     started = time.monotonic()
-    be_modest(config)
+    limit_resources(config)
     registry.check(config)
     reference = load_reference(config.reference)
     with ExitStack() as stack:
         server = stack.enter_context(_take_run(config))
         stopper = _Stopper()
-        numbers = Numbers(config.engine)
+        metrics = Metrics(config.engine)
         state: dict[str, Any] = {"run_id": config.run_id, "ready": False, "engine": config.engine}
         if config.metrics_port is not None:
-            page = Page(config.metrics_host, config.metrics_port, numbers.registry, lambda: state | numbers.last())
+            page = Page(config.metrics_host, config.metrics_port, metrics.registry, lambda: state | metrics.last())
             stack.callback(page.close)
             state["metrics"] = page.address
         _wait_for_rollout(config, server, lifeline)
         engine = registry.load(config)
         stack.callback(engine.close)
         _probe(engine, reference)
-        service = Service(config, server, engine, numbers, reference, lifeline.beat)
+        service = Service(config, server, engine, metrics, reference, lifeline.beat)
         stopper.service = service
         if stopper.asked:
             return 0
@@ -107,14 +109,14 @@ class _Stopper:
     def _stop(self, *_: object) -> None:
         self.asked = True
         if self.service is None:
-            timer = threading.Timer(_LEAVE_S, os._exit, (0,))  # should something that is loading not let go
+            timer = threading.Timer(_LEAVE_S, os._exit, (0,))  # in case loading cannot be interrupted
             timer.daemon = True
             timer.start()
             raise SystemExit(0)
         self.service.stop()
 
 
-def be_modest(config: Config) -> None:
+def limit_resources(config: Config) -> None:
     """Threads and niceness as configured; before torch is imported."""
     threads = config.torch_threads
     cores = len(os.sched_getaffinity(0))

@@ -1,0 +1,37 @@
+"""``python -m sidecar --check``: what is wrong with a configuration, without importing torch or loading weights.
+
+Keys, their types and values; that packages, checkpoint, adapter and reference are there. Not looked at: what only the
+start shows (a device, memory, a port, a run id in use, a server's address).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sidecar.config import Config
+from sidecar.config_file import load
+from sidecar.engines import registry
+from sidecar.errors import ConfigError, SidecarError
+from sidecar.reference import load_reference
+
+
+def problems(file: str | Path | None, overrides: Sequence[str] = ()) -> list[str]:
+    """One line for each problem, which begins with the key; empty when all is well."""
+    try:
+        config = load(file, overrides)
+    except ConfigError as error:
+        return list(error.problems)
+    looks: tuple[Callable[[Config], object], ...] = (
+        registry.check_packages,
+        registry.check_checkpoint,
+        registry.check_adapter,
+        lambda config: load_reference(config.reference),
+    )
+    found = []
+    for look in looks:
+        try:
+            look(config)
+        except SidecarError as error:
+            found.append(" ".join(str(error).split()))
+    return found

@@ -1,0 +1,84 @@
+"""Preflight: a mistake in the sidecar's keys is told before Ray starts, by the sidecar's own Python."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from verl.errors import ConfigError
+from verl.trainer.load_config import load_config
+from verl.trainer.preflight import preflight
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def told(*overrides: str) -> str:
+    config, _ = load_config(list(overrides))
+    with pytest.raises(ConfigError) as caught:
+        preflight(config)
+    return str(caught.value)
+
+
+def test_a_wrong_sidecar_key_ends_the_run_in_five_seconds(tmp_path):
+    """The whole command, from its start to exit code 2: no Ray, no folder of a run, one line."""
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", f"trainer.default_local_dir={tmp_path}"]
+    started = time.monotonic()
+    done = subprocess.run(
+        [*command, "critic.sidecar.config.batch.max_sise=3"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert time.monotonic() - started < 5
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    assert done.stderr.strip() == (
+        "error: critic.sidecar.config.batch.max_sise: unknown key; did you mean critic.sidecar.config.batch.max_size? "
+        "known: max_size, max_wait_ms"
+    )
+
+
+def test_every_mistake_has_its_line():
+    """Each begins with the key as it stands in the training's configuration."""
+    lines = told(
+        "critic.sidecar.config.batch.max_size=0", "critic.sidecar.config.device=gpu", "critic.threshold=1.0"
+    ).splitlines()
+    assert sorted(line.strip().partition(": ")[0] for line in lines) == [
+        "critic.sidecar.config.batch.max_size=0",
+        "critic.sidecar.config.device='gpu'",
+        "critic.threshold=1.0",
+    ]
+
+
+def test_what_is_right_passes():
+    """The default, and a critic that only evaluation asks."""
+    for overrides in ([], ["critic.enable=false", "critic.audit_val=true"]):
+        preflight(load_config(overrides)[0])
+
+
+def test_a_sidecar_that_is_not_asked_or_not_ours_is_not_checked():
+    """Its keys are not used then."""
+    wrong = "critic.sidecar.config.nonsense=1"
+    for other in ("critic.enable=false", "critic.sidecar.start=false"):
+        preflight(load_config([wrong, other])[0])
+
+
+def test_the_sidecars_own_python_is_asked(tmp_path, monkeypatch):
+    """``critic.sidecar.python``, else $SIDECAR_PYTHON: what it says counts, and what it cannot do is told."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$*" > "$0.said"\ncat > /dev/null\necho "No module named sidecar" >&2\nexit 1\n')
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    expected = f"critic.sidecar.python={python}: cannot check the sidecar's configuration: No module named sidecar"
+    assert told(f"critic.sidecar.python={python}") == expected
+    assert "-m sidecar --check" in Path(f"{python}.said").read_text()
+    monkeypatch.setenv("SIDECAR_PYTHON", str(python))
+    assert told() == expected
+    monkeypatch.setenv("SIDECAR_PYTHON", os.fspath(tmp_path / "nowhere"))
+    assert "cannot be run (No such file or directory)" in told()

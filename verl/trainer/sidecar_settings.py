@@ -1,0 +1,37 @@
+"""The sidecar's own configuration, as a training hands it on: a tree of keys, written as a YAML file for each sidecar.
+
+Its keys are the sidecar's (docs/sidecar.md), which checks them: see :func:`verl.trainer.preflight.check_sidecar`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from verl.config import CriticConfig
+
+
+def sidecar_settings(critic: CriticConfig, run_id: str) -> dict[str, Any]:
+    """``critic.sidecar.config``, with what the training says in keys of its own."""
+    return {"run_id": run_id, "threshold": critic.threshold, **critic.sidecar.config}
+
+
+def write_sidecar_settings(critic: CriticConfig, run_id: str, path: Path) -> Path:
+    """The file for ``python -m sidecar --config``. Paths become absolute: Ray's actors work in another folder."""
+    settings = sidecar_settings(critic, run_id)
+    for key in ("model", "adapter"):
+        settings |= _absolute(settings, key)
+    if isinstance(reference := settings.get("reference"), dict):
+        settings["reference"] = reference | _absolute(reference, "folder")
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def _absolute(tree: dict[str, Any], key: str) -> dict[str, str]:
+    """The key's path made absolute, where it is one that exists here."""
+    value = tree.get(key)
+    if isinstance(value, str) and value and Path(value).expanduser().exists():
+        return {key: str(Path(value).expanduser().absolute())}
+    return {}
