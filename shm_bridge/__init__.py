@@ -35,7 +35,7 @@ from shm_bridge.memory_plan import lane_bytes, memory_plan
 from shm_bridge.question import Question
 from shm_bridge.reader import LaneReader
 from shm_bridge.server import Server
-from shm_bridge.spec import CameraSpec, Kind, LaneSpec, Orientation, Phase, Status, Verdict
+from shm_bridge.spec import CameraSpec, Kind, LaneSpec, Orientation, Phase, Reply, Status, Verdict
 
 __all__ = [
     "BadMagic",
@@ -65,6 +65,7 @@ __all__ = [
     "PhaseTimeout",
     "Question",
     "QuestionsFull",
+    "Reply",
     "ReserveTimeout",
     "RunInUse",
     "SegmentError",

@@ -17,7 +17,7 @@ from shm_bridge.names import lane_name
 from shm_bridge.ordering import HALF, MASK, at_or_before, publish_fence
 from shm_bridge.question import FrameKey, Question
 from shm_bridge.semaphore import Semaphore
-from shm_bridge.spec import Float32Array, Kind, Status, UInt8Array
+from shm_bridge.spec import Float32Array, Kind, Reply, Status, UInt8Array
 from shm_bridge.waiting import new_bell
 
 ASKED, CANCELLED, PARKED, TASK_SEQ = (
@@ -29,6 +29,7 @@ DONE, VALUE = Kind.DONE, Kind.VALUE
 PUBLISHED = int(FrameState.PUBLISHED)
 ANSWERED = int(SidecarWord.ANSWERED)
 QUESTIONS_OFFSET = layout.QUESTIONS_OFFSET
+U32 = (1 << 32) - 1
 unpack_question, pack_verdict = QUESTION.unpack_from, VERDICT.pack_into
 # what NamedTuple makes of a call costs twice as much
 new_question: Callable[[tuple[object, ...]], Question] = partial(tuple.__new__, Question)
@@ -231,41 +232,31 @@ class ServedLane:
             and self._words[self._question_base + place * 16] == ticket
         )
 
-    def write(
-        self,
-        ticket: int,
-        status: int,
-        done: bool,
-        valid: bool,
-        value: float,
-        probability: float,
-        epoch: int,
-        queue_us: int,
-        engine_us: int,
-        batch: int,
-        values: Float32Array | None,
-        now_ns: int,
-    ) -> None:
-        """Payload first, the sequence number last; then the worker may look."""
+    def write(self, ticket: int, reply: Reply, values: Float32Array | None, epoch: int, now_ns: int) -> None:
+        """Payload first, the sequence number last; then the worker may look.
+
+        Args:
+            values: the reply's, checked; its ``value`` is then the last of them.
+        """
         position = self._verdict_base + (ticket & (self._slots - 1)) * VERDICT_WORDS
-        count = 0
+        count, value = 0, reply.value
         if values is not None:
-            count = len(values)
+            count, value = len(values), float(values[-1])
             self._values[:count] = values
         verdicts = self._verdicts
         pack_verdict(
             verdicts,
             position * 8,
             verdicts[position],
-            status,
-            done,
-            valid,
+            reply.status,
+            bool(reply.done),
+            bool(reply.valid),
             value,
-            probability,
+            reply.probability,
             epoch,
-            queue_us,
-            engine_us,
-            batch,
+            in_bounds(reply.queue_us),
+            in_bounds(reply.engine_us),
+            in_bounds(reply.batch_size),
             count,
             now_ns,
         )
@@ -285,6 +276,11 @@ class ServedLane:
         self.closed = True
         if self.quick is not None:
             self.quick.close()
+
+
+def in_bounds(number: int) -> int:
+    """A count or a time as the record holds it."""
+    return min(max(int(number), 0), U32)
 
 
 def checked_values(values: object, count: int, limit: int) -> Float32Array:

@@ -8,11 +8,11 @@ questions lie in the lanes.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -31,15 +31,14 @@ from shm_bridge.news import News
 from shm_bridge.ordering import MASK, fence
 from shm_bridge.question import Question
 from shm_bridge.semaphore import Semaphore
-from shm_bridge.served_lane import Clerk, ServedLane, checked_values
-from shm_bridge.spec import Kind, Phase, Status
+from shm_bridge.served_lane import Clerk, ServedLane, checked_values, in_bounds
+from shm_bridge.spec import Kind, Phase, Reply, Status
 from shm_bridge.takeover import make_room_for_lanes, open_bell, take_over
 from shm_bridge.waiting import Parking, new_bell, new_sleeper
 
 logger = logging.getLogger(__name__)
 REAP_NS = 250_000_000
 TIDY_AFTER = 256  # questions
-U32 = (1 << 32) - 1
 OK, CANCELLED, VALUE = Status.OK, Status.CANCELLED, Kind.VALUE
 QUESTIONS = int(ServerWord.QUESTIONS)
 
@@ -171,7 +170,7 @@ class Server:
             self._counters.add(ServerWord.REJECTED)
         with self._mutex:
             now = time.monotonic_ns()
-            lane.write(ticket, status, False, False, math.nan, math.nan, self.epoch, 0, 0, 0, None, now)
+            lane.write(ticket, Reply(valid=False, status=status, batch_size=0), None, self.epoch, now)
         fence()
         lane.ring()
 
@@ -191,91 +190,41 @@ class Server:
         """Whether nobody waits for the answer any more; answer it all the same, so that its frames come free."""
         return question.served.is_cancelled(question.ticket)
 
-    def answer(
-        self,
-        question: Question,
-        *,
-        done: bool = False,
-        value: float = math.nan,
-        probability: float = math.nan,
-        valid: bool = True,
-        status: Status = Status.OK,
-        values: object = None,
-        queue_us: int = 0,
-        engine_us: int = 0,
-        batch_size: int = 1,
-    ) -> bool:
+    def answer(self, question: Question, reply: Reply) -> bool:
         """Answers a question once, from any thread; with that its frames are let go.
-
-        Args:
-            value: CRITIC: percent, signed.
-            values: VALUE: percent, one a scored frame.
-            queue_us, engine_us: microseconds waited for the batch to be closed, and in the engine.
 
         Returns:
             False when it came late: answered already, the lane is gone or cancelled the question.
 
         Raises:
-            ValueError: ``values`` has the wrong length.
+            ValueError: ``reply.values`` has the wrong length, or the question is of a kind that has no list.
         """
         quick = question.served.quick
-        is_ordinary = quick is not None and values is None and status is OK
-        if is_ordinary and quick.answer(question, done, value, probability, valid, queue_us, engine_us, batch_size):
-            return True
-        if queue_us or engine_us or batch_size != 1:
-            queue_us, engine_us, batch_size = (min(max(int(n), 0), U32) for n in (queue_us, engine_us, batch_size))
-        return self._answer(
-            question, bool(done), value, probability, bool(valid), status, values, queue_us, engine_us, batch_size
-        )
-
-    def _answer(
-        self,
-        question: Question,
-        done: bool,
-        value: float,
-        probability: float,
-        valid: bool,
-        status: Status,
-        values: object,
-        queue_us: int,
-        engine_us: int,
-        batch_size: int,
-    ) -> bool:
+        if quick is not None and reply.values is None and reply.status is OK:
+            numbers = (reply.done, reply.value, reply.probability, reply.valid)
+            if quick.answer(question, *numbers, reply.queue_us, reply.engine_us, reply.batch_size):
+                return True
         served = question.served
         if not served.closed:
             served.ring()  # early: the worker wakes while the verdict is being written
-        array = None
-        if values is not None:
+        values = None
+        if reply.values is not None:
             if question.kind is not VALUE:
                 raise ValueError(f"values for a question of kind {question.kind.name}; only VALUE has a list")
-            array = checked_values(values, len(question.places), served.spec.frames)
-            value = float(array[-1])
-        now = time.monotonic_ns()
-        ticket = question.ticket
+            values = checked_values(reply.values, len(question.places), served.spec.frames)
+        now, ticket = time.monotonic_ns(), question.ticket
         with self._mutex:
             if self._closed is not None or not served.is_open(ticket):
                 self._counters.add(ServerWord.LATE)
                 return False
             late = served.is_cancelled(ticket)
             if late:
-                status, valid, array = CANCELLED, False, None
-            served.write(
-                ticket,
-                status,
-                done,
-                valid,
-                value,
-                probability,
-                self.epoch,
-                queue_us,
-                engine_us,
-                batch_size,
-                array,
-                now,
-            )
+                reply, values = replace(reply, status=CANCELLED, valid=False), None
+            served.write(ticket, reply, values, self.epoch, now)
             fence()
             served.ring()
-            self._counters.verdict(now - question.asked_ns, valid and status == OK, Status(status), batch_size)
+            good = reply.valid and reply.status == OK
+            self._counters.verdict(now - question.asked_ns, good, Status(reply.status), in_bounds(reply.batch_size))
         return not late
 
     # --- state

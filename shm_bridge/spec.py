@@ -1,7 +1,8 @@
-"""The values that cross the bridge: cameras, lanes, kinds of questions, verdicts."""
+"""The values that cross the bridge: cameras, lanes, kinds of questions, replies, verdicts."""
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from enum import IntEnum
@@ -130,6 +131,32 @@ class LaneSpec:
         return 1 << (self.questions - 1).bit_length()
 
 
+@dataclass(slots=True)  # not frozen: making one would take five times as long, and each question needs one
+class Reply:
+    """The answer to one question, as the sidecar gives it: what :meth:`Server.answer` sends.
+
+    Attributes:
+        done: DONE: the task is done in the frame.
+        value: CRITIC: percent, signed. VALUE: the last of ``values``, whatever is given here. DONE: NaN.
+        probability: DONE: of done; CRITIC: of this answer; VALUE: share of its pairs that could be read; or NaN.
+        valid: False: no field above may be used as a number.
+        values: VALUE only: percent, one for each scored frame; float32 or what becomes it.
+        queue_us, engine_us: microseconds waited until the batch was closed, and in the engine with the whole batch;
+            cut to 32 bits.
+        batch_size: queries of the batch.
+    """
+
+    done: bool = False
+    value: float = math.nan
+    probability: float = math.nan
+    valid: bool = True
+    status: Status = Status.OK
+    values: npt.ArrayLike | None = None
+    queue_us: int = 0
+    engine_us: int = 0
+    batch_size: int = 1
+
+
 class Verdict(NamedTuple):
     """The answer to one question, as its asker receives it."""
 
@@ -138,7 +165,7 @@ class Verdict(NamedTuple):
     episode: int
     step: int  # of the question's last frame
     done: bool
-    value: float  # critic: percent, signed; value: the last of `values`; NaN when there is none
+    value: float  # CRITIC: percent, signed; VALUE: the last of `values`; DONE, and where there is none: NaN
     probability: float  # DONE: of done; CRITIC: of this answer; VALUE: share of its pairs that could be read; or NaN
     valid: bool  # False: no field above may be used as a number
     status: Status

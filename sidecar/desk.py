@@ -64,7 +64,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the bridge is told. Times in nanoseconds; ``value``: DONE P(done); CRITIC and VALUE percent; ``values``
+    """What the bridge is told. Times in nanoseconds; ``value``: CRITIC and VALUE percent; DONE NaN. ``values``
     percent. ``probability``: DONE P(done), CRITIC of exactly this answer, VALUE the share of its pairs that could be
     read; ``unreadable`` counts the others. ``text``: what the model said, or what failed."""
 
@@ -144,7 +144,7 @@ class Desk:
         if job.question.kind is Kind.DONE:
             result = parse_done(answer, self.config.threshold)
             return self._verdict(
-                job, result.done, result.value, result.probability, result.valid, answer.text, ask.query.images
+                job, result.done, _NAN, result.probability, result.valid, answer.text, ask.query.images
             )
         critic = parse_critic(answer, rich=self.config.values.rich)
         if job.question.kind is Kind.CRITIC:

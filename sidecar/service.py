@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from evo_vlac.engine import Answer, Image
-from shm_bridge import Phase, Server, Status
+from shm_bridge import Phase, Reply, Server, Status
 from sidecar.batcher import Batcher, Priority, Work
 from sidecar.config import Config
 from sidecar.desk import Ask, Desk, Verdict
@@ -293,15 +293,17 @@ class Service:
         question = verdict.question
         delivered = self.server.answer(
             question,
-            done=verdict.done,
-            value=verdict.value,
-            probability=verdict.probability,
-            valid=verdict.valid,
-            status=verdict.status,
-            values=verdict.values,
-            queue_us=verdict.queue_ns // 1000,
-            engine_us=verdict.engine_ns // 1000,
-            batch_size=verdict.batch_size,
+            Reply(
+                done=verdict.done,
+                value=verdict.value,
+                probability=verdict.probability,
+                valid=verdict.valid,
+                status=verdict.status,
+                values=verdict.values,
+                queue_us=verdict.queue_ns // 1000,
+                engine_us=verdict.engine_ns // 1000,
+                batch_size=verdict.batch_size,
+            ),
         )
         self.numbers.answered(question.kind, verdict, delivered, self._clock() - question.asked_ns)
         if verdict.unreadable or verdict.status in (Status.INVALID, Status.FAILED):

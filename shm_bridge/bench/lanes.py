@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from shm_bridge import CameraSpec, Kind, Lane, LaneSpec, Server
+from shm_bridge import CameraSpec, Kind, Lane, LaneSpec, Reply, Server
 
 SPEC = LaneSpec((CameraSpec("camera", 64, 64),), frames=2, questions=2, retain=False)
 PASSES = 8
@@ -37,7 +37,7 @@ def _round(server: Server, lanes: list[Lane], step: int, together: int, clock: C
         begin = clock()
         server.wait(1.0)
         for question in server.poll():
-            server.answer(question, done=bool(question.images()[0][0, 0, 0]), probability=0.5)
+            server.answer(question, Reply(done=bool(question.images()[0][0, 0, 0]), probability=0.5))
         spent += clock() - begin
         for lane, ticket in zip(group, tickets):
             lane.wait(ticket)

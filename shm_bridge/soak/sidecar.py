@@ -10,22 +10,23 @@ from multiprocessing.process import BaseProcess
 
 import numpy as np
 
-from shm_bridge import Kind, Question, Server, Status
+from shm_bridge import Kind, Question, Reply, Server, Status
 
 
 def answer(server: Server, question: Question, batch: int) -> None:
-    """value: the frame's mark; probability: the episode. A frame that is not of one mark is torn: FAILED."""
+    """queue_us: the frame's mark; probability: the episode. A frame that is not of one mark is torn: FAILED."""
     marks = []
     for image in question.images():
         first = image[0, 0, 0]
         if not np.array_equal(image, np.broadcast_to(first, image.shape)):
-            server.answer(question, status=Status.FAILED, valid=False)
+            server.answer(question, Reply(status=Status.FAILED, valid=False))
             return
         marks.append(int(first))
     if question.kind is Kind.VALUE:
-        server.answer(question, values=marks, batch_size=batch)
+        server.answer(question, Reply(values=marks, batch_size=batch))
     else:
-        server.answer(question, value=marks[-1], probability=(question.episode % 1000) / 1000, batch_size=batch)
+        episode = (question.episode % 1000) / 1000
+        server.answer(question, Reply(probability=episode, queue_us=marks[-1], batch_size=batch))
 
 
 def alive(parent: BaseProcess | None) -> bool:

@@ -30,7 +30,7 @@ def expected(verdict: Verdict, asked: tuple[Kind, int, int, int]) -> bool:
         return False
     if kind is Kind.VALUE:
         return verdict.values is not None and len(verdict.values) == step + 1 and int(verdict.values[-1]) == mark
-    return verdict.value == mark and verdict.probability == (episode % 1000) / 1000
+    return verdict.queue_us == mark and verdict.probability == (episode % 1000) / 1000
 
 
 def _receive(verdicts: list[Verdict], pending: Pending, counts: Any, base: int) -> None:

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from shm_bridge import Kind, Lane, Question, Server, Status
+from shm_bridge import Kind, Lane, Question, Reply, Server, Status
 
 
 def paint(image: np.ndarray, mark: int) -> None:
@@ -22,17 +22,20 @@ def mark_of(lane: int, episode: int, step: int) -> int:
 
 
 def answer(server: Server, question: Question) -> bool:
-    """DONE: probability = mark / 256. VALUE: the marks. CRITIC: difference of the marks. Torn frames: FAILED."""
+    """DONE: probability = mark / 256, queue_us = the episode. VALUE: the marks. CRITIC: difference of the marks.
+
+    Torn frames: FAILED.
+    """
     marks = []
     for image in question.images():
         if (image != image[0, 0, 0]).any():
-            return server.answer(question, status=Status.FAILED, valid=False)
+            return server.answer(question, Reply(status=Status.FAILED, valid=False))
         marks.append(int(image[0, 0, 0]))
     if question.kind is Kind.VALUE:
-        return server.answer(question, values=marks)
+        return server.answer(question, Reply(values=marks))
     if question.kind is Kind.CRITIC:
-        return server.answer(question, value=marks[1] - marks[0])
-    return server.answer(question, done=marks[0] > 128, probability=marks[0] / 256, value=question.episode)
+        return server.answer(question, Reply(value=marks[1] - marks[0]))
+    return server.answer(question, Reply(done=marks[0] > 128, probability=marks[0] / 256, queue_us=question.episode))
 
 
 def serve(run_id: str, mode: str = "answer") -> None:

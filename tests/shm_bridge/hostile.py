@@ -15,7 +15,7 @@ import zlib
 
 import numpy as np
 
-from shm_bridge import Kind, Lane, SegmentError, Server, header, layout
+from shm_bridge import Kind, Lane, Reply, SegmentError, Server, header, layout
 from shm_bridge.cleaning import clean_run
 from shm_bridge.served_lane import ServedLane
 from tests.shm_bridge import echo
@@ -53,7 +53,7 @@ class HostileLane:
             for image in question.images():
                 int(np.asarray(image, np.int64).sum())
             values = np.zeros(len(question.places)) if question.kind is Kind.VALUE else None
-            self.server.answer(question, values=values)
+            self.server.answer(question, Reply(values=values))
         return len(questions)
 
     def renew(self) -> None:

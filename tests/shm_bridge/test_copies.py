@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shm_bridge import CameraSpec, Kind, Lane, LaneReader, LaneSpec, Orientation, Server
+from shm_bridge import CameraSpec, Kind, Lane, LaneReader, LaneSpec, Orientation, Reply, Server
 
 pytestmark = pytest.mark.usefixtures("way")
 
@@ -43,7 +43,7 @@ def test_one_write_and_no_copy_from_the_renderer_to_the_engine(run_id, monkeypat
         lane._memory.worker_part[base] = 77
         assert [int(image[-1, -1, 0]) for image in given] == [77] * 4
         assert address(given[2]) == address(slot["c"])
-        server.answer(question)
+        server.answer(question, Reply())
         lane.wait(ticket)
         reader.close()
     assert copies == []
@@ -68,7 +68,7 @@ def test_sending_is_one_copy(run_id, monkeypatch):
                 base = lane._memory.layout.frames + step * lane._memory.layout.frame_stride
                 lane._memory.worker_part[base] ^= 0xFF
                 assert given[-1, -1, 0] == image[0, 0, 0] ^ 0xFF
-                server.answer(question)
+                server.answer(question, Reply())
                 lane.wait(ticket)
 
 

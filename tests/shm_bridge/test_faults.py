@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from shm_bridge import Controller, Kind, Lane, LaneReader, Server, SidecarDied, VerdictTimeout
+from shm_bridge import Controller, Kind, Lane, LaneReader, Reply, Server, SidecarDied, VerdictTimeout
 from shm_bridge.cleaning import clean_run, leftovers
 from shm_bridge.locks import LANES, SERVER, open_locks
 from shm_bridge.names import entries
@@ -66,7 +66,7 @@ def test_worker_killed_with_a_question_in_flight(child, run_id):
         successor.begin_episode(1, "t")
         echo.frame(successor, 1, 0)
         successor.ask(Kind.DONE, 0)
-        assert not server.answer(questions[0], done=True)
+        assert not server.answer(questions[0], Reply(done=True))
         assert successor.poll() == []
         successor.close()
 
@@ -82,7 +82,7 @@ def test_a_late_reply_to_a_dead_worker_is_told_to_its_sender(child, run_id):
         until(lambda: server.poll() == [] and server.lanes == 0, "reclaimed")
         assert server.cancelled(questions[0])
         assert questions[0].images()[0].shape == (16, 24, 3)  # an engine may still be reading
-        assert not server.answer(questions[0], done=True)
+        assert not server.answer(questions[0], Reply(done=True))
 
 
 def test_sidecar_killed_with_many_waiting(sidecar, child, run_id):

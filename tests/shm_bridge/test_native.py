@@ -19,6 +19,7 @@ from shm_bridge import (
     Lane,
     LaneSpec,
     Question,
+    Reply,
     SegmentError,
     Server,
     Status,
@@ -210,7 +211,7 @@ def test_a_frame_that_does_not_fit_is_refused(run_id, frame):
                 lane.send(frame, step)
             ticket = lane.send(np.full((16, 24, 3), step, np.uint8), step)
             (question,) = server.take(1.0)
-            assert (question.images()[0] == step).all() and server.answer(question)
+            assert (question.images()[0] == step).all() and server.answer(question, Reply())
             lane.wait(ticket)
 
 
@@ -222,7 +223,7 @@ def test_a_frame_of_any_strides_is_sent(run_id, stride):
         for step in range(3):
             ticket = lane.send(image, step)
             assert (lane._books.by_step[step]["agentview"] == image).all()
-            assert server.answer(server.take(1.0)[0])
+            assert server.answer(server.take(1.0)[0], Reply())
             lane.wait(ticket)
 
 
@@ -237,7 +238,7 @@ def test_a_copy_of_any_size_is_whole(run_id):
                 ticket = lane.send(image, step)
                 assert (lane.view(step) == image).all()
                 (question,) = server.take(1.0)
-                assert (question.images()[0] == image).all() and server.answer(question)
+                assert (question.images()[0] == image).all() and server.answer(question, Reply())
                 lane.wait(ticket)
 
 
@@ -275,7 +276,7 @@ def test_one_answer_is_the_first(run_id):
         (question,) = server.poll()
         lane.cancel()
         assert quick.answer(question, *call[1:]) is None
-        assert not server.answer(question, done=True)
+        assert not server.answer(question, Reply(done=True))
         with pytest.raises(Cancelled):
             lane.wait(ticket)
 
@@ -284,7 +285,7 @@ def test_what_comes_out_of_order_is_left_to_python(run_id):
     """Several questions of a lane and another lane's first, rung for at once: none is lost, none comes twice."""
     with Server.create(run_id) as server, Lane.attach(run_id, SPEC) as lane:
         asked(run_id, server, lane)
-        server.answer(server.take(1.0)[0])
+        server.answer(server.take(1.0)[0], Reply())
         with Lane.attach(run_id, SPEC) as other:
             other.begin_episode(1, "t")
             echo.frame(other, 1, 0)
@@ -309,12 +310,12 @@ def test_a_closed_lane_and_a_closed_server_say_so(run_id):
             call()
     with pytest.raises(BridgeClosed):
         lane.wait(2)
-    assert server.take(0.5) == [] and not server.answer(question, done=True)
+    assert server.take(0.5) == [] and not server.answer(question, Reply(done=True))
     server.close()
     for call in (lambda: server.take(0.1), server.poll):
         with pytest.raises(BridgeClosed):
             call()
-    assert not server.answer(question)
+    assert not server.answer(question, Reply())
 
 
 def test_wrong_arguments_are_refused():

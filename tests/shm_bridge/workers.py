@@ -71,7 +71,7 @@ def waiting(run_id: str, rounds: str = "1000000", grace: str = "30") -> None:
             lane.begin_episode(episode, f"task {episode}")
         mark = echo.frame(lane, episode, step, timeout=30)
         verdict = lane.wait(lane.ask(Kind.DONE, step, timeout=30), timeout=30)
-        if verdict.probability != mark / 256 or verdict.episode != episode or verdict.value != episode:
+        if verdict.probability != mark / 256 or verdict.episode != episode or verdict.queue_us != episode:
             say(f"wrong {verdict}")
             return
         count += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def test_done_and_value(served: Sidecar) -> None:
     verdicts = [verdict(lane, step) for step in range(8)]
     assert [one.done for one in verdicts] == [False] * 5 + [True] * 3
     assert all(one.valid and one.status is Status.OK and 0 <= one.probability <= 1 for one in verdicts)
+    assert all(math.isnan(one.value) for one in verdicts)
     value = lane.wait(lane.ask(Kind.VALUE, first=0, last=7, stride=3), 30)
     assert value.valid and value.values is not None
     assert value.values.tolist() == pytest.approx([0.0, 10.0, 19.0, 27.1])  # frames 0, 3, 6 and 7

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shm_bridge import CameraSpec, Lane, LaneSpec, Server
+from shm_bridge import CameraSpec, Lane, LaneSpec, Reply, Server
 
 MAX_WORKERS = 1024
 FRAMES = 1  # as the floor has: who waits for each verdict needs no more
@@ -34,7 +34,7 @@ class Host:
             for question in server.take(0.1):
                 image = question.images()[0]
                 ends = image.item(0) + image.item(-1)
-                server.answer(question, done=ends > 400, probability=0.5)
+                server.answer(question, Reply(done=ends > 400, probability=0.5))
 
     def close(self) -> None:
         self.server.close()

@@ -14,7 +14,7 @@ import random
 import sys
 import time
 
-from shm_bridge import Kind, Question, Server, Status
+from shm_bridge import Kind, Question, Reply, Server, Status
 
 first_ns = 0
 
@@ -28,14 +28,14 @@ def answer(server: Server, question: Question, done_at: int, told: dict[str, flo
     down = time.monotonic_ns() - first_ns < told.get("down", 0.0) * 1e9
     fails = told.get("fails") == pixels[-1] and question.task == "task 0"
     if down or fails or list(question.steps) != pixels:
-        server.answer(question, status=Status.FAILED, valid=False)
+        server.answer(question, Reply(status=Status.FAILED, valid=False))
     elif told.get("text") == pixels[-1]:
-        server.answer(question, status=Status.INVALID, valid=False)
+        server.answer(question, Reply(status=Status.INVALID, valid=False))
     elif question.kind is Kind.VALUE:
-        server.answer(question, values=[float(p) for p in pixels], probability=1.0 - told.get("holes", 0.0))
+        server.answer(question, Reply(values=[float(p) for p in pixels], probability=1.0 - told.get("holes", 0.0)))
     else:
         done = pixels[0] >= done_at
-        server.answer(question, done=done, probability=0.99 if done else 0.01)
+        server.answer(question, Reply(done=done, probability=0.99 if done else 0.01))
 
 
 def serve(run_id: str, done_at: int, hold: bool, told: dict[str, float]) -> None:

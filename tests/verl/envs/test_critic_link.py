@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shm_bridge import LaneReader, Server
+from shm_bridge import LaneReader, Reply, Server
 from shm_bridge.cleaning import clean_run
 from shm_bridge.names import entries
 from tests.verl.envs.fake_env import FakeEnv
@@ -171,7 +171,7 @@ def test_one_write_per_frame_between_renderer_and_engine(run_id: str) -> None:
                 assert len({bytes_behind(look) for look in looks}) == 1
                 assert ":lane." in bytes_behind(image)[0]
                 assert not image.flags.writeable and not seen_by_policy.flags.writeable
-            server.answer(question, done=False, probability=0.0)
+            server.answer(question, Reply(done=False, probability=0.0))
             link.end()
         finally:
             link.close()
