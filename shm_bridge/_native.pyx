@@ -2,10 +2,10 @@
 """The optional compiled helper: the ordinary question's way through the bridge, for ``shm_bridge.native``.
 
     worker                                                  sidecar
-    Ledger.reserve -> (render) -> submit -> receive         News.spin -> News.take -> Served.take -> Served.answer
-         or Ledger.send -------------^ |        ^                 ^                                      |
-                                       |        +------------- Bell (its own) ---------------------------+
-                                       +-- LaneBell -> Bell (the sidecar's)
+    Ledger.reserve -> (render) -> publish -> ask -> receive    News.spin -> News.take -> Served.take -> Served.answer
+                                              |        ^                 ^                                   |
+                                              |        +------------- Bell (its own) ------------------------+
+                                              +-- LaneBell -> Bell (the sidecar's)
 
 It takes only what is in order. Whatever is not (another kind, several questions, a word out of its bounds, a lane that
 is closed) it leaves untouched and says None, and the Python code beside the caller goes through all of it. So every
@@ -14,9 +14,8 @@ looked at. A method holds the interpreter's lock from its first check to its las
 in between; only spinning and sleeping let it go, and look at nothing but memory they keep alive themselves.
 """
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
 from cpython.long cimport PyLong_AsLongLongAndOverflow
-from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy
 
 from shm_bridge import counters, layout, waiting
@@ -26,7 +25,7 @@ from shm_bridge.ledger import Open
 from shm_bridge.question import Question
 from shm_bridge.spec import Kind, Phase, Status, Verdict
 
-VERSION = 3
+VERSION = 4
 FIELDS = layout.VERDICT.format
 
 include "helper/memory.pxi"

@@ -1,8 +1,7 @@
 """The worker's side: render into the lane, publish, ask, receive.
 
     reserve -> (render into it) -> publish -> ask -> ... -> poll | wait
-       ^                           `-- submit --'               |
-       |          `--------- send: copies an array ---'         |
+       ^                                                       |
        +---- place is reused: episode ended, questions closed --+
 
 A lane belongs to one process and to one thread of it at a time. A forked child cannot use its parent's lane.
@@ -16,8 +15,6 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
-
-import numpy as np
 
 from shm_bridge import forks, layout, segment
 from shm_bridge.asking import Asking, Ticket
@@ -198,15 +195,6 @@ class Lane:
         self._asking.harvest()
         return self._ring.next_is_free
 
-    def announce(self) -> None:
-        """A question follows in less than 0.1 ms (a frame is copied first, say): a parked sidecar wakes meanwhile.
-
-        Optional; before a rendering, which takes longer, it would wake the sidecar for nothing.
-        """
-        if self._closed is not None:
-            self._check_open()
-        self._attachment.bell.announce()
-
     def publish(self, frame: FrameSlot, step: int) -> None:
         """The frame is complete: it can be asked about from now on, and written no more (its arrays turn read-only)."""
         if self._quick is not None and self._quick.publish(frame, step):
@@ -265,46 +253,6 @@ class Lane:
         if not self._asking.has_room(kind):
             self._asking.wait_for_room(kind, timeout, self._until)
         return self._asking.ask(kind, first_slot, last_slot, stride, deadline)
-
-    def submit(self, frame: FrameSlot, step: int, *, timeout: float = 5.0, deadline: float | None = None) -> Ticket:
-        """:meth:`publish`, and :meth:`ask` whether the task is done in it, in one: what each step of a training does.
-
-        Raises:
-            QuestionsFull, SidecarDied: the frame is published all the same; ask about it later.
-            InvalidRequest.
-        """
-        if self._quick is not None:
-            ticket: Ticket | None = self._quick.submit(frame, step, -1 if deadline is None else _ns(deadline))
-            if ticket is not None:
-                return ticket
-        self.publish(frame, step)
-        return self.ask(DONE, frame, timeout=timeout, deadline=deadline)
-
-    def send(self, frame: UInt8Array, step: int, *, timeout: float = 5.0, deadline: float | None = None) -> Ticket:
-        """Copies a frame into the lane and asks whether the task is done in it: announce, reserve, copy and
-        :meth:`submit` in one, for a renderer that has an array of its own and a lane of one camera.
-
-        Args:
-            frame: (H, W, C) uint8 as the camera's spec says, of any strides.
-            timeout: seconds for each: a place for the frame, and one for the question.
-
-        Raises:
-            As :meth:`reserve` and :meth:`submit`; ConfigError: the frame does not fit, or the lane has more cameras.
-        """
-        if self._quick is not None:
-            ticket: Ticket | None = self._quick.send(frame, step, -1 if deadline is None else _ns(deadline))
-            if ticket is not None:
-                return ticket
-        camera = self.spec.cameras[0]
-        if len(self.spec.cameras) > 1 or frame.shape != camera.shape or frame.dtype != np.uint8:
-            raise ConfigError(
-                f"frame of shape {frame.shape} and type {frame.dtype}; must be uint8 of shape {camera.shape}, that of "
-                f"the lane's only camera (it has {len(self.spec.cameras)})"
-            )
-        self.announce()
-        slot = self.reserve(timeout)
-        np.copyto(slot[camera.name], frame)
-        return self.submit(slot, step, timeout=timeout, deadline=deadline)
 
     def poll(self) -> list[Verdict]:
         """All verdicts that have come and were not yet received; never blocks."""

@@ -13,7 +13,7 @@ import os
 from types import ModuleType
 
 logger = logging.getLogger(__name__)
-VERSION = 3
+VERSION = 4
 VERDICT_FIELDS = "@QQQQddQQQQQQ"
 
 

@@ -27,7 +27,6 @@ from shm_bridge.layout import ServerWord
 from shm_bridge.locks import LANES, SERVER, open_locks
 from shm_bridge.memory_plan import control_bytes
 from shm_bridge.names import checked_run_id, entries
-from shm_bridge.news import News
 from shm_bridge.ordering import MASK, fence
 from shm_bridge.question import Question
 from shm_bridge.semaphore import Semaphore
@@ -69,11 +68,7 @@ class Server:
         self._own_bell = new_bell(words, int(ServerWord.PARKED), self._bell)
         self._lanes = LaneTable(run_id, self._control, self._locks, Clerk(self.epoch, words, self._mutex))
         self._news = self._lanes.news
-        sleeper = new_sleeper(words, int(ServerWord.PARKED), self._bell)
-        self._parking = Parking(sleeper, spin_us)
-        self._quick: Any = None if isinstance(self._news, News) else self._news  # the helper's
-        if self._quick is not None:
-            self._quick.equip(sleeper, int(spin_us * 1000))
+        self._parking = Parking(new_sleeper(words, int(ServerWord.PARKED), self._bell), spin_us)
         self._reap_at = self._taken = 0
         self._scan_leftovers()
         forks.watch(self)
@@ -148,16 +143,6 @@ class Server:
             self._tidy(REAP_NS if questions else 0)
         return questions
 
-    def take(self, timeout: float) -> list[Question]:
-        """:meth:`wait`, then :meth:`poll`: what a serving loop begins with. Empty, too, when another phase is due."""
-        if self._quick is not None:
-            questions: list[Question] | None = self._quick.take_within(timeout)
-            if questions is not None:
-                return questions
-            timeout -= self._quick.waited_ns * 1e-9
-        self.wait(timeout)
-        return self.poll()
-
     def _tidy(self, grace_ns: int = 0) -> None:
         """What must be done now and then, and not while somebody waits for an answer."""
         self._words[QUESTIONS] = (self._words[QUESTIONS] + self._taken) & MASK
@@ -180,8 +165,6 @@ class Server:
         if now < self._reap_at + grace_ns:
             return
         self._reap_at, self._words[ServerWord.ALIVE_NS] = now + REAP_NS, now
-        if self._quick is not None:
-            self._quick.tidy_at = self._reap_at + REAP_NS
         reclaimed = self._lanes.reap()
         if reclaimed:
             self._counters.add(ServerWord.RECLAIMED, reclaimed)

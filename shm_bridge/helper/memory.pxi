@@ -21,19 +21,6 @@ cdef extern from *:
         struct timespec t = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
         return sem_clockwait(semaphore, CLOCK_MONOTONIC, &t) == 0;
     }
-    /* As fast as memcpy, and always: glibc's takes one string instruction for as much as a frame, which on some
-     * processors is 16 times slower when the target lies less than 64 bytes behind the source within their pages. */
-    typedef long long chunk __attribute__((vector_size(16), aligned(1), may_alias));
-    static inline void copy_bytes(uint8_t *to, const uint8_t *from, Py_ssize_t count) {
-        Py_ssize_t at = 0;
-        for (; at + 64 <= count; at += 64) {
-            const chunk *source = (const chunk *)(from + at);
-            chunk *target = (chunk *)(to + at), a = source[0], b = source[1], c = source[2], d = source[3];
-            target[0] = a, target[1] = b, target[2] = c, target[3] = d;
-            __asm__ volatile("" ::: "memory"); /* or the compiler sees through it and calls memcpy */
-        }
-        memcpy(to + at, from + at, count - at);
-    }
     /* An instance whose slots are still empty: the class's own __init__ costs ten times as much. */
     static inline PyObject *blank(PyObject *type) { return ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0); }
     /* The fields as one of a NamedTuple's class. */
@@ -63,7 +50,6 @@ cdef extern from *:
     void full_fence() noexcept nogil
     int64_t monotonic_ns() noexcept nogil
     bint sleep_on(sem_t *, int64_t) noexcept nogil
-    void copy_bytes(uint8_t *, const uint8_t *, Py_ssize_t) noexcept nogil
     object blank(object)
     object named(object, tuple)
     void relax() noexcept nogil

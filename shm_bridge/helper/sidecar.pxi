@@ -8,13 +8,7 @@ cdef class News(Look):
     cdef Py_ssize_t count, turn
     cdef list rows
     cdef readonly list others
-    cdef list held  # taken already, for the next take()
-    cdef bint holding
     cdef uint64_t own
-    cdef public Sleeper sleeper
-    cdef int64_t spin_ns
-    cdef public int64_t tidy_at
-    cdef readonly int64_t waited_ns
 
     def __init__(
         self, const uint64_t[::1] bells not None, const uint64_t[::1] generations not None,
@@ -30,11 +24,7 @@ cdef class News(Look):
         self.seen = memoryview(bytearray(self.count * 8)).cast("Q")
         for at in range(self.count):  # at first every lane has rung
             self.seen[at] = load_word(&bells[at]) - 1
-        self.others, self.held = [], []
-
-    def equip(self, Sleeper sleeper not None, int64_t spin_ns):
-        """For ``take_within``."""
-        self.sleeper, self.spin_ns = sleeper, spin_ns
+        self.others = []
 
     @property
     def rung(self):
@@ -58,39 +48,15 @@ cdef class News(Look):
     cdef bint there(self) noexcept nogil:
         if self.count == 0:
             return False
-        return (self.holding or memcmp(&self.bells[0], &self.seen[0], self.count * 8) != 0 or load_word(&self.own) != 0
+        return (memcmp(&self.bells[0], &self.seen[0], self.count * 8) != 0 or load_word(&self.own) != 0
                 or self.asked_phase())
 
     def take(self):
         """Looks once at each lane that rang: the questions; the lane that comes first moves on from call to call."""
-        questions, self.held = self.held, []
-        if not self.holding:
-            self.others = []
-        self.holding = False
-        self.sweep(self.turn, self.count, questions)
-        self.sweep(0, min(self.turn, self.count), questions)
-        return questions
-
-    def take_within(self, double timeout):
-        """Waits, at most a slice, and takes. None when there is more to be done than that: nothing came, a lane needs a
-        longer look, or ``tidy_at`` is over; ``waited_ns`` says how long it took, and nothing is lost."""
-        cdef int64_t now = monotonic_ns()
         cdef Py_ssize_t first = self.turn
-        self.waited_ns = 0
-        if self.count == 0 or self.sleeper is None or self.holding or now >= self.tidy_at:
-            return None
-        if not self.there() and not self.sleeper.wait_for(self, now, self.spin_ns, now + in_ns(timeout)):
-            self.waited_ns = monotonic_ns() - now
-            return None
-        questions = []
-        self.others = []
+        questions, self.others = [], []
         self.sweep(first, self.count, questions)
         self.sweep(0, min(first, self.count), questions)
-        if self.others:
-            self.held, self.holding = questions, True
-            return None
-        store_word(&self.own, 0)
-        store_word(&self.server[QUESTIONS], load_word(&self.server[QUESTIONS]) + <uint64_t>len(questions))
         return questions
 
     cdef int sweep(self, Py_ssize_t at, Py_ssize_t end, list questions) except -1:

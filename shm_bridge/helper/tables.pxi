@@ -18,7 +18,6 @@ cdef uint64_t WRITING = layout.FrameState.WRITING, PUBLISHED = layout.FrameState
 cdef int ANSWERED = SidecarWord.ANSWERED
 cdef int ACK_SEQ = ServerWord.ACK_SEQ, VERDICTS = ServerWord.VERDICTS, INVALID = ServerWord.INVALID
 cdef int LATENCY = ServerWord.LATENCY, BATCHES = ServerWord.BATCHES, BATCH_BUCKETS = counters.BATCH_BUCKETS
-cdef int QUESTIONS = ServerWord.QUESTIONS
 cdef int REQUEST_SEQ = TrainerWord.REQUEST_SEQ, REQUEST_PHASE = TrainerWord.REQUEST_PHASE
 cdef uint64_t ROLLOUT = Phase.ROLLOUT, UPDATE = Phase.UPDATE
 cdef uint64_t DONE_KIND = Kind.DONE

@@ -33,26 +33,20 @@ cdef class Ledger:
     cdef readonly int64_t waited_ns
     cdef uint64_t[::1] words
     cdef const uint64_t[::1] verdicts
-    cdef uint8_t[::1] part
-    cdef Py_ssize_t height, width, frame_bytes, frames_at, stride
     cdef uint64_t questions, question_base, frame_base, verdict_base
 
     def __init__(
         self, memory, attachment, Sleeper sleeper not None, uint64_t first_ticket, uint64_t first_frame, int64_t spin_ns
     ):
-        spec, plan, camera = memory.spec, memory.layout, memory.spec.cameras[0]
-        self.words, self.verdicts, self.part = memory.words, memory.verdict_words, memory.worker_part
-        self.height, self.width = camera.height, camera.width
-        self.frame_bytes = camera.nbytes if len(spec.cameras) == 1 else 0
-        self.frames_at, self.stride = plan.frames, plan.frame_stride
+        spec = memory.spec
+        self.words, self.verdicts = memory.words, memory.verdict_words
         self.question_base, self.frame_base, self.verdict_base = (
             memory.question_base, memory.frame_base, memory.verdict_base
         )
         self.questions, self.capacity, self.retain = spec.question_slots, spec.frames, spec.retain
         if (<uint64_t>self.words.shape[0] < max(self.question_base + self.questions * RECORD,
                                                 self.frame_base + <uint64_t>self.capacity * FRAME)
-                or <uint64_t>self.verdicts.shape[0] < self.verdict_base + self.questions * RECORD
-                or self.part.shape[0] < self.frames_at + self.capacity * self.stride or self.stride < self.frame_bytes):
+                or <uint64_t>self.verdicts.shape[0] < self.verdict_base + self.questions * RECORD):
             outside()
         self.attachment, self.sleeper, self.spin_ns = attachment, sleeper, spin_ns
         self.seq, self.next_ticket, self.cancelled = first_frame, first_ticket, first_ticket - 1
@@ -64,7 +58,6 @@ cdef class Ledger:
         """From here on every method says None."""
         self.words = None
         self.verdicts = None
-        self.part = None
 
     # --- frames
 
@@ -189,52 +182,6 @@ cdef class Ledger:
         bell.bell.strike()
         return self.enter(slot.episode, slot.step, slot.index,
                           self.write(bell, slot.episode, slot.index, slot.seq, lasts_ns))
-
-    def submit(self, slot, step, int64_t lasts_ns):
-        """``publish`` and ``ask`` in one; both or neither."""
-        cdef LaneBell bell
-        cdef Py_ssize_t place = self.place
-        if not self.may_publish(slot, step):
-            return None
-        bell = self.room()
-        if bell is None:
-            return None
-        bell.bell.strike()
-        self.show(step)
-        now = self.write(bell, self.episode, place, self.seq, lasts_ns)
-        self.finish(slot, step)
-        return self.enter(self.episode, step, place, now)
-
-    def send(self, frame, step, int64_t lasts_ns):
-        """``reserve``, the one copy and ``submit`` in one, for a lane of one camera and a contiguous frame of its shape;
-        all or nothing."""
-        cdef LaneBell bell
-        cdef Py_buffer view
-        cdef Py_ssize_t place = self.place
-        if not (self.frame_bytes and self.has_place() and type(step) is int and 0 <= step < HALF):
-            return None
-        if step in self.by_step:
-            return None
-        bell = self.room()
-        if bell is None:
-            return None
-        bell.bell.strike()
-        try:
-            PyObject_GetBuffer(frame, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-        except (BufferError, TypeError, ValueError):
-            return None
-        try:
-            if not (view.ndim == 3 and view.format != NULL and view.format[0] == b"B" and view.format[1] == 0
-                    and view.len == self.frame_bytes and view.shape[0] == self.height and view.shape[1] == self.width):
-                return None
-            self.begin()
-            copy_bytes(&self.part[self.frames_at + place * self.stride], <const uint8_t *>view.buf, view.len)
-        finally:
-            PyBuffer_Release(&view)
-        self.show(step)
-        now = self.write(bell, self.episode, place, self.seq, lasts_ns)
-        self.finish(self.slot(step), step)
-        return self.enter(self.episode, step, place, now)
 
     # --- verdicts
 

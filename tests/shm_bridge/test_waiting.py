@@ -66,7 +66,7 @@ def listen(waiter: Server | Lane, semaphore: Semaphore) -> None:
     lane = isinstance(waiter, Lane)
     words, flag = (waiter._words, WORDS + WorkerWord.PARKED) if lane else (waiter._words, ServerWord.PARKED)
     waiter._parking.sleeper = new_sleeper(words, int(flag), semaphore)
-    if waiter._quick is not None:
+    if lane and waiter._quick is not None:
         waiter._quick.sleeper = waiter._parking.sleeper
 
 
@@ -113,7 +113,8 @@ def test_lost_posts(run_id):
 
         def serve() -> None:
             while not stop.is_set():
-                for question in server.take(0.5):
+                server.wait(0.5)
+                for question in server.poll():
                     echo.answer(server, question)
 
         thread = threading.Thread(target=serve)
