@@ -29,7 +29,7 @@ from shm_bridge.errors import (
     VersionMismatch,
     WrongRun,
 )
-from shm_bridge.frames import FrameSlot
+from shm_bridge.frame_slot import FrameSlot
 from shm_bridge.lane import Lane
 from shm_bridge.memory_plan import lane_bytes, memory_plan
 from shm_bridge.question import Question

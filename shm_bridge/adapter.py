@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from shm_bridge.errors import ConfigError, InvalidRequest, VerdictTimeout
-from shm_bridge.frames import FrameSlot
+from shm_bridge.frame_slot import FrameSlot
 from shm_bridge.lane import Lane
 from shm_bridge.spec import CameraSpec, Kind, LaneSpec, Status, UInt8Array, Verdict
 

@@ -7,6 +7,7 @@ import logging
 import time
 
 from shm_bridge import segment
+from shm_bridge.backend import chosen
 from shm_bridge.cleaning import remove_if_dead, remove_lane_files
 from shm_bridge.control import Control, ControlRole, open_control
 from shm_bridge.errors import BadMagic, SegmentError, SidecarDied, SidecarUnreachable, TooManyLanes
@@ -14,8 +15,8 @@ from shm_bridge.layout import ServerWord
 from shm_bridge.locks import LANES, SERVER, RunLocks, open_locks
 from shm_bridge.names import SHM, bell_name, checked_run_id, control_name
 from shm_bridge.ordering import MASK
+from shm_bridge.parking import Bell, LaneBell
 from shm_bridge.semaphore import Semaphore
-from shm_bridge.waiting import LaneBell, new_bell, new_lane_bell
 
 logger = logging.getLogger(__name__)
 CONNECT_POLL_S = 0.01
@@ -99,8 +100,8 @@ class Attachment:
             raise
 
     def _hear(self, semaphore: Semaphore) -> None:
-        doorbell = new_bell(self.control.server, int(ServerWord.PARKED), semaphore)
-        self.bell: LaneBell = new_lane_bell(self.control.bells, self.index, doorbell)
+        doorbell = chosen(Bell)(self.control.server, int(ServerWord.PARKED), semaphore)
+        self.bell = chosen(LaneBell)(self.control.bells, self.index, doorbell)
         self._semaphore = semaphore
 
     def _claim(self) -> int:

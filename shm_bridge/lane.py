@@ -14,11 +14,10 @@ import os
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 from shm_bridge import forks, layout, segment
-from shm_bridge.asking import Asking, Ticket
 from shm_bridge.attachment import Attachment, Patience
+from shm_bridge.backend import chosen
 from shm_bridge.errors import (
     BridgeClosed,
     Cancelled,
@@ -28,17 +27,19 @@ from shm_bridge.errors import (
     ReserveTimeout,
     VerdictTimeout,
 )
-from shm_bridge.frames import FrameRing, FrameSlot
+from shm_bridge.frame_places import FramePlaces
+from shm_bridge.frame_slot import FrameSlot
 from shm_bridge.header import LaneIdentity
 from shm_bridge.lane_memory import create_lane
+from shm_bridge.lane_state import LaneState
 from shm_bridge.layout import ServerWord, WorkerWord
-from shm_bridge.ledger import Ledger, new_ledger
 from shm_bridge.memory_plan import memory_plan
 from shm_bridge.names import lane_name
+from shm_bridge.open_questions import OpenQuestions, Ticket
 from shm_bridge.ordering import MASK
+from shm_bridge.parking import Parking, Sleeper
 from shm_bridge.semaphore import Semaphore
 from shm_bridge.spec import MAX_NAME_BYTES, MAX_TASK_BYTES, Kind, LaneSpec, UInt8Array, Verdict, checked_name
-from shm_bridge.waiting import Parking, new_sleeper
 
 logger = logging.getLogger(__name__)
 WORDS = layout.WORKER_OFFSET // 8
@@ -55,16 +56,15 @@ class Lane:
 
     __slots__ = (
         "__weakref__",
-        "_asking",
         "_attachment",
-        "_books",
         "_closed",
+        "_frames",
         "_memory",
         "_parking",
         "_patience",
-        "_quick",
-        "_ring",
+        "_questions",
         "_semaphore",
+        "_state",
         "_words",
         "generation",
         "index",
@@ -95,12 +95,13 @@ class Lane:
         Semaphore.remove(semaphore_name)
         self._semaphore = Semaphore(semaphore_name, create=True)
         self._words = self._memory.words
-        sleeper = new_sleeper(self._words, WORDS + WorkerWord.PARKED, self._semaphore)
+        sleeper = chosen(Sleeper)(self._words, WORDS + WorkerWord.PARKED, self._semaphore)
         self._parking = Parking(sleeper, spin_us)
-        self._books = books = new_ledger(self._memory, attachment, sleeper, first_ticket, first_frame, spin_us)
-        self._quick: Any = None if isinstance(books, Ledger) else books  # the helper's: None to what is not ordinary
-        self._ring = FrameRing(self._memory, books)
-        self._asking = Asking(self._memory, self._ring, attachment, books)
+        self._state = state = chosen(LaneState)(
+            self._memory, attachment, sleeper, first_ticket, first_frame, int(spin_us * 1000)
+        )
+        self._frames = FramePlaces(self._memory, state)
+        self._questions = OpenQuestions(self._memory, self._frames, attachment, state)
         forks.watch(self)
 
     @classmethod
@@ -149,17 +150,17 @@ class Lane:
             raise ConfigError(f"task of {len(encoded)} bytes; must have at most {MAX_TASK_BYTES}")
         if not 0 <= episode < 1 << 63:
             raise ConfigError(f"episode={episode}; must be 0 or more")
-        if self._books.episode is not None:
+        if self._state.episode is not None:
             self.end_episode()
         self._memory.write_task(episode, encoded)
-        self._ring.begin(episode)
+        self._frames.begin(episode)
 
     def end_episode(self) -> None:
         """Cancels what is still open and gives the episode's frames back."""
         self._check_open()
         self.cancel()
         self._words[WORDS + WorkerWord.ACTIVE] = 0
-        self._ring.end()
+        self._frames.end()
 
     # --- frames
 
@@ -172,42 +173,42 @@ class Lane:
             FramesFull: the episode has as many frames as the lane; waiting would not help.
             ReserveTimeout, SidecarDied.
         """
-        if self._quick is not None:
-            quick: FrameSlot | None = self._quick.reserve()
-            if quick is not None:
-                return quick
+        state = self._state
+        slot = state.reserve()
+        if slot is not None:
+            return slot
         self._check_open()
-        ring, books = self._ring, self._books
-        if books.episode is None:
+        frames = self._frames
+        if state.episode is None:
             raise InvalidRequest("reserve() outside an episode; call begin_episode() first")
-        if books.reserved is not None:
-            return books.reserved
-        slot = ring.take()
+        if state.reserved is not None:
+            return state.reserved
+        slot = frames.take()
         if slot is None:
-            ring.check_room()
+            frames.check_room()
             if not self._until(self._place_freed, timeout):
                 raise ReserveTimeout(f"lane {self.name!r}: the sidecar still needs the next place after {timeout:g} s")
-            slot = ring.take()
+            slot = frames.take()
             assert slot is not None
         return slot
 
     def _place_freed(self) -> bool:
-        self._asking.harvest()
-        return self._ring.next_is_free
+        self._questions.harvest()
+        return self._frames.next_is_free
 
     def publish(self, frame: FrameSlot, step: int) -> None:
         """The frame is complete: it can be asked about from now on, and written no more (its arrays turn read-only)."""
-        if self._quick is not None and self._quick.publish(frame, step):
+        if self._state.publish(frame, step):
             return
         self._check_open()
         self._attachment.bell.announce()  # as a rule it is asked about next: the sidecar wakes meanwhile
-        self._ring.publish(frame, step)
+        self._frames.publish(frame, step)
         self._words[PUBLISHED] = frame.seq
 
     def view(self, step: int, camera: str | None = None) -> UInt8Array:
         """A published image of this episode, upright and read-only; no copy. Of the first camera by default."""
         self._check_open()
-        return self._memory.view(self._ring.find(step, "step").index, camera)
+        return self._memory.view(self._frames.find(step, "step").index, camera)
 
     # --- questions
 
@@ -236,28 +237,28 @@ class Lane:
         Raises:
             QuestionsFull, SidecarDied, InvalidRequest.
         """
-        if self._quick is not None and kind is DONE and stride == 1:
-            ticket: Ticket | None = self._quick.ask(frame, -1 if deadline is None else _ns(deadline))
+        if kind is DONE and stride == 1:
+            ticket = self._state.ask(frame, -1 if deadline is None else _ns(deadline))
             if ticket is not None:
                 return ticket
         self._check_open()
         self._attachment.bell.announce()  # the sidecar wakes while the question is being written
         if kind == DONE:
-            first_slot = last_slot = self._ring.find(frame, "frame")
+            first_slot = last_slot = self._frames.find(frame, "frame")
         elif kind == VALUE:
-            first_slot, last_slot = self._ring.find(first, "first"), self._ring.find(last, "last")
+            first_slot, last_slot = self._frames.find(first, "first"), self._frames.find(last, "last")
         elif kind == CRITIC:
-            first_slot, last_slot = self._ring.find(before, "before"), self._ring.find(after, "after")
+            first_slot, last_slot = self._frames.find(before, "before"), self._frames.find(after, "after")
         else:
             raise InvalidRequest(f"kind={kind!r}; must be one of {[str(k) for k in Kind]}")
-        if not self._asking.has_room(kind):
-            self._asking.wait_for_room(kind, timeout, self._until)
-        return self._asking.ask(kind, first_slot, last_slot, stride, deadline)
+        if not self._questions.has_room(kind):
+            self._questions.wait_for_room(kind, timeout, self._until)
+        return self._questions.ask(kind, first_slot, last_slot, stride, deadline)
 
     def poll(self) -> list[Verdict]:
         """All verdicts that have come and were not yet received; never blocks."""
         self._check_open()
-        return self._asking.receive_all()
+        return self._questions.receive_all()
 
     def wait(self, ticket: Ticket, timeout: float = 5.0) -> Verdict:
         """The verdict on one question. After a timeout or a death the question stays open: wait again, or cancel.
@@ -267,33 +268,34 @@ class Lane:
             SidecarDied: it has been dead for ``grace`` seconds; a successor will answer.
             Cancelled, InvalidRequest.
         """
-        if self._quick is not None:
-            verdict: Verdict | None = self._quick.receive(ticket, timeout)
-            if verdict is not None:
-                return verdict
-            timeout -= self._quick.waited_ns * 1e-9
+        state = self._state
+        verdict = state.receive(ticket, timeout)
+        if verdict is not None:
+            return verdict
+        waited_ns = state.waited_ns
+        timeout -= waited_ns * 1e-9
         self._check_open()
-        asking = self._asking
-        question = asking.find_open(ticket)
+        question = self._questions.find_open(ticket)
         if question is None:
             return self._received(ticket)
-        if not self._until(asking.answered(question), timeout, spun=self._quick is not None):
+        answered = state.answered(question.position, ticket)
+        if not self._until(answered, timeout, spun=waited_ns > 0):
             raise VerdictTimeout(f"lane {self.name!r}: no verdict on ticket {ticket} within {timeout:g} s")
-        return asking.collect(question)
+        return self._questions.collect(question)
 
     def _received(self, ticket: Ticket) -> Verdict:
         """A verdict that was taken over while something else was waited for."""
-        verdict = self._asking.receive(ticket)
+        verdict = self._questions.receive(ticket)
         if verdict is not None:
             return verdict
-        if self._asking.was_cancelled(ticket):
+        if self._questions.was_cancelled(ticket):
             raise Cancelled(f"lane {self.name!r}: ticket {ticket} was cancelled")
         raise InvalidRequest(f"ticket={ticket}: not an open question of lane {self.name!r}")
 
     def cancel(self) -> None:
         """Gives up all open questions: no verdict will come; their frames stay until the sidecar lets go."""
         self._check_open()
-        self._asking.cancel_all()
+        self._questions.cancel_all()
 
     # --- waiting
 
@@ -323,7 +325,7 @@ class Lane:
     @property
     def open_questions(self) -> int:
         """Asked, not cancelled, and not yet received."""
-        return self._asking.open_count
+        return self._questions.open_count
 
     # --- the end
 
@@ -338,7 +340,7 @@ class Lane:
             return
         self._closed = BridgeClosed
         forks.forget(self)
-        self._shut_books()
+        self._state.close()
         self._attachment.withdraw()
         segment.unlink(lane_name(self.run_id, self.index, self.generation))
         self._semaphore.unlink()
@@ -348,11 +350,7 @@ class Lane:
 
     def _forked(self) -> None:
         self._closed = ForkedProcess
-        self._shut_books()
-
-    def _shut_books(self) -> None:
-        if self._quick is not None:
-            self._quick.close()
+        self._state.close()
 
     def __enter__(self) -> Lane:
         return self

@@ -6,13 +6,15 @@ import logging
 
 import numpy as np
 
+from shm_bridge.backend import chosen
 from shm_bridge.cleaning import remove_lane_files
 from shm_bridge.control import Control
 from shm_bridge.errors import SegmentError
+from shm_bridge.intake import Intake
+from shm_bridge.lane_scanner import LaneScanner
 from shm_bridge.locks import LANES, RunLocks
-from shm_bridge.news import Rows, new_news
 from shm_bridge.question import Question
-from shm_bridge.served_lane import Clerk, ServedLane
+from shm_bridge.served_lane import AnswerContext, ServedLane
 from shm_bridge.spec import Status
 
 logger = logging.getLogger(__name__)
@@ -24,16 +26,18 @@ class LaneTable:
     Attributes:
         count: how many lanes the run can have.
         served: by number.
-        news: which lanes rang.
+        scanner: which lanes rang.
     """
 
-    def __init__(self, run_id: str, control: Control, locks: RunLocks, clerk: Clerk) -> None:
-        self._run_id, self._control, self._locks, self._clerk = run_id, control, locks, clerk
+    def __init__(self, run_id: str, control: Control, locks: RunLocks, context: AnswerContext) -> None:
+        self._run_id, self._control, self._locks, self._context = run_id, control, locks, context
         self.count = control.lanes
         self._generations = np.frombuffer(control.generations, np.uint64)
         self.served: dict[int, ServedLane] = {}
-        self._rows: Rows = [None] * self.count  # the helper's, by number
-        self.news = new_news(control, self._rows)
+        self._intakes: list[Intake | None] = [None] * self.count
+        self.scanner = chosen(LaneScanner)(
+            control.bells, control.generations, control.server, control.trainer, self._intakes
+        )
         self._distrusted: dict[int, int] = {}  # lane -> generation that must not be believed
 
     def take(self, closed: list[Closed]) -> list[Question]:
@@ -41,8 +45,8 @@ class LaneTable:
 
         ``closed`` gets what need not be asked.
         """
-        questions = self.news.take()
-        for index in self.news.others:
+        questions = self.scanner.take()
+        for index in self.scanner.others:
             generation = self._control.generations[index]
             lane = self.served.get(index)
             if lane is None or lane.generation != generation:
@@ -66,13 +70,13 @@ class LaneTable:
         if self._locks.holder(LANES + index) is None:  # dead before it was seen; reap() will take it
             return None
         try:
-            lane = self.served[index] = ServedLane(self._run_id, index, generation, self._clerk)
+            lane = self.served[index] = ServedLane(self._run_id, index, generation, self._context)
         except FileNotFoundError:  # gone between its row and its segment
             return None
         except (SegmentError, OSError) as error:  # damaged, or this process may open no more files
             self._distrust(index, generation, error)
             return None
-        self._rows[index] = lane.quick
+        self._intakes[index] = lane.intake
         logger.info("run %s: lane %d %r attached (generation %d)", self._run_id, index, lane.name, generation)
         return lane
 
@@ -84,7 +88,7 @@ class LaneTable:
     def _drop(self, index: int) -> None:
         lane = self.served.pop(index, None)
         if lane is not None:
-            self._rows[index] = None
+            self._intakes[index] = None
             lane.close()
             logger.info("run %s: lane %d %r left", self._run_id, index, lane.name)
 
@@ -111,13 +115,13 @@ class LaneTable:
         self._control.generations[index] = 0
 
     def abandon(self) -> None:
-        """In a forked child."""
-        self.news.close()
+        """Nothing is taken or answered here from now on; in a forked child all of it is the parent's."""
+        self.scanner.close()
         for lane in self.served.values():
             lane.abandon()
 
     def close(self) -> None:
         for index in list(self.served):
             self._drop(index)
-        self.news.close()
+        self.scanner.close()
         del self._generations

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
-from shm_bridge.spec import Kind, UInt8Array
-
-if TYPE_CHECKING:
-    from shm_bridge.served_lane import ServedLane
+from shm_bridge.spec import Kind, LaneSpec, Reply, UInt8Array
 
 FrameKey = tuple[int, int, int]
+
+
+class AskingLane(Protocol):
+    """What a question needs of the lane that asked it: :class:`~shm_bridge.served_lane.ServedLane`."""
+
+    index: int
+    generation: int
+    name: str
+    spec: LaneSpec
+
+    def images(self, places: tuple[int, ...], camera: str | None) -> tuple[UInt8Array, ...]:
+        """Upright read-only views."""
+
+    def frame_key(self, place: int, first_seq: int, first_place: int) -> FrameKey:
+        """The same for no two frames of a run."""
+
+    def is_cancelled(self, ticket: int) -> bool:
+        """Whether nobody waits for the answer any more."""
+
+    def answer(self, question: Question, reply: Reply) -> bool:
+        """False when it came late."""
 
 
 class Question(NamedTuple):
@@ -22,7 +40,7 @@ class Question(NamedTuple):
         asked_ns, deadline_ns: on ``time.monotonic_ns()``; a deadline of 0 is none.
     """
 
-    served: ServedLane
+    served: AskingLane
     ticket: int
     kind: Kind
     episode: int
@@ -47,12 +65,7 @@ class Question(NamedTuple):
 
     def images(self, camera: str | None = None) -> tuple[UInt8Array, ...]:
         """One camera's images (the first camera's by default): read-only, upright, ``(H, W, C)`` uint8, no copy."""
-        served = self.served
-        if camera is None and served.quick is not None:
-            images: tuple[UInt8Array, ...] | None = served.quick.images(self.places)
-            if images is not None:
-                return images
-        return served.images(self.places, camera)
+        return self.served.images(self.places, camera)
 
     @property
     def frames(self) -> tuple[dict[str, UInt8Array], ...]:

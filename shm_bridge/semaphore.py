@@ -27,8 +27,9 @@ class _Timespec(ctypes.Structure):
     _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
 
 
-_libc = ctypes.CDLL(None)
+_libc = ctypes.CDLL(None, use_errno=True)
 _clockwait = getattr(_libc, "sem_clockwait", None)
+HAS_CLOCKWAIT = _clockwait is not None
 if _clockwait is not None:
     _clockwait.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Timespec)]
     _libc.sem_open.restype = ctypes.c_void_p
@@ -40,8 +41,7 @@ class Semaphore:
     """One named semaphore. Posting at the maximum is not an error: a doorbell that rings already, rings.
 
     Attributes:
-        address: of its sem_t in this process, for who speaks to it in C; None when closed, or where there is no
-            sem_clockwait.
+        address: of its sem_t in this process, for native code; None when closed, or where there is no sem_clockwait.
     """
 
     def __init__(self, name: str, *, create: bool) -> None:
@@ -57,7 +57,10 @@ class Semaphore:
             raise SegmentError(f"semaphore {name}: {error}") from None
         except (posix_ipc.Error, OSError, ValueError) as error:
             raise SegmentError(f"semaphore {name}: {error}") from None
-        self.address = _libc.sem_open(name.encode(), 0) if _clockwait is not None else None
+        self.address = _libc.sem_open(name.encode(), 0) if HAS_CLOCKWAIT else None
+        if HAS_CLOCKWAIT and self.address is None:
+            self._semaphore.close()
+            raise SegmentError(f"semaphore {name}: {os.strerror(ctypes.get_errno())}")
         self._until = _Timespec()
         self._reference = ctypes.byref(self._until)
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from shm_bridge import layout, native
+from shm_bridge import layout
+from shm_bridge.backend import chosen
+from shm_bridge.counters import Counters
 from shm_bridge.errors import CorruptSegment, SegmentError
+from shm_bridge.intake import Intake
 from shm_bridge.lane_memory import LaneMemory, Role, open_lane
-from shm_bridge.layout import QUESTION, VERDICT, VERDICT_WORDS, FrameState, SidecarWord, WorkerWord
+from shm_bridge.layout import QUESTION, FrameState, ServerWord, WorkerWord
 from shm_bridge.names import lane_name
-from shm_bridge.ordering import HALF, MASK, at_or_before, publish_fence
+from shm_bridge.ordering import HALF, MASK, at_or_before, fence
+from shm_bridge.parking import Bell
 from shm_bridge.question import FrameKey, Question
 from shm_bridge.semaphore import Semaphore
-from shm_bridge.spec import Float32Array, Kind, Reply, Status, UInt8Array
-from shm_bridge.waiting import new_bell
+from shm_bridge.spec import Kind, Reply, Status, UInt8Array
+from shm_bridge.verdict_records import VerdictRecords, checked_values, in_bounds
 
 ASKED, CANCELLED, PARKED, TASK_SEQ = (
     layout.WORKER_OFFSET // 8 + int(word)
@@ -27,36 +31,20 @@ ASKED, CANCELLED, PARKED, TASK_SEQ = (
 KINDS = {int(kind): kind for kind in Kind}
 DONE, VALUE = Kind.DONE, Kind.VALUE
 PUBLISHED = int(FrameState.PUBLISHED)
-ANSWERED = int(SidecarWord.ANSWERED)
 QUESTIONS_OFFSET = layout.QUESTIONS_OFFSET
-U32 = (1 << 32) - 1
-unpack_question, pack_verdict = QUESTION.unpack_from, VERDICT.pack_into
+unpack_question = QUESTION.unpack_from
+OK = Status.OK
 # what NamedTuple makes of a call costs twice as much
 new_question: Callable[[tuple[object, ...]], Question] = partial(tuple.__new__, Question)
 
 
-class Clerk(NamedTuple):
-    """What a lane's answers need of its sidecar: its epoch, the words it counts in, and who may answer now."""
+class AnswerContext(NamedTuple):
+    """What a lane's answers need of its sidecar: its epoch, what it counts and where, and who may answer now."""
 
     epoch: int
+    counters: Counters
     words: memoryview
     mutex: threading.Lock
-
-
-class Intake:
-    """How far a lane's questions have been taken.
-
-    Attributes:
-        taken: the newest ticket; None before the first take(), which sets it from the very number it reads.
-        task, task_episode, task_seq: as the worker last wrote them.
-    """
-
-    __slots__ = ("taken", "task", "task_episode", "task_seq")
-
-    def __init__(self) -> None:
-        self.taken: int | None = None
-        self.task, self.task_seq = "", -1
-        self.task_episode: int | None = None
 
 
 class ServedLane:
@@ -65,18 +53,16 @@ class ServedLane:
     Attributes:
         closed: the lane is gone; answers to it are late.
         ring: wakes the worker when it is parked.
-        quick: the helper's way of taking an ordinary question, and of answering it; None without it.
-        intake: what was taken; the helper's own when there is one.
+        intake: what was taken; its native twin takes and answers ordinary questions.
     """
 
     __slots__ = (
         "_bell",
+        "_context",
         "_frame_base",
         "_frames",
         "_question_base",
         "_slots",
-        "_values",
-        "_verdict_base",
         "_verdicts",
         "_views",
         "_words",
@@ -86,13 +72,12 @@ class ServedLane:
         "intake",
         "memory",
         "name",
-        "quick",
         "ring",
         "semaphore",
         "spec",
     )
 
-    def __init__(self, run_id: str, index: int, generation: int, clerk: Clerk) -> None:
+    def __init__(self, run_id: str, index: int, generation: int, context: AnswerContext) -> None:
         self.memory: LaneMemory = open_lane(run_id, index, generation, Role.SIDECAR)
         try:
             self.semaphore = Semaphore(lane_name(run_id, index, generation), create=False)
@@ -100,22 +85,18 @@ class ServedLane:
             self.memory.close()
             raise
         self._words = self.memory.words
-        self._bell = new_bell(self._words, PARKED, self.semaphore)
+        self._bell = chosen(Bell)(self._words, PARKED, self.semaphore)
         self.ring = self._bell.ring
         self.index, self.generation, self.name = index, generation, self.memory.identity.name
         self.spec = self.memory.spec
         self.closed = False
-        self._verdicts = self.memory.verdict_words
-        self._frame_base, self._verdict_base = self.memory.frame_base, self.memory.verdict_base
-        self._question_base, self._frames = self.memory.question_base, self.spec.frames
-        self._slots = self.spec.question_slots
-        self._values = self.memory.values()
-        helper = native.helper()
-        self.quick: Any = None
-        if helper is not None and isinstance(self._bell, helper.Bell):
-            tally = helper.Tally(clerk.words)
-            self.quick = helper.Served(self, generation, self.memory, self._bell, tally, clerk.epoch, clerk.mutex)
-        self.intake: Intake = Intake() if self.quick is None else self.quick
+        self._context = context
+        self._verdicts = VerdictRecords(self.memory, context.epoch)
+        self._frame_base, self._question_base = self.memory.frame_base, self.memory.question_base
+        self._frames, self._slots = self.spec.frames, self.spec.question_slots
+        self.intake = chosen(Intake)(
+            self, generation, self.memory, self._bell, context.words, context.epoch, context.mutex
+        )
         self._views: dict[str | None, list[UInt8Array | None]] = {}  # by camera, then place
 
     # --- questions
@@ -135,7 +116,7 @@ class ServedLane:
         while ticket != asked:
             ticket = (ticket + 1) & MASK
             place = ticket & (slots - 1)
-            if self._verdicts[self._verdict_base + place * VERDICT_WORDS] != ticket:
+            if not self._verdicts.holds(ticket):
                 record = unpack_question(self._words, QUESTIONS_OFFSET + place * 128)
                 if record[0] != ticket:
                     raise CorruptSegment(f"lane {self.index} {self.name!r}: ticket {ticket} was announced, not asked")
@@ -203,12 +184,16 @@ class ServedLane:
 
     def images(self, places: tuple[int, ...], camera: str | None) -> tuple[UInt8Array, ...]:
         """Upright read-only views; made once per place and camera."""
+        if camera is None:
+            known = self.intake.images(places)
+            if known is not None:
+                return known
         views = self._views.get(camera)
         if views is None:
             self.memory.camera(camera)  # an unknown name is not kept
             views = self._views[camera] = [None] * self._frames
-            if camera is None and self.quick is not None:
-                self.quick.views = views
+            if camera is None:
+                self.intake.views = views
         images = []
         for place in places:
             view = views[place]
@@ -222,47 +207,42 @@ class ServedLane:
 
     # --- verdicts
 
-    def is_open(self, ticket: int) -> bool:
+    def answer(self, question: Question, reply: Reply) -> bool:
+        """As :meth:`Server.answer <shm_bridge.server.Server.answer>`."""
+        if self.intake.answer(question, reply):
+            return True
+        if not self.closed:
+            self.ring()  # early: the worker wakes while the verdict is being written
+        values = checked_values(question, reply)
+        now, ticket, counters = time.monotonic_ns(), question.ticket, self._context.counters
+        with self._context.mutex:
+            if not self._is_open(ticket):
+                counters.add(ServerWord.LATE)
+                return False
+            late = self.is_cancelled(ticket)
+            if late:
+                reply, values = replace(reply, status=Status.CANCELLED, valid=False), None
+            self._verdicts.write(ticket, reply, values, now)
+            fence()
+            self.ring()
+            good = reply.valid and reply.status == OK
+            counters.verdict(now - question.asked_ns, good, Status(reply.status), in_bounds(reply.batch_size))
+        return not late
+
+    def close_question(self, ticket: int, status: Status) -> None:
+        """One that nobody need be asked: cancelled before it was seen, or impossible."""
+        with self._context.mutex:
+            if status is Status.FAILED:
+                self._context.counters.add(ServerWord.REJECTED)
+            self._verdicts.write(ticket, Reply(valid=False, status=status, batch_size=0), None, time.monotonic_ns())
+        fence()
+        self.ring()
+
+    def _is_open(self, ticket: int) -> bool:
         """Whether a verdict on this ticket would still be the first."""
-        if self.closed:
+        if self.closed or self._verdicts.holds(ticket):
             return False
-        place = ticket & (self._slots - 1)
-        return (
-            self._verdicts[self._verdict_base + place * VERDICT_WORDS] != ticket
-            and self._words[self._question_base + place * 16] == ticket
-        )
-
-    def write(self, ticket: int, reply: Reply, values: Float32Array | None, epoch: int, now_ns: int) -> None:
-        """Payload first, the sequence number last; then the worker may look.
-
-        Args:
-            values: the reply's, checked; its ``value`` is then the last of them.
-        """
-        position = self._verdict_base + (ticket & (self._slots - 1)) * VERDICT_WORDS
-        count, value = 0, reply.value
-        if values is not None:
-            count, value = len(values), float(values[-1])
-            self._values[:count] = values
-        verdicts = self._verdicts
-        pack_verdict(
-            verdicts,
-            position * 8,
-            verdicts[position],
-            reply.status,
-            bool(reply.done),
-            bool(reply.valid),
-            value,
-            reply.probability,
-            epoch,
-            in_bounds(reply.queue_us),
-            in_bounds(reply.engine_us),
-            in_bounds(reply.batch_size),
-            count,
-            now_ns,
-        )
-        publish_fence()
-        verdicts[position] = ticket
-        verdicts[ANSWERED] = (verdicts[ANSWERED] + 1) & MASK
+        return self._words[self._question_base + (ticket & (self._slots - 1)) * 16] == ticket
 
     def close(self) -> None:
         """Late answers are dropped from here on. Unmapped with the last question that still looks into the lane."""
@@ -272,20 +252,6 @@ class ServedLane:
         self.semaphore.close()
 
     def abandon(self) -> None:
-        """In a forked child: the lane is the parent's to answer."""
+        """Nothing is answered here from now on; in a forked child the lane is the parent's."""
         self.closed = True
-        if self.quick is not None:
-            self.quick.close()
-
-
-def in_bounds(number: int) -> int:
-    """A count or a time as the record holds it."""
-    return min(max(int(number), 0), U32)
-
-
-def checked_values(values: object, count: int, limit: int) -> Float32Array:
-    """A value list as float32. Raises ``ValueError`` when it has not one value per scored frame."""
-    array = np.asarray(values, np.float32).reshape(-1)
-    if len(array) != count or count > limit:
-        raise ValueError(f"values has {len(array)} entries; the question has {count} frames")
-    return array
+        self.intake.close()

@@ -12,13 +12,14 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from shm_bridge import forks
+from shm_bridge.backend import chosen
 from shm_bridge.cleaning import remove_if_dead, remove_lane_files
 from shm_bridge.control import Control
+from shm_bridge.control_recovery import make_room_for_lanes, open_bell, take_over
 from shm_bridge.counters import Counters
 from shm_bridge.errors import BridgeClosed, ConfigError, ForkedProcess
 from shm_bridge.header import MAX_LANES
@@ -28,17 +29,15 @@ from shm_bridge.locks import LANES, SERVER, open_locks
 from shm_bridge.memory_plan import control_bytes
 from shm_bridge.names import checked_run_id, entries
 from shm_bridge.ordering import MASK, fence
+from shm_bridge.parking import Bell, Parking, Sleeper
 from shm_bridge.question import Question
 from shm_bridge.semaphore import Semaphore
-from shm_bridge.served_lane import Clerk, ServedLane, checked_values, in_bounds
-from shm_bridge.spec import Kind, Phase, Reply, Status
-from shm_bridge.takeover import make_room_for_lanes, open_bell, take_over
-from shm_bridge.waiting import Parking, new_bell, new_sleeper
+from shm_bridge.served_lane import AnswerContext
+from shm_bridge.spec import Phase, Reply
 
 logger = logging.getLogger(__name__)
 REAP_NS = 250_000_000
 TIDY_AFTER = 256  # questions
-OK, CANCELLED, VALUE = Status.OK, Status.CANCELLED, Kind.VALUE
 QUESTIONS = int(ServerWord.QUESTIONS)
 
 
@@ -65,10 +64,11 @@ class Server:
         self.epoch = self._control.epoch
         self._words = words
         self._counters = Counters(words)
-        self._own_bell = new_bell(words, int(ServerWord.PARKED), self._bell)
-        self._lanes = LaneTable(run_id, self._control, self._locks, Clerk(self.epoch, words, self._mutex))
-        self._news = self._lanes.news
-        self._parking = Parking(new_sleeper(words, int(ServerWord.PARKED), self._bell), spin_us)
+        self._own_bell = chosen(Bell)(words, int(ServerWord.PARKED), self._bell)
+        context = AnswerContext(self.epoch, self._counters, words, self._mutex)
+        self._lanes = LaneTable(run_id, self._control, self._locks, context)
+        self._scanner = self._lanes.scanner
+        self._parking = Parking(chosen(Sleeper)(words, int(ServerWord.PARKED), self._bell), spin_us)
         self._reap_at = self._taken = 0
         self._scan_leftovers()
         forks.watch(self)
@@ -116,17 +116,17 @@ class Server:
         """Sleeps until a question, a lane, a phase or :meth:`ring` may be there; False after ``timeout`` seconds."""
         if self._closed is not None:
             self._check_open()
-        news = self._news
-        found = news()
+        scanner = self._scanner
+        found = scanner()
         self._tidy(REAP_NS if found else 0)  # rather when there is nothing to do
         if not found:
-            found = self._parking.longer(news, time.monotonic_ns() + int(timeout * 1e9), self._reap)
-        news.rung = False
+            found = self._parking.longer(scanner, time.monotonic_ns() + int(timeout * 1e9), self._reap)
+        scanner.rung = False
         return found
 
     def ring(self) -> None:
         """Ends this server's own :meth:`wait`, from another thread."""
-        self._news.rung = True
+        self._scanner.rung = True
         fence()
         self._own_bell.ring()
 
@@ -137,7 +137,7 @@ class Server:
         closed: list[Closed] = []
         questions = self._lanes.take(closed)
         for lane, ticket, status in closed:
-            self._close_at_once(lane, ticket, status)
+            lane.close_question(ticket, status)
         self._taken += len(questions)
         if not questions or self._taken > TIDY_AFTER:  # else they are answered first, and wait() tidies
             self._tidy(REAP_NS if questions else 0)
@@ -148,16 +148,6 @@ class Server:
         self._words[QUESTIONS] = (self._words[QUESTIONS] + self._taken) & MASK
         self._taken = 0
         self._reap(grace_ns)
-
-    def _close_at_once(self, lane: ServedLane, ticket: int, status: Status) -> None:
-        """A question nobody need be asked: cancelled before it was seen, or impossible."""
-        if status is Status.FAILED:
-            self._counters.add(ServerWord.REJECTED)
-        with self._mutex:
-            now = time.monotonic_ns()
-            lane.write(ticket, Reply(valid=False, status=status, batch_size=0), None, self.epoch, now)
-        fence()
-        lane.ring()
 
     def _reap(self, grace_ns: int = 0) -> None:
         """Takes back the lanes of dead owners, four times a second; ``grace_ns`` puts it off."""
@@ -182,33 +172,7 @@ class Server:
         Raises:
             ValueError: ``reply.values`` has the wrong length, or the question is of a kind that has no list.
         """
-        quick = question.served.quick
-        if quick is not None and reply.values is None and reply.status is OK:
-            numbers = (reply.done, reply.value, reply.probability, reply.valid)
-            if quick.answer(question, *numbers, reply.queue_us, reply.engine_us, reply.batch_size):
-                return True
-        served = question.served
-        if not served.closed:
-            served.ring()  # early: the worker wakes while the verdict is being written
-        values = None
-        if reply.values is not None:
-            if question.kind is not VALUE:
-                raise ValueError(f"values for a question of kind {question.kind.name}; only VALUE has a list")
-            values = checked_values(reply.values, len(question.places), served.spec.frames)
-        now, ticket = time.monotonic_ns(), question.ticket
-        with self._mutex:
-            if self._closed is not None or not served.is_open(ticket):
-                self._counters.add(ServerWord.LATE)
-                return False
-            late = served.is_cancelled(ticket)
-            if late:
-                reply, values = replace(reply, status=CANCELLED, valid=False), None
-            served.write(ticket, reply, values, self.epoch, now)
-            fence()
-            served.ring()
-            good = reply.valid and reply.status == OK
-            self._counters.verdict(now - question.asked_ns, good, Status(reply.status), in_bounds(reply.batch_size))
-        return not late
+        return question.served.answer(question, reply)
 
     # --- state
 
@@ -232,7 +196,7 @@ class Server:
     @property
     def phase_pending(self) -> bool:
         """Whether the trainer waits for an acknowledgement."""
-        return self._news.phase_pending
+        return self._scanner.phase_pending
 
     def acknowledge_phase(self, phase: Phase) -> None:
         """The phase has been reached. Acknowledges the newest request when it asks for this phase."""
@@ -268,6 +232,7 @@ class Server:
             if self._closed is not None:
                 return
             self._closed = BridgeClosed
+            self._lanes.abandon()  # no answer is under way, and none is given any more
         forks.forget(self)
         self._words[ServerWord.READY] = 0
         self._own_bell.close()

@@ -269,7 +269,7 @@ def test_sidecar_gone_and_back_in_order_keeps_the_epoch_growing(run_id):
     assert list(entries(run_id)) == []
 
 
-@pytest.mark.parametrize("way", ["helper"], indirect=True)  # Ray takes its time
+@pytest.mark.parametrize("way", ["native"], indirect=True)  # Ray takes its time
 def test_ray_actor_as_owner_killed(sidecar, run_id):
     """A lane made in a Ray actor is reclaimed when the actor is killed."""
     ray = pytest.importorskip("ray")

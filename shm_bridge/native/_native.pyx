@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""The optional compiled helper: the ordinary question's way through the bridge, for ``shm_bridge.native``.
+"""The native backend: the ordinary question's way through the bridge, for ``shm_bridge.backend``.
 
-    worker                                                  sidecar
-    Ledger.reserve -> (render) -> publish -> ask -> receive    News.spin -> News.take -> Served.take -> Served.answer
-                                              |        ^                 ^                                   |
-                                              |        +------------- Bell (its own) ------------------------+
-                                              +-- LaneBell -> Bell (the sidecar's)
+    worker                                                     sidecar
+    LaneState.reserve -> (render) -> publish -> ask -> receive     LaneScanner.take -> Intake.take -> Intake.answer
+                                                |        ^              ^                                |
+                                                |        +------------- Bell (its own) ------------------+
+                                                +-- LaneBell -> Bell (the sidecar's)
 
 It takes only what is in order. Whatever is not (another kind, several questions, a word out of its bounds, a lane that
 is closed) it leaves untouched and says None, and the Python code beside the caller goes through all of it. So every
@@ -18,18 +18,18 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy
 
-from shm_bridge import counters, layout, waiting
-from shm_bridge.frames import FrameSlot
+from shm_bridge import counters, layout, parking
+from shm_bridge.frame_slot import FrameSlot
 from shm_bridge.layout import FrameWord, QuestionWord, ServerWord, SidecarWord, TrainerWord, WorkerWord
-from shm_bridge.ledger import Open
+from shm_bridge.lane_state import OpenQuestion
 from shm_bridge.question import Question
 from shm_bridge.spec import Kind, Phase, Status, Verdict
 
-VERSION = 4
+VERSION = 5
 FIELDS = layout.VERDICT.format
 
-include "helper/memory.pxi"
-include "helper/tables.pxi"
-include "helper/waking.pxi"
-include "helper/worker.pxi"
-include "helper/sidecar.pxi"
+include "memory.pxi"
+include "tables.pxi"
+include "waking.pxi"
+include "worker.pxi"
+include "sidecar.pxi"

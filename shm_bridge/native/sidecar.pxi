@@ -1,26 +1,28 @@
 # The sidecar's side: which lanes rang, what they ask when it is ordinary, and the answer to that.
 
-cdef class News(Look):
-    """As ``news.News``. Lanes that are new, gone, or ask what is not ordinary are left in ``others``."""
+cdef class LaneScanner(Look):
+    """As ``lane_scanner.LaneScanner``. Lanes that are new, gone, or ask what is not ordinary are left in ``others``."""
 
     cdef const uint64_t[::1] bells, generations, trainer
     cdef uint64_t[::1] seen, server
     cdef Py_ssize_t count, turn
-    cdef list rows
+    cdef list intakes
     cdef readonly list others
     cdef uint64_t own
 
     def __init__(
         self, const uint64_t[::1] bells not None, const uint64_t[::1] generations not None,
-        uint64_t[::1] server not None, const uint64_t[::1] trainer not None, list rows not None,
+        uint64_t[::1] server not None, const uint64_t[::1] trainer not None, list intakes not None,
     ):
         self.count = bells.shape[0]
-        if generations.shape[0] < self.count or len(rows) < self.count:
+        if generations.shape[0] < self.count or len(intakes) < self.count:
             outside()
         if server.shape[0] < <Py_ssize_t>ServerWord.COUNT or trainer.shape[0] < <Py_ssize_t>TrainerWord.COUNT:
             outside()
         self.looks = max(LOOKS * 64 // (64 + self.count), 16)
-        self.bells, self.generations, self.server, self.trainer, self.rows = bells, generations, server, trainer, rows
+        self.bells, self.generations, self.server, self.trainer, self.intakes = (
+            bells, generations, server, trainer, intakes
+        )
         self.seen = memoryview(bytearray(self.count * 8)).cast("Q")
         for at in range(self.count):  # at first every lane has rung
             self.seen[at] = load_word(&bells[at]) - 1
@@ -78,9 +80,9 @@ cdef class News(Look):
             at += 1
 
     cdef inline int look_at(self, Py_ssize_t at, list questions) except -1:
-        served = self.rows[at]
-        if type(served) is Served and (<Served>served).generation == load_word(&self.generations[at]):
-            question = (<Served>served).take()
+        served = self.intakes[at]
+        if type(served) is Intake and (<Intake>served).generation == load_word(&self.generations[at]):
+            question = (<Intake>served).take()
             if question is not None:
                 questions.append(question)
                 return 0
@@ -127,10 +129,10 @@ cdef inline uint64_t limited(number) except? 0:
     return U32 if overflow > 0 or value > U32 else 0 if overflow < 0 or value < 0 else value
 
 
-cdef class Served:
-    """A ServedLane's next question, when it is an ordinary one, and its answer; and its ``served_lane.Intake``."""
+cdef class Intake:
+    """As ``intake.Intake``: a ServedLane's next question, when it is an ordinary one, and its answer."""
 
-    cdef object owner
+    cdef object lane
     cdef public object taken, task_episode, task_seq, task
     cdef readonly uint64_t generation
     cdef const uint64_t[::1] words
@@ -142,11 +144,12 @@ cdef class Served:
     cdef public list views
 
     def __init__(
-        self, owner, uint64_t generation, memory, Bell bell not None, Tally tally not None, uint64_t epoch, mutex
+        self, lane, uint64_t generation, memory, Bell bell not None, uint64_t[::1] counters not None, uint64_t epoch,
+        mutex,
     ):
-        self.owner, self.generation = owner, generation
+        self.lane, self.generation = lane, generation
         self.task, self.task_seq = "", -1
-        self.tally, self.epoch, self.is_answering = tally, epoch, mutex.locked
+        self.tally, self.epoch, self.is_answering = Tally(counters), epoch, mutex.locked
         spec = memory.spec
         self.words, self.verdicts, self.bell = memory.words, memory.verdict_words, bell
         self.question_base, self.frame_base, self.verdict_base = (
@@ -162,7 +165,7 @@ cdef class Served:
         """From here on every method says None."""
         self.words = None
         self.verdicts = None
-        self.owner = self.views = None
+        self.lane = self.views = None
 
     cpdef take(self):
         """The next question, when it is the only new one, about one frame that is published and of the episode whose
@@ -200,7 +203,7 @@ cdef class Served:
         self.next_frame = record[FIRST] + 1 if record[FIRST] + 1 < self.frames else 0  # as a rule
         self.taken = ticket
         return named(A_QUESTION, (
-            self.owner, self.taken, DONE, self.task_episode, self.task, (record[FIRST],), (step,), record[FIRST_SEQ],
+            self.lane, self.taken, DONE, self.task_episode, self.task, (record[FIRST],), (step,), record[FIRST_SEQ],
             record[ASKED_NS], record[DEADLINE_NS],
         ))
 
@@ -219,14 +222,21 @@ cdef class Served:
             images.append(view)
         return tuple(images)
 
-    def answer(self, question, bint done, double value, double probability, bint valid, queue_us, engine_us, batch_size):
+    def answer(self, question, reply):
         """Writes a verdict with status OK and no values, its sequence last, wakes the worker and counts it. None, and
         nothing written, when it would not be the first, nobody waits for it any more, or another thread is at it."""
-        cdef uint64_t ticket, waited_us = limited(queue_us), computed_us = limited(engine_us), batch = limited(batch_size)
+        cdef uint64_t ticket, waited_us, computed_us, batch
+        cdef bint done, valid
+        cdef double value, probability
         cdef uint64_t *record
         cdef int64_t now = monotonic_ns(), asked_ns
         if self.words is None or type(question) is not A_QUESTION or self.is_answering():
             return None
+        if reply.status is not OK or reply.values is not None:
+            return None
+        done, value, probability, valid = reply.done, reply.value, reply.probability, reply.valid
+        waited_us, computed_us = limited(reply.queue_us), limited(reply.engine_us)
+        batch = limited(reply.batch_size)
         ticket, asked_ns = (<tuple>question)[1], (<tuple>question)[8]
         self.bell.strike()  # early: the worker wakes while the verdict is being written
         record = &self.verdicts[self.verdict_base + (ticket & (self.questions - 1)) * RECORD]

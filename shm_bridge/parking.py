@@ -15,7 +15,6 @@ import os
 import time
 from collections.abc import Callable
 
-from shm_bridge import native
 from shm_bridge.ordering import MASK, fence
 from shm_bridge.semaphore import Semaphore
 
@@ -75,25 +74,6 @@ class LaneBell:
         self._bell.close()
 
 
-def new_bell(words: memoryview, flag: int, semaphore: Semaphore) -> Bell:
-    """Of the helper, when it is there."""
-    helper = native.helper()
-    if helper is None or semaphore.address is None:
-        return Bell(words, flag, semaphore)
-    bell: Bell = helper.Bell(words, flag, semaphore.address)
-    return bell
-
-
-def new_lane_bell(bells: memoryview, index: int, bell: Bell) -> LaneBell:
-    """Of the helper, when ``bell`` is."""
-    if isinstance(bell, Bell):
-        return LaneBell(bells, index, bell)
-    helper = native.helper()
-    assert helper is not None
-    lane_bell: LaneBell = helper.LaneBell(bells, index, bell)
-    return lane_bell
-
-
 class Sleeper:
     """One waiter's parked word and semaphore.
 
@@ -109,7 +89,7 @@ class Sleeper:
         words[flag] = 0
 
     def doze(self, ready: Ready, until_ns: int) -> int:
-        """One sleep and, behind an early post, a moment's look: ``THERE``, ``WOKEN`` (too soon) or ``UNDISTURBED``."""
+        """One sleep and, after an early post, a moment's look: ``THERE``, ``WOKEN`` (too soon) or ``UNDISTURBED``."""
         words, flag, semaphore = self._words, self._flag, self._semaphore
         if semaphore.value:  # several lanes posted for one sleep: what is left would wake for nothing
             semaphore.drain()
@@ -132,20 +112,11 @@ class Sleeper:
         return WOKEN if woken else UNDISTURBED
 
 
-def new_sleeper(words: memoryview, flag: int, semaphore: Semaphore) -> Sleeper:
-    """Of the helper, when it is there."""
-    helper = native.helper()
-    if helper is None or semaphore.address is None:
-        return Sleeper(words, flag, semaphore)
-    sleeper: Sleeper = helper.Sleeper(words, flag, semaphore.address)
-    return sleeper
-
-
 class Parking:
     """How one waiter waits: spins, sleeps in slices, and looks in between whether waiting makes sense.
 
-    What a wait is for is a callable, ``ready``. The helper's have a method ``spin``, too, which looks while nobody need
-    call it.
+    What a wait is for is a callable, ``ready``. Where it has a method ``spin`` (native code's have), that looks instead
+    of being called again and again.
     """
 
     __slots__ = ("_spin_ns", "sleeper")
@@ -170,9 +141,9 @@ class Parking:
         return self._park(ready, deadline_ns, idle)
 
     def _spin(self, ready: Ready, end_ns: int) -> bool:
-        helped: Callable[[int], bool] | None = getattr(ready, "spin", None)
-        if helped is not None:
-            return helped(end_ns)
+        spin: Callable[[int], bool] | None = getattr(ready, "spin", None)
+        if spin is not None:
+            return spin(end_ns)
         while time.monotonic_ns() < end_ns:
             for _ in range(16):
                 if ready():

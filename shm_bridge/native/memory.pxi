@@ -1,4 +1,4 @@
-# What the helper needs of C: words that other processes read and write, the clock, semaphores, tuples with names.
+# What is needed of C: words that other processes read and write, the clock, semaphores, tuples with names.
 
 cdef extern from *:
     """

@@ -11,10 +11,11 @@ from functools import partial
 from shm_bridge import layout
 from shm_bridge.attachment import Attachment
 from shm_bridge.errors import InvalidRequest, QuestionsFull
-from shm_bridge.frames import FrameRing, FrameSlot
+from shm_bridge.frame_places import FramePlaces
+from shm_bridge.frame_slot import FrameSlot
 from shm_bridge.lane_memory import LaneMemory
+from shm_bridge.lane_state import LaneState, OpenQuestion
 from shm_bridge.layout import QUESTION, VERDICT, WorkerWord
-from shm_bridge.ledger import Ledger, Open
 from shm_bridge.ordering import HALF, MASK, at_or_before, publish_fence
 from shm_bridge.spec import Kind, Status, Verdict
 
@@ -31,40 +32,36 @@ Ticket = int
 NAN = math.nan
 unpack_verdict, pack_question = VERDICT.unpack_from, QUESTION.pack_into
 # what NamedTuple makes of a call costs twice as much
-new_open: Callable[[tuple[object, ...]], Open] = partial(tuple.__new__, Open)
+new_open: Callable[[tuple[object, ...]], OpenQuestion] = partial(tuple.__new__, OpenQuestion)
 new_verdict: Callable[[tuple[object, ...]], Verdict] = partial(tuple.__new__, Verdict)
 
 
-class Asking:
+class OpenQuestions:
     """Tickets are consecutive 64-bit numbers; a ticket's place is its low bits. One VALUE may be open at a time."""
 
     __slots__ = (
         "_attachment",
-        "_books",
-        "_look",
-        "_quick_collect",
+        "_frames",
         "_received",
-        "_ring",
         "_slots",
+        "_state",
         "_values",
         "_verdict_base",
         "_verdicts",
         "_words",
     )
 
-    def __init__(self, memory: LaneMemory, ring: FrameRing, attachment: Attachment, books: Ledger) -> None:
-        self._ring, self._books, self._attachment = ring, books, attachment
+    def __init__(self, memory: LaneMemory, frames: FramePlaces, attachment: Attachment, state: LaneState) -> None:
+        self._frames, self._state, self._attachment = frames, state, attachment
         self._words, self._verdicts = memory.words, memory.verdict_words
         self._slots = memory.spec.question_slots
         self._verdict_base = memory.verdict_base
         self._values = memory.values()
-        self._quick_collect: Callable[[Open], Verdict | None] | None = getattr(books, "collect", None)
-        self._look: Callable[[int, int], Callable[[], bool]] | None = getattr(books, "answered", None)
         self._received: dict[int, Verdict] = {}
 
     @property
     def open_count(self) -> int:
-        return sum(not self.was_cancelled(ticket) for ticket in self._books.open) + len(self._received)
+        return sum(not self.was_cancelled(ticket) for ticket in self._state.open) + len(self._received)
 
     def has_room(self, kind: Kind) -> bool:
         """Whether the next ticket's place is free (and the value list, for a VALUE); collects what has come."""
@@ -74,34 +71,34 @@ class Asking:
         return True
 
     def _is_full(self, kind: Kind) -> bool:
-        books = self._books
-        return (books.next_ticket - self._slots) & MASK in books.open or (kind == VALUE and books.value is not None)
+        state = self._state
+        return (state.next_ticket - self._slots) & MASK in state.open or (kind == VALUE and state.value is not None)
 
     def wait_for_room(self, kind: Kind, timeout: float, until: Callable[[Callable[[], bool], float], bool]) -> None:
         if not until(lambda: self.has_room(kind), timeout):
             raise QuestionsFull(
-                f"{len(self._books.open)} questions are open after {timeout:g} s; questions={self._slots} in the "
+                f"{len(self._state.open)} questions are open after {timeout:g} s; questions={self._slots} in the "
                 "LaneSpec, one VALUE at a time"
             )
 
     def ask(self, kind: Kind, first: FrameSlot, last: FrameSlot, stride: int, deadline: float | None) -> Ticket:
-        """Writes the record, its sequence number last, then tells the sidecar; keeps its own books only after that."""
+        """Writes the record, its sequence number last, then tells the sidecar; only after that it counts as open."""
         if kind == DONE and stride == 1:
             places: tuple[int, ...] = (first.index,)
             count = 1
         else:
             places, count = self._span(kind, first, last, stride)
-        books = self._books
-        ticket = books.next_ticket
+        state = self._state
+        ticket = state.next_ticket
         place = ticket & (self._slots - 1)
         now = self._write(ticket, QUESTIONS_OFFSET + place * 128, kind, first, last, stride, count, deadline)
         position = self._verdict_base + place * VERDICT_WORDS
-        books.open[ticket] = new_open((ticket, kind, first.episode, last.step, places, count, position, now))
-        books.next_ticket = (ticket + 1) & MASK
+        state.open[ticket] = new_open((ticket, kind, first.episode, last.step, places, count, position, now))
+        state.next_ticket = (ticket + 1) & MASK
         for at in places:
-            books.busy[at] += 1
+            state.busy[at] += 1
         if kind == VALUE:
-            books.value = ticket
+            state.value = ticket
         return ticket
 
     def _write(
@@ -149,27 +146,20 @@ class Asking:
             return (first.index,), 1
         if kind == CRITIC:
             return (first.index, last.index), 2
-        return self._ring.places(first, last), -(-span // stride) + 1
+        return self._frames.places(first, last), -(-span // stride) + 1
 
-    def find_open(self, ticket: Ticket) -> Open | None:
+    def find_open(self, ticket: Ticket) -> OpenQuestion | None:
         """The question, when its verdict has neither been taken over nor been given up."""
-        question = self._books.open.get(ticket)
-        return None if question is None or (self._books.cancelled - ticket) & MASK < HALF else question
+        question = self._state.open.get(ticket)
+        return None if question is None or (self._state.cancelled - ticket) & MASK < HALF else question
 
     def was_cancelled(self, ticket: Ticket) -> bool:
-        return at_or_before(ticket, self._books.cancelled)
-
-    def answered(self, question: Open) -> Callable[[], bool]:
-        """A quick look whether the verdict is there."""
-        if self._look is not None:
-            return self._look(question.position, question.ticket)
-        verdicts, position, ticket = self._verdicts, question.position, question.ticket
-        return lambda: verdicts[position] == ticket
+        return at_or_before(ticket, self._state.cancelled)
 
     def harvest(self) -> None:
         """Takes over every verdict that has come."""
         verdicts = self._verdicts
-        for question in [q for q in self._books.open.values() if verdicts[q.position] == q.ticket]:
+        for question in [q for q in self._state.open.values() if verdicts[q.position] == q.ticket]:
             verdict = self.collect(question)
             if not self.was_cancelled(question.ticket):
                 self._received[question.ticket] = verdict
@@ -178,7 +168,7 @@ class Asking:
         return self._received.pop(ticket, None)
 
     def receive_all(self) -> list[Verdict]:
-        if self._books.open:
+        if self._state.open:
             self.harvest()
         verdicts = list(self._received.values())
         self._received.clear()
@@ -188,26 +178,26 @@ class Asking:
         """Tells the sidecar by one word; what it answers to these tickets is dropped."""
         self.harvest()
         self._received.clear()
-        self._books.cancelled = self._words[CANCELLED] = (self._books.next_ticket - 1) & MASK
+        self._state.cancelled = self._words[CANCELLED] = (self._state.next_ticket - 1) & MASK
 
-    def collect(self, question: Open) -> Verdict:
+    def collect(self, question: OpenQuestion) -> Verdict:
         """The verdict that is there; with it the question is closed and its frames are free.
 
-        Every number is checked: the sidecar may be of bad faith, or out of its mind.
+        Every number is checked: the sidecar may be of bad faith, or damaged.
         """
-        verdict = None if self._quick_collect is None else self._quick_collect(question)
+        verdict = self._state.collect(question)
         if verdict is not None:
             return verdict
         fields = self._read(question)
-        books, ticket = self._books, question.ticket
-        del books.open[ticket]
+        state, ticket = self._state, question.ticket
+        del state.open[ticket]
         for at in question.places:
-            books.busy[at] -= 1
-        if books.value == ticket:
-            books.value = None
+            state.busy[at] -= 1
+        if state.value == ticket:
+            state.value = None
         return new_verdict(fields)
 
-    def _read(self, question: Open) -> tuple[object, ...]:
+    def _read(self, question: OpenQuestion) -> tuple[object, ...]:
         now = time.monotonic_ns()
         ticket, kind, episode, step, _, frames, position, asked_ns = question
         _, status, done, valid, value, probability, epoch, queue_us, engine_us, batch, count, _ = unpack_verdict(

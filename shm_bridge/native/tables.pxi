@@ -1,7 +1,7 @@
 # Places of the words, from the tables in layout.py.
 
 cdef uint64_t HALF = <uint64_t>1 << 63
-cdef enum:  # of a verdict's record; FIELDS is compared in native.py
+cdef enum:  # of a verdict's record; FIELDS is compared in backend.py
     STATUS = 1, IS_DONE, IS_VALID, A_VALUE, PROBABILITY, EPOCH, QUEUE_US, ENGINE_US, BATCH, VALUES, ANSWERED_NS
     RECORD = 16  # words of a question's and of a verdict's record
     FRAME = 4  # words of a frame's record
@@ -23,14 +23,14 @@ cdef uint64_t ROLLOUT = Phase.ROLLOUT, UPDATE = Phase.UPDATE
 cdef uint64_t DONE_KIND = Kind.DONE
 cdef int64_t U32 = (<int64_t>1 << 32) - 1
 cdef object DONE = Kind.DONE, OK = Status.OK
-cdef object A_SLOT = FrameSlot, A_QUESTION = Question, A_VERDICT = Verdict, AN_OPEN = Open
-cdef int DRAIN_LIMIT = 4096, THERE = waiting.THERE
+cdef object A_SLOT = FrameSlot, A_QUESTION = Question, A_VERDICT = Verdict, AN_OPEN = OpenQuestion
+cdef int DRAIN_LIMIT = 4096, THERE = parking.THERE
 cdef int LOOKS = 512  # of a spinner at once
-cdef int64_t early_ns = waiting.EARLY_NS, slice_ns = waiting.SLICE_NS
+cdef int64_t early_ns = parking.EARLY_NS, slice_ns = parking.SLICE_NS
 cdef int64_t edges_ns[LATENCY_BUCKETS]
 
 
 if len(counters.EDGES_NS) != LATENCY_BUCKETS:
-    raise ImportError("the helper is of another version")
+    raise ImportError("the native backend is of another version")
 for number, edge in enumerate(counters.EDGES_NS):
     edges_ns[number] = edge

@@ -1,18 +1,18 @@
-# How one side waits and the other wakes it; the Python of it is waiting.py.
+# How one side waits and the other wakes it; the Python of it is parking.py.
 
 cdef class Bell:
-    """As ``waiting.Bell``. ``words`` holds the waiter's parked word at ``flag``, ``address`` is of its sem_t."""
+    """As ``parking.Bell``. ``words`` holds the waiter's parked word at ``flag``."""
 
     cdef const uint64_t[::1] words
     cdef const uint64_t *flag
     cdef sem_t *semaphore
     cdef uint64_t rung_for
 
-    def __init__(self, const uint64_t[::1] words not None, Py_ssize_t flag, uintptr_t address):
+    def __init__(self, const uint64_t[::1] words not None, Py_ssize_t flag, semaphore):
         if not 0 <= flag < words.shape[0]:
             outside()
         self.words, self.flag = words, &words[flag]
-        self.semaphore = <sem_t *>address
+        self.semaphore = <sem_t *><uintptr_t>semaphore.address
 
     cdef inline void strike(self) noexcept:
         if self.semaphore == NULL:
@@ -32,7 +32,7 @@ cdef class Bell:
 
 
 cdef class LaneBell:
-    """As ``waiting.LaneBell``: a lane's word among the bells, and the sidecar's doorbell."""
+    """As ``parking.LaneBell``: a lane's word among the bells, and the sidecar's doorbell."""
 
     cdef public uint64_t rings
     cdef uint64_t[::1] bells
@@ -126,22 +126,22 @@ cdef bint spin_for(Look look, int64_t until) noexcept nogil:
 
 
 cdef class Sleeper:
-    """As ``waiting.Sleeper``. ``words`` has the parked word at ``flag``, ``address`` is of the sem_t."""
+    """As ``parking.Sleeper``. ``words`` has the parked word at ``flag``."""
 
     cdef uint64_t[::1] words
     cdef uint64_t *parked
     cdef sem_t *semaphore
     cdef public uint64_t number
 
-    def __init__(self, uint64_t[::1] words not None, Py_ssize_t flag, uintptr_t address):
+    def __init__(self, uint64_t[::1] words not None, Py_ssize_t flag, semaphore):
         if not 0 <= flag < words.shape[0]:
             outside()
-        self.words, self.parked, self.semaphore = words, &words[flag], <sem_t *>address
+        self.words, self.parked, self.semaphore = words, &words[flag], <sem_t *><uintptr_t>semaphore.address
         self.number = monotonic_ns()  # no predecessor's sleep had a number as high
         store_word(self.parked, 0)
 
     def doze(self, ready, int64_t until):
-        """One sleep; as ``waiting.Sleeper.doze``."""
+        """One sleep; as ``parking.Sleeper.doze``."""
         cdef bint taken
         if isinstance(ready, Look):
             return self.doze_for(<Look>ready, until)

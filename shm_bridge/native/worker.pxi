@@ -1,4 +1,4 @@
-# The worker's side: its books, and the ordinary question's way through them.
+# The worker's side: the state of its lane, and the ordinary question's way through it.
 
 cdef class Answered(Look):
     """Whether the verdict record at ``position`` is of this ticket."""
@@ -17,8 +17,8 @@ cdef class Answered(Look):
         return load_word(self.word) == self.ticket
 
 
-cdef class Ledger:
-    """As ``ledger.Ledger``, with the ordinary question's way as methods."""
+cdef class LaneState:
+    """As ``lane_state.LaneState``, with the ordinary question's way as methods."""
 
     cdef public uint64_t seq, next_ticket, cancelled
     cdef public Py_ssize_t place, order
@@ -101,7 +101,7 @@ cdef class Ledger:
         store_word(record + STATE, PUBLISHED)
 
     cdef inline int keep(self, slot, step) except -1:
-        """The books of a frame that was shown."""
+        """Keeps a frame that was shown."""
         cdef Py_ssize_t place = self.place
         store_word(&self.words[PUBLISHED_SEQ], self.seq)
         self.by_step[step] = slot
@@ -159,7 +159,7 @@ cdef class Ledger:
         return now
 
     cdef inline object enter(self, episode, step, Py_ssize_t place, int64_t now):
-        """The books of a question that was written."""
+        """Keeps a question that was written."""
         cdef uint64_t at = self.verdict_base + (self.next_ticket & (self.questions - 1)) * RECORD
         ticket = self.next_ticket
         self.open[ticket] = named(AN_OPEN, (ticket, DONE, episode, step, (place,), 1, at, now))
