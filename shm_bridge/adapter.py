@@ -5,7 +5,7 @@
     verdict = critic.done(frame)                      # after every env.step()
 
 Each frame is copied once, into the lane; from there the sidecar reads it in place. A renderer that can write into a
-buffer of its caller's saves that copy, too: with :class:`~shm_bridge.lane.Lane` itself.
+buffer of its caller's saves that copy, too: with :class:`~shm_bridge.worker.lane.Lane` itself.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from types import TracebackType
 import numpy as np
 
 from shm_bridge.errors import ConfigError, InvalidRequest, VerdictTimeout
-from shm_bridge.frame_slot import FrameSlot
-from shm_bridge.lane import Lane
 from shm_bridge.spec import CameraSpec, Kind, LaneSpec, Status, UInt8Array, Verdict
+from shm_bridge.worker.frame_slot import FrameSlot
+from shm_bridge.worker.lane import Lane
 
 CAMERA = "camera"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # before a question is put again after an outage

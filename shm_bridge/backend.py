@@ -17,7 +17,7 @@ from functools import cache
 from types import ModuleType
 from typing import TypeVar
 
-from shm_bridge import semaphore
+from shm_bridge.sync import semaphore
 
 logger = logging.getLogger(__name__)
 VERSION = 5

@@ -1,4 +1,4 @@
-# Places of the words, from the tables in layout.py.
+# Places of the words, from the tables in memory/layout.py.
 
 cdef uint64_t HALF = <uint64_t>1 << 63
 cdef enum:  # of a verdict's record; FIELDS is compared in backend.py

@@ -1,4 +1,4 @@
-# How one side waits and the other wakes it; the Python of it is parking.py.
+# How one side waits and the other wakes it; the Python of it is sync/parking.py.
 
 cdef class Bell:
     """As ``parking.Bell``. ``words`` holds the waiter's parked word at ``flag``."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from shm_bridge import CameraSpec, LaneSpec, Orientation, backend
-from shm_bridge.cleaning import clean_run
+from shm_bridge.liveness.cleaning import clean_run
 from shm_bridge.names import entries
 
 ROOT = Path(__file__).parents[2]

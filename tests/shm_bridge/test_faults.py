@@ -9,8 +9,8 @@ import time
 import pytest
 
 from shm_bridge import Controller, Kind, Lane, LaneReader, Reply, Server, SidecarDied, VerdictTimeout
-from shm_bridge.cleaning import clean_run, leftovers
-from shm_bridge.locks import LANES, SERVER, open_locks
+from shm_bridge.liveness.cleaning import clean_run, leftovers
+from shm_bridge.liveness.locks import LANES, SERVER, open_locks
 from shm_bridge.names import entries
 from tests.shm_bridge import echo
 from tests.shm_bridge.conftest import SPEC

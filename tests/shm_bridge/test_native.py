@@ -24,9 +24,9 @@ from shm_bridge import (
     Verdict,
     backend,
 )
-from shm_bridge.counters import EDGES_NS, Counters
-from shm_bridge.lane_state import LaneState
-from shm_bridge.layout import VERDICT, FrameWord, QuestionWord, ServerWord, WorkerWord
+from shm_bridge.memory.layout import VERDICT, FrameWord, QuestionWord, ServerWord, WorkerWord
+from shm_bridge.server.counters import EDGES_NS, Counters
+from shm_bridge.worker.lane_state import LaneState
 from tests.shm_bridge import echo, hostile
 from tests.shm_bridge.conftest import SPEC, use_backend
 

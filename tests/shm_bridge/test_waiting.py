@@ -13,12 +13,12 @@ import pytest
 
 from shm_bridge import Kind, Lane, LaneSpec, Server
 from shm_bridge.backend import chosen
-from shm_bridge.lane import WORDS
-from shm_bridge.layout import ServerWord, WorkerWord
+from shm_bridge.memory.layout import ServerWord, WorkerWord
 from shm_bridge.names import lane_name
-from shm_bridge.ordering import MASK
-from shm_bridge.parking import Sleeper
-from shm_bridge.semaphore import Semaphore
+from shm_bridge.sync.ordering import MASK
+from shm_bridge.sync.parking import Sleeper
+from shm_bridge.sync.semaphore import Semaphore
+from shm_bridge.worker.lane import WORDS
 from tests.shm_bridge import echo
 from tests.shm_bridge.conftest import CAMERA, ROOT, SPEC
 

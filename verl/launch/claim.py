@@ -25,9 +25,9 @@ from pathlib import Path
 
 import psutil
 
-from shm_bridge.cleaning import clean_run
 from shm_bridge.errors import BridgeError, BridgeTimeout
-from shm_bridge.locks import LANES, OWNERS, SERVER, RunLocks, open_locks
+from shm_bridge.liveness.cleaning import clean_run
+from shm_bridge.liveness.locks import LANES, OWNERS, SERVER, RunLocks, open_locks
 from shm_bridge.names import checked_run_id
 from verl.errors import ConfigError, RunInUseError
 

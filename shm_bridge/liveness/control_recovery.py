@@ -6,12 +6,12 @@ import logging
 import resource
 import time
 
-from shm_bridge.control import Control, ControlRole, create_control, open_control
 from shm_bridge.errors import ForeignOwner, SegmentError
-from shm_bridge.layout import ServerWord
+from shm_bridge.memory.control import Control, ControlRole, create_control, open_control
+from shm_bridge.memory.layout import ServerWord
 from shm_bridge.names import bell_name
-from shm_bridge.ordering import MASK
-from shm_bridge.semaphore import Semaphore
+from shm_bridge.sync.ordering import MASK
+from shm_bridge.sync.semaphore import Semaphore
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import posix_ipc
 
 from shm_bridge.errors import CorruptSegment, ForeignOwner, NoSpace, SegmentError
-from shm_bridge.layout import HEADER_BYTES
+from shm_bridge.memory.layout import HEADER_BYTES
 from shm_bridge.names import SHM
 
 T = TypeVar("T")

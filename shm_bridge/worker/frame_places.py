@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from shm_bridge.errors import FramesFull, InvalidRequest
-from shm_bridge.frame_slot import FrameSlot
-from shm_bridge.lane_memory import LaneMemory
-from shm_bridge.lane_state import LaneState
-from shm_bridge.layout import FrameState, FrameWord
-from shm_bridge.ordering import MASK, publish_fence
+from shm_bridge.memory.lane_memory import LaneMemory
+from shm_bridge.memory.layout import FrameState, FrameWord
+from shm_bridge.sync.ordering import MASK, publish_fence
+from shm_bridge.worker.frame_slot import FrameSlot
+from shm_bridge.worker.lane_state import LaneState
 
 STATE, SEQ, STEP, EPISODE = (int(word) for word in (FrameWord.STATE, FrameWord.SEQ, FrameWord.STEP, FrameWord.EPISODE))
 WRITING, PUBLISHED = int(FrameState.WRITING), int(FrameState.PUBLISHED)

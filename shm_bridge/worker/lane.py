@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from shm_bridge import forks, layout, segment
-from shm_bridge.attachment import Attachment, Patience
 from shm_bridge.backend import chosen
 from shm_bridge.errors import (
     BridgeClosed,
@@ -27,19 +25,22 @@ from shm_bridge.errors import (
     ReserveTimeout,
     VerdictTimeout,
 )
-from shm_bridge.frame_places import FramePlaces
-from shm_bridge.frame_slot import FrameSlot
-from shm_bridge.header import LaneIdentity
-from shm_bridge.lane_memory import create_lane
-from shm_bridge.lane_state import LaneState
-from shm_bridge.layout import ServerWord, WorkerWord
-from shm_bridge.memory_plan import memory_plan
+from shm_bridge.liveness import forks
+from shm_bridge.liveness.attachment import Attachment, Patience
+from shm_bridge.memory import layout, segment
+from shm_bridge.memory.header import LaneIdentity
+from shm_bridge.memory.lane_memory import create_lane
+from shm_bridge.memory.layout import ServerWord, WorkerWord
+from shm_bridge.memory.memory_plan import memory_plan
 from shm_bridge.names import lane_name
-from shm_bridge.open_questions import OpenQuestions, Ticket
-from shm_bridge.ordering import MASK
-from shm_bridge.parking import Parking, Sleeper
-from shm_bridge.semaphore import Semaphore
 from shm_bridge.spec import MAX_NAME_BYTES, MAX_TASK_BYTES, Kind, LaneSpec, UInt8Array, Verdict, checked_name
+from shm_bridge.sync.ordering import MASK
+from shm_bridge.sync.parking import Parking, Sleeper
+from shm_bridge.sync.semaphore import Semaphore
+from shm_bridge.worker.frame_places import FramePlaces
+from shm_bridge.worker.frame_slot import FrameSlot
+from shm_bridge.worker.lane_state import LaneState
+from shm_bridge.worker.open_questions import OpenQuestions, Ticket
 
 logger = logging.getLogger(__name__)
 WORDS = layout.WORKER_OFFSET // 8

@@ -7,14 +7,14 @@ import logging
 import numpy as np
 
 from shm_bridge.backend import chosen
-from shm_bridge.cleaning import remove_lane_files
-from shm_bridge.control import Control
 from shm_bridge.errors import SegmentError
-from shm_bridge.intake import Intake
-from shm_bridge.lane_scanner import LaneScanner
-from shm_bridge.locks import LANES, RunLocks
-from shm_bridge.question import Question
-from shm_bridge.served_lane import AnswerContext, ServedLane
+from shm_bridge.liveness.cleaning import remove_lane_files
+from shm_bridge.liveness.locks import LANES, RunLocks
+from shm_bridge.memory.control import Control
+from shm_bridge.server.intake import Intake
+from shm_bridge.server.lane_scanner import LaneScanner
+from shm_bridge.server.question import Question
+from shm_bridge.server.served_lane import AnswerContext, ServedLane
 from shm_bridge.spec import Status
 
 logger = logging.getLogger(__name__)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from shm_bridge.lane_memory import LaneMemory
-from shm_bridge.layout import VERDICT, VERDICT_WORDS, SidecarWord
-from shm_bridge.ordering import MASK, publish_fence
-from shm_bridge.question import Question
+from shm_bridge.memory.lane_memory import LaneMemory
+from shm_bridge.memory.layout import VERDICT, VERDICT_WORDS, SidecarWord
+from shm_bridge.server.question import Question
 from shm_bridge.spec import Float32Array, Kind, Reply
+from shm_bridge.sync.ordering import MASK, publish_fence
 
 ANSWERED = int(SidecarWord.ANSWERED)
 VALUE = Kind.VALUE

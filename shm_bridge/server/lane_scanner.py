@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from shm_bridge.layout import ServerWord, TrainerWord
-from shm_bridge.question import Question
+from shm_bridge.memory.layout import ServerWord, TrainerWord
+from shm_bridge.server.question import Question
 from shm_bridge.spec import Phase
 
 REQUEST_SEQ, REQUEST_PHASE = int(TrainerWord.REQUEST_SEQ), int(TrainerWord.REQUEST_PHASE)

@@ -9,13 +9,13 @@ from enum import Enum
 
 import numpy as np
 
-from shm_bridge import header, layout, segment
 from shm_bridge.errors import ConfigError, WrongRun
-from shm_bridge.header import Header, LaneIdentity
-from shm_bridge.layout import FrameWord, LaneLayout, QuestionWord, WorkerWord
+from shm_bridge.memory import header, layout, segment
+from shm_bridge.memory.header import Header, LaneIdentity
+from shm_bridge.memory.layout import FrameWord, LaneLayout, QuestionWord, WorkerWord
 from shm_bridge.names import lane_name
-from shm_bridge.ordering import MASK
 from shm_bridge.spec import MAX_TASK_BYTES, CameraSpec, Float32Array, LaneSpec, Orientation, UInt8Array
+from shm_bridge.sync.ordering import MASK
 
 
 class Role(Enum):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from shm_bridge.lane_memory import LaneMemory
-from shm_bridge.parking import Bell
-from shm_bridge.question import AskingLane, Question
+from shm_bridge.memory.lane_memory import LaneMemory
+from shm_bridge.server.question import AskingLane, Question
 from shm_bridge.spec import Reply, UInt8Array
+from shm_bridge.sync.parking import Bell
 
 
 class Intake:

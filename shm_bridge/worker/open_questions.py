@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from shm_bridge import layout
-from shm_bridge.attachment import Attachment
 from shm_bridge.errors import InvalidRequest, QuestionsFull
-from shm_bridge.frame_places import FramePlaces
-from shm_bridge.frame_slot import FrameSlot
-from shm_bridge.lane_memory import LaneMemory
-from shm_bridge.lane_state import LaneState, OpenQuestion
-from shm_bridge.layout import QUESTION, VERDICT, WorkerWord
-from shm_bridge.ordering import HALF, MASK, at_or_before, publish_fence
+from shm_bridge.liveness.attachment import Attachment
+from shm_bridge.memory import layout
+from shm_bridge.memory.lane_memory import LaneMemory
+from shm_bridge.memory.layout import QUESTION, VERDICT, WorkerWord
 from shm_bridge.spec import Kind, Status, Verdict
+from shm_bridge.sync.ordering import HALF, MASK, at_or_before, publish_fence
+from shm_bridge.worker.frame_places import FramePlaces
+from shm_bridge.worker.frame_slot import FrameSlot
+from shm_bridge.worker.lane_state import LaneState, OpenQuestion
 
 logger = logging.getLogger(__name__)
 # plain names and numbers: looking up a member of an Enum takes as long as ten words of shared memory

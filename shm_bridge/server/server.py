@@ -15,25 +15,25 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from shm_bridge import forks
 from shm_bridge.backend import chosen
-from shm_bridge.cleaning import remove_if_dead, remove_lane_files
-from shm_bridge.control import Control
-from shm_bridge.control_recovery import make_room_for_lanes, open_bell, take_over
-from shm_bridge.counters import Counters
 from shm_bridge.errors import BridgeClosed, ConfigError, ForkedProcess
-from shm_bridge.header import MAX_LANES
-from shm_bridge.lane_table import Closed, LaneTable
-from shm_bridge.layout import ServerWord
-from shm_bridge.locks import LANES, SERVER, open_locks
-from shm_bridge.memory_plan import control_bytes
+from shm_bridge.liveness import forks
+from shm_bridge.liveness.cleaning import remove_if_dead, remove_lane_files
+from shm_bridge.liveness.control_recovery import make_room_for_lanes, open_bell, take_over
+from shm_bridge.liveness.locks import LANES, SERVER, open_locks
+from shm_bridge.memory.control import Control
+from shm_bridge.memory.header import MAX_LANES
+from shm_bridge.memory.layout import ServerWord
+from shm_bridge.memory.memory_plan import control_bytes
 from shm_bridge.names import checked_run_id, entries
-from shm_bridge.ordering import MASK, fence
-from shm_bridge.parking import Bell, Parking, Sleeper
-from shm_bridge.question import Question
-from shm_bridge.semaphore import Semaphore
-from shm_bridge.served_lane import AnswerContext
+from shm_bridge.server.counters import Counters
+from shm_bridge.server.lane_table import Closed, LaneTable
+from shm_bridge.server.question import Question
+from shm_bridge.server.served_lane import AnswerContext
 from shm_bridge.spec import Phase, Reply
+from shm_bridge.sync.ordering import MASK, fence
+from shm_bridge.sync.parking import Bell, Parking, Sleeper
+from shm_bridge.sync.semaphore import Semaphore
 
 logger = logging.getLogger(__name__)
 REAP_NS = 250_000_000

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shm_bridge import header, layout, segment
 from shm_bridge.errors import ConfigError, SegmentError
-from shm_bridge.header import Header
-from shm_bridge.layout import ControlLayout, ServerWord, TrainerWord
+from shm_bridge.memory import header, layout, segment
+from shm_bridge.memory.header import Header
+from shm_bridge.memory.layout import ControlLayout, ServerWord, TrainerWord
 from shm_bridge.names import SHM, control_name
-from shm_bridge.ordering import MASK, fence
+from shm_bridge.sync.ordering import MASK, fence
 
 
 class ControlRole(Enum):

@@ -15,8 +15,8 @@ import os
 import time
 from collections.abc import Callable
 
-from shm_bridge.ordering import MASK, fence
-from shm_bridge.semaphore import Semaphore
+from shm_bridge.sync.ordering import MASK, fence
+from shm_bridge.sync.semaphore import Semaphore
 
 EARLY_NS = 100_000
 SLICE_NS = 100_000_000  # no sleep is longer

@@ -7,9 +7,9 @@ import time
 import zlib
 from dataclasses import dataclass
 
-from shm_bridge import layout
 from shm_bridge.errors import BadMagic, ConfigError, CorruptSegment, LayoutMismatch, VersionMismatch, WrongRun
-from shm_bridge.layout import ControlLayout, LaneLayout
+from shm_bridge.memory import layout
+from shm_bridge.memory.layout import ControlLayout, LaneLayout
 from shm_bridge.spec import MAX_CAMERAS, CameraSpec, LaneSpec, Orientation
 
 MAX_LANES = 65536

@@ -9,20 +9,20 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from shm_bridge import layout
 from shm_bridge.backend import chosen
-from shm_bridge.counters import Counters
 from shm_bridge.errors import CorruptSegment, SegmentError
-from shm_bridge.intake import Intake
-from shm_bridge.lane_memory import LaneMemory, Role, open_lane
-from shm_bridge.layout import QUESTION, FrameState, ServerWord, WorkerWord
+from shm_bridge.memory import layout
+from shm_bridge.memory.lane_memory import LaneMemory, Role, open_lane
+from shm_bridge.memory.layout import QUESTION, FrameState, ServerWord, WorkerWord
 from shm_bridge.names import lane_name
-from shm_bridge.ordering import HALF, MASK, at_or_before, fence
-from shm_bridge.parking import Bell
-from shm_bridge.question import FrameKey, Question
-from shm_bridge.semaphore import Semaphore
+from shm_bridge.server.counters import Counters
+from shm_bridge.server.intake import Intake
+from shm_bridge.server.question import FrameKey, Question
+from shm_bridge.server.verdict_records import VerdictRecords, checked_values, in_bounds
 from shm_bridge.spec import Kind, Reply, Status, UInt8Array
-from shm_bridge.verdict_records import VerdictRecords, checked_values, in_bounds
+from shm_bridge.sync.ordering import HALF, MASK, at_or_before, fence
+from shm_bridge.sync.parking import Bell
+from shm_bridge.sync.semaphore import Semaphore
 
 ASKED, CANCELLED, PARKED, TASK_SEQ = (
     layout.WORKER_OFFSET // 8 + int(word)
@@ -208,7 +208,7 @@ class ServedLane:
     # --- verdicts
 
     def answer(self, question: Question, reply: Reply) -> bool:
-        """As :meth:`Server.answer <shm_bridge.server.Server.answer>`."""
+        """As :meth:`Server.answer <shm_bridge.server.server.Server.answer>`."""
         if self.intake.answer(question, reply):
             return True
         if not self.closed:

@@ -10,7 +10,7 @@ FrameKey = tuple[int, int, int]
 
 
 class AskingLane(Protocol):
-    """What a question needs of the lane that asked it: :class:`~shm_bridge.served_lane.ServedLane`."""
+    """What a question needs of the lane that asked it: :class:`~shm_bridge.server.served_lane.ServedLane`."""
 
     index: int
     generation: int

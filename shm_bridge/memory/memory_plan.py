@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shm_bridge import segment
-from shm_bridge.layout import ControlLayout, LaneLayout
+from shm_bridge.memory import segment
+from shm_bridge.memory.layout import ControlLayout, LaneLayout
 from shm_bridge.spec import LaneSpec
 
 MIB = 1 << 20

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from shm_bridge.layout import ServerWord
-from shm_bridge.ordering import MASK
+from shm_bridge.memory.layout import ServerWord
 from shm_bridge.spec import Status
+from shm_bridge.sync.ordering import MASK
 
 LATENCY_BUCKETS = 128
 BATCH_BUCKETS = 64

@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from shm_bridge.errors import BridgeError, BridgeTimeout
-from shm_bridge.locks import LANES, OWNERS, SERVER, RunLocks, open_locks
+from shm_bridge.liveness.locks import LANES, OWNERS, SERVER, RunLocks, open_locks
 from shm_bridge.names import SHM, Entry, checked_run_id, entries
 
 

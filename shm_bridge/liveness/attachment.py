@@ -6,17 +6,17 @@ import contextlib
 import logging
 import time
 
-from shm_bridge import segment
 from shm_bridge.backend import chosen
-from shm_bridge.cleaning import remove_if_dead, remove_lane_files
-from shm_bridge.control import Control, ControlRole, open_control
 from shm_bridge.errors import BadMagic, SegmentError, SidecarDied, SidecarUnreachable, TooManyLanes
-from shm_bridge.layout import ServerWord
-from shm_bridge.locks import LANES, SERVER, RunLocks, open_locks
+from shm_bridge.liveness.cleaning import remove_if_dead, remove_lane_files
+from shm_bridge.liveness.locks import LANES, SERVER, RunLocks, open_locks
+from shm_bridge.memory import segment
+from shm_bridge.memory.control import Control, ControlRole, open_control
+from shm_bridge.memory.layout import ServerWord
 from shm_bridge.names import SHM, bell_name, checked_run_id, control_name
-from shm_bridge.ordering import MASK
-from shm_bridge.parking import Bell, LaneBell
-from shm_bridge.semaphore import Semaphore
+from shm_bridge.sync.ordering import MASK
+from shm_bridge.sync.parking import Bell, LaneBell
+from shm_bridge.sync.semaphore import Semaphore
 
 logger = logging.getLogger(__name__)
 CONNECT_POLL_S = 0.01

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from shm_bridge.attachment import Attachment
-from shm_bridge.frame_slot import FrameSlot
-from shm_bridge.lane_memory import LaneMemory
-from shm_bridge.ordering import MASK
-from shm_bridge.parking import Ready, Sleeper
+from shm_bridge.liveness.attachment import Attachment
+from shm_bridge.memory.lane_memory import LaneMemory
 from shm_bridge.spec import Kind, UInt8Array, Verdict
+from shm_bridge.sync.ordering import MASK
+from shm_bridge.sync.parking import Ready, Sleeper
+from shm_bridge.worker.frame_slot import FrameSlot
 
 
 class OpenQuestion(NamedTuple):
