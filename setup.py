@@ -1,5 +1,5 @@
-"""The one thing pyproject.toml cannot say: the bridge's helper is compiled where there is a compiler, and else not."""
+"""The one thing pyproject.toml cannot say: native code is compiled where there is a compiler, and else not."""
 
 from setuptools import Extension, setup
 
-setup(ext_modules=[Extension("shm_bridge._native", ["shm_bridge/_native.pyx"], optional=True)])
+setup(ext_modules=[Extension("shm_bridge.native._native", ["shm_bridge/native/_native.pyx"], optional=True)])

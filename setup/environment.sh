@@ -74,7 +74,7 @@ check_rendering() { # the simulator draws without a screen through EGL
 
 ensure_environment() {
     local hash extra missing=()
-    hash="$(cat "$ROOT/pyproject.toml" "$ROOT"/setup/* "$ROOT"/shm_bridge/{_native.pyx,helper/*} | cksum)" # pip builds the helper
+    hash="$(cat "$ROOT/pyproject.toml" "$ROOT"/setup/* "$ROOT"/shm_bridge/native/*.p* | cksum)" # pip builds the native backend
     for extra in "$@"; do
         [ "$(cat "$VENV/.ready-$extra" 2>/dev/null)" = "$hash" ] || missing+=("$extra")
     done

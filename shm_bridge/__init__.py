@@ -29,13 +29,13 @@ from shm_bridge.errors import (
     VersionMismatch,
     WrongRun,
 )
-from shm_bridge.frames import FrameSlot
-from shm_bridge.lane import Lane
-from shm_bridge.memory_plan import lane_bytes, memory_plan
-from shm_bridge.question import Question
+from shm_bridge.memory.memory_plan import lane_bytes, memory_plan
 from shm_bridge.reader import LaneReader
-from shm_bridge.server import Server
+from shm_bridge.server.question import Question
+from shm_bridge.server.server import Server
 from shm_bridge.spec import CameraSpec, Kind, LaneSpec, Orientation, Phase, Reply, Status, Verdict
+from shm_bridge.worker.frame_slot import FrameSlot
+from shm_bridge.worker.lane import Lane
 
 __all__ = [
     "BadMagic",

@@ -5,7 +5,7 @@
     verdict = critic.done(frame)                      # after every env.step()
 
 Each frame is copied once, into the lane; from there the sidecar reads it in place. A renderer that can write into a
-buffer of its caller's saves that copy, too: with :class:`~shm_bridge.lane.Lane` itself.
+buffer of its caller's saves that copy, too: with :class:`~shm_bridge.worker.lane.Lane` itself.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from types import TracebackType
 import numpy as np
 
 from shm_bridge.errors import ConfigError, InvalidRequest, VerdictTimeout
-from shm_bridge.lane import Lane
 from shm_bridge.spec import CameraSpec, Kind, LaneSpec, Status, UInt8Array, Verdict
+from shm_bridge.worker.frame_slot import FrameSlot
+from shm_bridge.worker.lane import Lane
 
 CAMERA = "camera"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # before a question is put again after an outage
@@ -53,7 +54,7 @@ class CriticAdapter:
         self._episode += 1
         self._step = 0
         lane.begin_episode(self._episode, task)
-        self._show(lane, frame)
+        self._show(lane, frame, 0)
 
     def done(self, frame: UInt8Array) -> Verdict:
         """Shows the frame after the next step and waits for the model's reply; an outage is asked again.
@@ -70,8 +71,9 @@ class CriticAdapter:
     def ask(self, frame: UInt8Array) -> int:
         """As :meth:`done`, without waiting: the simulator may step on. The answer comes by :meth:`answers`."""
         lane = self._begun()
+        slot = self._show(lane, frame, self._step + 1)
         self._step += 1
-        return lane.send(frame, self._step, timeout=self.timeout)
+        return lane.ask(Kind.DONE, slot, timeout=self.timeout)
 
     def answers(self) -> list[Verdict]:
         """Verdicts that have come on what was asked by :meth:`ask`, each with its ``step``. Never waits.
@@ -134,12 +136,14 @@ class CriticAdapter:
             raise InvalidRequest("reset() must come before anything else")
         return self._lane
 
-    def _show(self, lane: Lane, frame: UInt8Array) -> None:
+    def _show(self, lane: Lane, frame: UInt8Array, step: int) -> FrameSlot:
         slot = lane.reserve(self.timeout)
-        if frame.shape != slot[CAMERA].shape or frame.dtype != np.uint8:
-            raise ConfigError(f"frame of shape {frame.shape}; the episode began with {slot[CAMERA].shape}")
-        slot[CAMERA][...] = frame
-        lane.publish(slot, self._step)
+        image = slot[CAMERA]
+        if frame.shape != image.shape or frame.dtype != np.uint8:
+            raise ConfigError(f"frame of shape {frame.shape} and type {frame.dtype}; must be uint8 of {image.shape}")
+        image[...] = frame
+        lane.publish(slot, step)
+        return slot
 
     def __enter__(self) -> CriticAdapter:
         return self

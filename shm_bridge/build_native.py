@@ -1,4 +1,4 @@
-"""``python -m shm_bridge.build_native``: compiles the optional helper into a source tree, with Cython and ``cc``."""
+"""``python -m shm_bridge.build_native``: compiles the native backend into a source tree, with Cython and ``cc``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("_native.pyx")
+SOURCE = Path(__file__).parent / "native" / "_native.pyx"
+MODULE = "shm_bridge.native._native"
 TIMEOUT_S = 240
 
 
 def build(folder: Path, flags: tuple[str, ...] = ("-O2",)) -> Path:
-    """Compiles the helper into ``folder`` with the compiler's ``flags``.
+    """Compiles the native backend into ``folder`` with the compiler's ``flags``.
 
     Raises:
         OSError: there is no compiler ``cc``.
@@ -24,7 +25,18 @@ def build(folder: Path, flags: tuple[str, ...] = ("-O2",)) -> Path:
     unfinished = target.with_suffix(f".{os.getpid()}")
     with tempfile.TemporaryDirectory() as work:
         translated = str(Path(work) / "_native.c")
-        _run([sys.executable, "-m", "cython", "--module-name", "shm_bridge._native", str(SOURCE), "-o", translated])
+        _run(
+            [
+                sys.executable,
+                "-m",
+                "cython",
+                "--module-name",
+                MODULE,
+                str(SOURCE),
+                "-o",
+                translated,
+            ]
+        )
         _run(
             [
                 "cc",

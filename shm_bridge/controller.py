@@ -7,16 +7,16 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from shm_bridge import segment
-from shm_bridge.attachment import connect
-from shm_bridge.control import ControlRole
 from shm_bridge.errors import BridgeClosed, PhaseTimeout, SegmentError, SidecarDied, SidecarUnreachable
-from shm_bridge.layout import ServerWord, TrainerWord
-from shm_bridge.locks import SERVER
+from shm_bridge.liveness.attachment import connect
+from shm_bridge.liveness.locks import SERVER
+from shm_bridge.memory import segment
+from shm_bridge.memory.control import ControlRole
+from shm_bridge.memory.layout import ServerWord, TrainerWord
 from shm_bridge.names import bell_name, control_name
-from shm_bridge.ordering import MASK, fence
-from shm_bridge.semaphore import Semaphore
 from shm_bridge.spec import Phase
+from shm_bridge.sync.ordering import MASK, fence
+from shm_bridge.sync.semaphore import Semaphore
 
 POLL_S = 0.005
 

@@ -1,6 +1,6 @@
 """Names in /dev/shm. A run id never holds a colon, so no two runs' names can be taken for each other.
 
-vlac:<run>:lock                the lock file: who lives (see locks.py)
+vlac:<run>:lock                the lock file: who lives (see liveness/locks.py)
 vlac:<run>:control             the control segment
 vlac:<run>:lane.<i>.<gen>      a lane's segment
 sem.vlac:<run>:bell.<inst>     the sidecar's doorbell

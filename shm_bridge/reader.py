@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from shm_bridge.control import Control, ControlRole, open_control
 from shm_bridge.errors import BridgeClosed, InvalidRequest, LaneNotFound
-from shm_bridge.lane_memory import LaneMemory, Role, open_lane
-from shm_bridge.layout import FrameState, FrameWord
+from shm_bridge.memory.control import Control, ControlRole, open_control
+from shm_bridge.memory.lane_memory import LaneMemory, Role, open_lane
+from shm_bridge.memory.layout import FrameState, FrameWord
 from shm_bridge.names import checked_run_id
 from shm_bridge.spec import UInt8Array
 

@@ -125,14 +125,14 @@ class Service:
     # -- the main thread ---------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        questions = self.server.take(_TICK_S)
+        self.server.wait(_TICK_S)
         with self._work_ready:
-            for question in questions:
+            for question in self.server.poll():
                 self._plan(question)
             for task in self.batcher.expired():
                 self._give_up(task, Status.EXPIRED)
             self._work_ready.notify_all()
-            if self.server.phase_pending:  # it ends every take() at once until the engine is free
+            if self.server.phase_pending:  # it ends every wait() at once until the engine is free
                 self._phase_done.wait(_PHASE_LOOK_S)
         self._watch_engine()
         self._probe_when_idle()

@@ -1,11 +1,11 @@
 """``python -m shm_bridge.bench``: round trips of a frame and its verdict, ours against peers, in one run.
 
 Every row times the same: the frame is written from an array of the worker's (one copy; HTTP and JPEG encode it), the
-other side looks at its first and last byte, and the answer is back in the worker's hands. Ours is ``Lane.send``,
-``Server.take``, ``answer`` and ``Lane.wait``, with all checks, and one place for the frame, as the floors have. In mode
-"parked" each side sleeps when there is nothing for it. Short round trips, back to back, hardly let anybody fall asleep;
-with --gap everybody sleeps before each. Two floors in C, one memcpy each: c_floor then wakes and waits by semaphores
-(ours wakes while it copies), c_spin polls words.
+other side looks at its first and last byte, and the answer is back in the worker's hands. Ours makes the calls of a
+training, with all checks (``Lane.reserve``, ``publish``, ``ask``, ``wait``, ``poll``; ``Server.wait``, ``poll``,
+``cancelled``, ``answer``), and has one place for the frame, as the floors have. In mode "parked" each side sleeps when
+there is nothing for it. Short round trips, back to back, hardly let anybody fall asleep; with --gap everybody sleeps
+before each. Two floors in C, one memcpy each: c_floor then wakes and waits by semaphores, c_spin polls words.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shm_bridge.cleaning import clean_all, clean_run, leftovers
 from shm_bridge.errors import BridgeError, InvalidRequest
 from shm_bridge.inspect import png, snapshot, table
+from shm_bridge.liveness.cleaning import clean_all, clean_run, leftovers
 from shm_bridge.names import checked_run_id
 from shm_bridge.reader import LaneReader
 

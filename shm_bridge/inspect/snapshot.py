@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from shm_bridge import layout
-from shm_bridge.cleaning import leftovers
-from shm_bridge.control import Control, ControlRole, open_control
-from shm_bridge.counters import BATCH_BUCKETS, LATENCY_BUCKETS, percentile_us
 from shm_bridge.errors import BridgeError, LaneNotFound, SegmentError
-from shm_bridge.lane_memory import LaneMemory, Role, open_lane
-from shm_bridge.layout import FrameState, FrameWord, QuestionWord, ServerWord, WorkerWord
-from shm_bridge.locks import LANES, SERVER, RunLocks, open_locks
+from shm_bridge.liveness.cleaning import leftovers
+from shm_bridge.liveness.locks import LANES, SERVER, RunLocks, open_locks
+from shm_bridge.memory import layout
+from shm_bridge.memory.control import Control, ControlRole, open_control
+from shm_bridge.memory.lane_memory import LaneMemory, Role, open_lane
+from shm_bridge.memory.layout import FrameState, FrameWord, QuestionWord, ServerWord, WorkerWord
 from shm_bridge.names import SHM, checked_run_id, entries
-from shm_bridge.ordering import MASK
+from shm_bridge.server.counters import BATCH_BUCKETS, LATENCY_BUCKETS, percentile_us
 from shm_bridge.spec import Phase
+from shm_bridge.sync.ordering import MASK
 
 WORDS = layout.WORKER_OFFSET // 8
 Snapshot = dict[str, Any]

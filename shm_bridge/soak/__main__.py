@@ -17,7 +17,7 @@ import sys
 import time
 from typing import Any
 
-from shm_bridge.cleaning import clean_run
+from shm_bridge.liveness.cleaning import clean_run
 from shm_bridge.names import SHM, entries
 from shm_bridge.soak import sidecar, worker
 

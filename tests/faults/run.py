@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from shm_bridge import BridgeError, Controller
-from shm_bridge.cleaning import clean_run
+from shm_bridge.liveness.cleaning import clean_run
 from tests.faults.judge import Facts
 from tests.faults.processes import LAUNCHES, LAUNCHING, MARK, Family
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from shm_bridge import CameraSpec, LaneSpec, Orientation, native
-from shm_bridge.cleaning import clean_run
+from shm_bridge import CameraSpec, LaneSpec, Orientation, backend
+from shm_bridge.liveness.cleaning import clean_run
 from shm_bridge.names import entries
 
 ROOT = Path(__file__).parents[2]
@@ -66,12 +66,20 @@ class Child:
                 stream.close()
 
 
-@pytest.fixture(params=["python", "helper"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that asks for it runs twice, children included: all in Python, and with the compiled helper."""
-    monkeypatch.setenv("SHM_BRIDGE_NATIVE", "0" if request.param == "python" else "1")
-    if request.param == "helper" and native.helper() is None:
-        pytest.skip("the helper is not built: python -m shm_bridge.build_native")
+def use_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is made from now on, in this process and in its children: "python" or "native"."""
+    monkeypatch.setenv("SHM_BRIDGE_NATIVE", "0" if name == "python" else "1")
+    backend.native.cache_clear()
+
+
+@pytest.fixture(params=["python", "native"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that asks for it runs twice, children included: with either backend."""
+    use_backend(request.param, monkeypatch)
+    if request.param == "native" and backend.native() is None:
+        pytest.skip("the native backend is not built: python -m shm_bridge.build_native")
+    yield
+    backend.native.cache_clear()
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ import zlib
 
 import numpy as np
 
-from shm_bridge import Kind, Lane, Reply, SegmentError, Server, header, layout
-from shm_bridge.cleaning import clean_run
-from shm_bridge.served_lane import ServedLane
+from shm_bridge import Kind, Lane, Reply, SegmentError, Server
+from shm_bridge.liveness.cleaning import clean_run
+from shm_bridge.memory import header, layout
+from shm_bridge.server.served_lane import ServedLane
 from tests.shm_bridge import echo
 from tests.shm_bridge.conftest import SPEC
 

@@ -72,6 +72,10 @@ def test_what_is_wrong_is_said(run_id: str, sidecar: Callable[..., Any]) -> None
             critic.value()
         with pytest.raises(ConfigError, match=r"\(8, 8, 3\)"):
             critic.done(frame(1, (8, 8, 3)))
+        for wrong in (frame(1)[..., :2], frame(1)[..., 0], frame(1).view(np.int8), frame(1).astype(np.float32)):
+            with pytest.raises(ConfigError, match="frame of shape"):
+                critic.done(wrong)
+        assert critic.done(frame(9)).probability == 9 / 256
         critic.reset("task", frame(0))
         critic.done(frame(1))
         with pytest.raises(FramesFull):

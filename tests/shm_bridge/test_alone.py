@@ -18,8 +18,8 @@ assert numpy.__version__.startswith("1.26"), numpy.__version__
 import shm_bridge
 from pathlib import Path
 assert Path(sys.argv[2]) not in Path(shm_bridge.__file__).parents, shm_bridge.__file__
-from shm_bridge import CameraSpec, Controller, Kind, Lane, LaneReader, LaneSpec, Orientation, native
-assert (native.helper() is not None) == (sys.argv[3] == "compiler"), "the helper is built wherever it can be"
+from shm_bridge import CameraSpec, Controller, Kind, Lane, LaneReader, LaneSpec, Orientation, backend
+assert (backend.native() is not None) == (sys.argv[3] == "compiler"), "native code is built wherever it can be"
 run = sys.argv[1]
 spec = LaneSpec((CameraSpec("a", 16, 24, orientation=Orientation.FLIP_ROWS),), frames=9)
 with Lane.attach(run, spec, timeout=20, name="foreign") as lane, Controller.connect(run, 5) as controller:

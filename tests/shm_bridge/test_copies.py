@@ -49,29 +49,6 @@ def test_one_write_and_no_copy_from_the_renderer_to_the_engine(run_id, monkeypat
     assert copies == []
 
 
-def test_sending_is_one_copy(run_id, monkeypatch):
-    """``Lane.send`` writes a caller's array into the lane once: by one ``copyto``, or by the helper's own loop."""
-    copies = []
-    copyto = np.copyto
-    monkeypatch.setattr(np, "copyto", lambda to, image: copies.append(to.nbytes) or copyto(to, image))
-    with Server.create(run_id) as server, Lane.attach(run_id, SPEC, name="x") as lane:
-        image = np.random.default_rng(0).integers(0, 255, (64, 48, 3), np.uint8)
-        for episode in range(2):  # in the second one each place has been used before
-            lane.begin_episode(episode, "t")
-            for step in range(SPEC.frames):
-                copies.clear()
-                ticket = lane.send(image, step)
-                (question,) = server.take(1.0)
-                given = question.images()[0]
-                assert (given == image[::-1, ::-1]).all()
-                assert copies == ([] if lane._quick is not None and episode else [image.nbytes])
-                base = lane._memory.layout.frames + step * lane._memory.layout.frame_stride
-                lane._memory.worker_part[base] ^= 0xFF
-                assert given[-1, -1, 0] == image[0, 0, 0] ^ 0xFF
-                server.answer(question, Reply())
-                lane.wait(ticket)
-
-
 def test_asking_again_about_a_retained_frame_writes_no_pixel(run_id):
     """A value list over an episode reads what the done questions read: the frames are where they were."""
     with Server.create(run_id) as server, Lane.attach(run_id, SPEC) as lane:

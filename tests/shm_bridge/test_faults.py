@@ -9,8 +9,8 @@ import time
 import pytest
 
 from shm_bridge import Controller, Kind, Lane, LaneReader, Reply, Server, SidecarDied, VerdictTimeout
-from shm_bridge.cleaning import clean_run, leftovers
-from shm_bridge.locks import LANES, SERVER, open_locks
+from shm_bridge.liveness.cleaning import clean_run, leftovers
+from shm_bridge.liveness.locks import LANES, SERVER, open_locks
 from shm_bridge.names import entries
 from tests.shm_bridge import echo
 from tests.shm_bridge.conftest import SPEC
@@ -269,7 +269,7 @@ def test_sidecar_gone_and_back_in_order_keeps_the_epoch_growing(run_id):
     assert list(entries(run_id)) == []
 
 
-@pytest.mark.parametrize("way", ["helper"], indirect=True)  # Ray takes its time
+@pytest.mark.parametrize("way", ["native"], indirect=True)  # Ray takes its time
 def test_ray_actor_as_owner_killed(sidecar, run_id):
     """A lane made in a Ray actor is reclaimed when the actor is killed."""
     ray = pytest.importorskip("ray")

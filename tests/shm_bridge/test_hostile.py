@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shm_bridge import Kind, Lane, Server, Status
-from shm_bridge.cleaning import clean_run
-from shm_bridge.control import ControlRole, open_control
-from shm_bridge.layout import FrameWord, QuestionWord, ServerWord, WorkerWord
+from shm_bridge.liveness.cleaning import clean_run
+from shm_bridge.memory.control import ControlRole, open_control
+from shm_bridge.memory.layout import FrameWord, QuestionWord, ServerWord, WorkerWord
 from tests.shm_bridge import echo, hostile
 from tests.shm_bridge.conftest import ROOT, SPEC
 

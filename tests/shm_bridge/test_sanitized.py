@@ -1,4 +1,4 @@
-"""The compiled helper under the address and undefined-behaviour sanitizers, with the tests that reach it."""
+"""The native backend under the address and undefined-behaviour sanitizers, with the tests that reach it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def runtimes() -> str | None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_helper_reads_and_writes_nothing_beside_its_memory(tmp_path: Path):
-    """A copy of bridge and tests with an instrumented helper; any finding ends the process that made it."""
+def test_native_code_reads_and_writes_nothing_beside_its_memory(tmp_path: Path):
+    """A copy of bridge and tests with instrumented native code; any finding ends the process that made it."""
     if (libraries := runtimes()) is None:
         pytest.skip("no compiler with sanitizers")
-    shutil.copytree(ROOT / "shm_bridge", tmp_path / "shm_bridge", ignore=shutil.ignore_patterns("_native*"))
+    shutil.copytree(ROOT / "shm_bridge", tmp_path / "shm_bridge", ignore=shutil.ignore_patterns("_native*.so"))
     shutil.copytree(ROOT / "tests" / "shm_bridge", tmp_path / "tests" / "shm_bridge")
     for name in ("tests/__init__.py", "tests/conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
-    build(tmp_path / "shm_bridge", FLAGS)
+    build(tmp_path / "shm_bridge" / "native", FLAGS)
     sanitized = {
         "LD_PRELOAD": libraries,
         "ASAN_OPTIONS": "detect_leaks=0",
@@ -49,4 +49,4 @@ def test_the_helper_reads_and_writes_nothing_beside_its_memory(tmp_path: Path):
     )
     found = result.stdout + result.stderr
     assert result.returncode == 0 and "AddressSanitizer" not in found and "runtime error" not in found, found[-3000:]
-    assert " skipped" not in found, found  # the helper was there
+    assert " skipped" not in found, found  # native code was there

@@ -23,14 +23,12 @@ from shm_bridge import (
     SidecarUnreachable,
     VersionMismatch,
     WrongRun,
-    header,
-    layout,
-    segment,
 )
-from shm_bridge.control import ControlRole, open_control
-from shm_bridge.lane_memory import LaneMemory, Role, open_lane
-from shm_bridge.layout import ServerWord
-from shm_bridge.locks import open_locks
+from shm_bridge.liveness.locks import open_locks
+from shm_bridge.memory import header, layout, segment
+from shm_bridge.memory.control import ControlRole, open_control
+from shm_bridge.memory.lane_memory import LaneMemory, Role, open_lane
+from shm_bridge.memory.layout import ServerWord
 from shm_bridge.names import SHM, control_name, lane_name, lock_path
 from tests.shm_bridge import echo
 from tests.shm_bridge.conftest import ROOT, SPEC
@@ -189,7 +187,7 @@ def test_other_users_files_are_not_touched(run_id, which):
             elif which in ("lane", "mode"):
                 LaneReader.open(run_id, lane.index)
             elif which == "lock":
-                code = f"from shm_bridge.locks import open_locks; open_locks({run_id!r}, create=True)"
+                code = f"from shm_bridge.liveness.locks import open_locks; open_locks({run_id!r}, create=True)"
                 result = subprocess.run(
                     [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
                 )
@@ -258,7 +256,9 @@ def test_locks_survive_a_reader_of_the_same_process(run_id):
     with Server.create(run_id):
         locks = open_locks(run_id, create=False)
         locks.close()
-        code = f"from shm_bridge.locks import open_locks; print(open_locks({run_id!r}, create=False).holder(0))"
+        code = (
+            f"from shm_bridge.liveness.locks import open_locks; print(open_locks({run_id!r}, create=False).holder(0))"
+        )
         result = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
         )

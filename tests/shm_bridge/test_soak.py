@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shm_bridge.cleaning import clean_run
+from shm_bridge.liveness.cleaning import clean_run
 from shm_bridge.names import entries
 from tests.shm_bridge.conftest import ROOT
 

@@ -12,12 +12,13 @@ import posix_ipc
 import pytest
 
 from shm_bridge import Kind, Lane, LaneSpec, Server
-from shm_bridge.lane import WORDS
-from shm_bridge.layout import ServerWord, WorkerWord
+from shm_bridge.backend import chosen
+from shm_bridge.memory.layout import ServerWord, WorkerWord
 from shm_bridge.names import lane_name
-from shm_bridge.ordering import MASK
-from shm_bridge.semaphore import Semaphore
-from shm_bridge.waiting import new_sleeper
+from shm_bridge.sync.ordering import MASK
+from shm_bridge.sync.parking import Sleeper
+from shm_bridge.sync.semaphore import Semaphore
+from shm_bridge.worker.lane import WORDS
 from tests.shm_bridge import echo
 from tests.shm_bridge.conftest import CAMERA, ROOT, SPEC
 
@@ -65,9 +66,9 @@ def listen(waiter: Server | Lane, semaphore: Semaphore) -> None:
     """From here on it sleeps on this semaphore; the others go on posting to the one it had."""
     lane = isinstance(waiter, Lane)
     words, flag = (waiter._words, WORDS + WorkerWord.PARKED) if lane else (waiter._words, ServerWord.PARKED)
-    waiter._parking.sleeper = new_sleeper(words, int(flag), semaphore)
-    if waiter._quick is not None:
-        waiter._quick.sleeper = waiter._parking.sleeper
+    waiter._parking.sleeper = chosen(Sleeper)(words, int(flag), semaphore)
+    if lane:
+        waiter._state.sleeper = waiter._parking.sleeper
 
 
 @pytest.mark.parametrize("count", [posix_ipc.SEMAPHORE_VALUE_MAX, 100])
@@ -113,7 +114,8 @@ def test_lost_posts(run_id):
 
         def serve() -> None:
             while not stop.is_set():
-                for question in server.take(0.5):
+                server.wait(0.5)
+                for question in server.poll():
                     echo.answer(server, question)
 
         thread = threading.Thread(target=serve)

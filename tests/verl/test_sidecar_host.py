@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from shm_bridge.cleaning import clean_run
+from shm_bridge.liveness.cleaning import clean_run
 from verl.workers.sidecar_host import SidecarHost
 
 READY_S = 120.0

@@ -1,6 +1,6 @@
 """Who owns a run: its id on this machine, and its folder. Locks that the kernel drops, however their holder dies.
 
-    launcher --holds--> id: LAUNCHER (and ENDING, once it cleans up)      shm_bridge.locks, in /dev/shm
+    launcher --holds--> id: LAUNCHER (and ENDING, once it cleans up)      shm_bridge.liveness.locks, in /dev/shm
        +- trainer --holds--> id: TRAINER (and LAUNCHER, when it has no launcher);  folder: runs/<id>/.owner
 
 The id is claimed because segments and semaphores are named by it: runs in different folders meet there. The folder is
@@ -25,9 +25,9 @@ from pathlib import Path
 
 import psutil
 
-from shm_bridge.cleaning import clean_run
 from shm_bridge.errors import BridgeError, BridgeTimeout
-from shm_bridge.locks import LANES, OWNERS, SERVER, RunLocks, open_locks
+from shm_bridge.liveness.cleaning import clean_run
+from shm_bridge.liveness.locks import LANES, OWNERS, SERVER, RunLocks, open_locks
 from shm_bridge.names import checked_run_id
 from verl.errors import ConfigError, RunInUseError
 

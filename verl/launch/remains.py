@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from shm_bridge.cleaning import clean_run
+from shm_bridge.liveness.cleaning import clean_run
 from shm_bridge.names import entries
 
 MARK = "VERL_RUN_MARK"  # in the environment of everything that the trainer starts on its machine

@@ -1,4 +1,8 @@
-"""Ours: the frame is written once, into the lane; the sidecar looks at it where it lies."""
+"""Ours: the frame is written once, into the lane; the sidecar looks at it where it lies.
+
+The calls are those that an environment (verl/envs/critic_link.py) and the sidecar (sidecar/service.py) make for each
+frame; tests/project/test_bench_road.py holds that.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shm_bridge import CameraSpec, Lane, LaneSpec, Reply, Server
+from shm_bridge import CameraSpec, Kind, Lane, LaneSpec, Reply, Server, Status
 
 MAX_WORKERS = 1024
 FRAMES = 1  # as the floor has: who waits for each verdict needs no more
@@ -31,7 +35,11 @@ class Host:
     def serve(self, running: Callable[[], bool]) -> None:
         server = self.server
         while running():
-            for question in server.take(0.1):
+            server.wait(0.1)
+            for question in server.poll():
+                if server.cancelled(question):
+                    server.answer(question, Reply(status=Status.CANCELLED, valid=False))
+                    continue
                 image = question.images()[0]
                 ends = image.item(0) + image.item(-1)
                 server.answer(question, Reply(done=ends > 400, probability=0.5))
@@ -50,9 +58,12 @@ class Client:
 
     def round_trip(self, frame: np.ndarray[Any, Any]) -> None:
         lane = self.lane
-        ticket = lane.send(frame, self.step)
+        slot = lane.reserve()
+        slot["camera"][...] = frame
+        lane.publish(slot, self.step)
         self.step += 1
-        lane.wait(ticket, timeout=30.0)
+        lane.wait(lane.ask(Kind.DONE, slot), timeout=30.0)
+        lane.poll()  # whatever else has come: nothing here
 
     def close(self) -> None:
         self.lane.close()

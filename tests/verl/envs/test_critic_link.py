@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from shm_bridge import LaneReader, Reply, Server
-from shm_bridge.cleaning import clean_run
+from shm_bridge.liveness.cleaning import clean_run
 from shm_bridge.names import entries
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.test_pool import FAKE, drive

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from shm_bridge.cleaning import clean_run, leftovers
-from shm_bridge.server import Server
+from shm_bridge import Server
+from shm_bridge.liveness.cleaning import clean_run, leftovers
 from tests.verl.launch.processes import in_shm, new_id, program, run_of
 from verl.errors import ConfigError, RunInUseError
 from verl.launch import claim as claims
@@ -51,7 +51,7 @@ time.sleep(60)
 """
 SERVES = """
 import sys, time
-from shm_bridge.server import Server
+from shm_bridge import Server
 server = Server.create(sys.argv[1])
 print("up", flush=True)
 time.sleep(60)

@@ -23,7 +23,7 @@ sys.exit(code)
 # A trainer with a lane and a process that holds on to life, in a session of its own.
 STUBBORN = """
 import os, signal, subprocess, sys, time
-from shm_bridge.server import Server
+from shm_bridge import Server
 from verl.trainer import interrupt
 stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", stubborn], start_new_session=True, stdout=subprocess.PIPE)
@@ -125,7 +125,7 @@ def test_ctrl_c_in_the_first_second_is_no_traceback(run_id, tmp_path):
 REAPED = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
-from shm_bridge.server import Server
+from shm_bridge import Server
 from verl.launch import remains
 from verl.launch.reaper import Reaper
 reaper = Reaper("a mark", [sys.argv[1]], Path(sys.argv[2], "driver.log"))

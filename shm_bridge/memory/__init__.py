@@ -1,0 +1,1 @@
+"""What lies in shared memory, and how it is mapped."""

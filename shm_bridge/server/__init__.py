@@ -1,0 +1,1 @@
+"""The sidecar's side: the lanes it serves, their questions and its answers."""

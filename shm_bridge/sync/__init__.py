@@ -1,0 +1,1 @@
+"""Order of stores, semaphores, and how one side sleeps until the other wakes it."""

@@ -1,0 +1,1 @@
+"""The worker's side: a lane, its frames and its questions."""
