@@ -3,7 +3,7 @@
     python examples/drop_study.py [--groups 20000] [--json FILE]
 
 A policy of one token in two states, one hard and one easy, with the project's own groups, advantages and masks
-(``verl.trainer.ppo.batch``). Known exactly here and nowhere else: the gradient that no drop would give. Rows: how the
+(``verl.algorithms.batch``). Known exactly here and nowhere else: the gradient that no drop would give. Rows: how the
 episodes were dropped, and what became of their group: smaller (what the training does), refilled with others, or left
 out whole.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from verl.algorithms.batch import build_samples, usable_groups
 from verl.config import AlgorithmConfig, KlConfig
-from verl.trainer.ppo.batch import build_samples, usable_groups
 from verl.trajectory import Episode
 
 SIZE = 8

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.verl.conftest import ACTION_DIM, CHUNK
+from verl.algorithms.batch import build_samples, usable_groups
 from verl.config import AlgorithmConfig, KlConfig
-from verl.trainer.ppo.batch import build_samples, usable_groups
 from verl.trajectory import Samples, token_mask
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from verl.trainer.ppo import core_algos
+from verl.algorithms import core_algos
 
 floats = st.floats(-3, 3, allow_nan=False, width=32)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from verl.algorithms.core_algos import GroupFilter
 from verl.envs.pool import EpisodeLost, EpisodeRequest
-from verl.trainer.ppo.core_algos import GroupFilter
 from verl.trainer.ppo.groups import MOST_OVERSAMPLING, RolloutGroups
 
 

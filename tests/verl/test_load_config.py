@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl.degrade import VerdictNoise
+from verl.critic_noise import VerdictNoise
 from verl.envs.critic_link import scored_frames
 from verl.errors import ConfigError
 from verl.rewards import value_steps

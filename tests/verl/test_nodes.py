@@ -97,6 +97,6 @@ def test_a_node_is_killed_in_mid_rollout(tmp_path, cluster, mark):
     assert summary["episodes"] == EPISODES and summary["updates"] == 1 and summary["episodes_lost"] > 0
     lines = [json.loads(line) for line in (launched.run / "episodes.jsonl").read_text().splitlines()]
     assert sorted(line["episode"] for line in lines if line["training"]) == list(range(EPISODES))
-    ours = ("verl.envs.process", "-m sidecar", "sidecar.worker", "verl.trainer")
+    ours = ("verl.envs.env_main", "-m sidecar", "sidecar.worker", "verl.trainer")
     assert not [p for p in launched.processes() if any(words in " ".join(p.cmdline()) for words in ours)]
     assert [name for name in os.listdir("/dev/shm") if mark in name] == []

@@ -38,7 +38,7 @@ def test_sigterm_is_pythons_again_once_ray_has_started(tmp_path):
     program = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
-        from verl.trainer import interrupt
+        from verl.launch import interrupt
         from verl.trainer.load_config import load_config
         from verl.trainer.ray_session import ray_session
         interrupt.install()

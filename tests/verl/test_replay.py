@@ -8,7 +8,7 @@ import io
 import numpy as np
 
 from tests.verl.conftest import ACTION_DIM, CHUNK
-from verl.trainer.ppo.replay import ReplayBuffer
+from verl.algorithms.replay import ReplayBuffer
 
 
 def test_only_the_critics_done_lets_an_episode_in(make_episode):

@@ -32,7 +32,7 @@ from shm_bridge import (
     VerdictTimeout,
 )
 from verl.envs.base import Camera, Environment
-from verl.envs.judgement import Values
+from verl.envs.episode_scoring import Values
 from verl.envs.messages import BridgeConfig
 from verl.envs.open_questions import OpenQuestion, OpenQuestions
 from verl.errors import CriticBridgeError, QuestionFailedError, SidecarLostError

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from verl.degrade import VerdictNoise
+from verl.critic_noise import VerdictNoise
 from verl.errors import ConfigError
 from verl.rewards import RewardRules
 from verl.termination import DoneRules

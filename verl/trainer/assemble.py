@@ -12,7 +12,7 @@ import ray
 import yaml
 
 from verl.config import Config
-from verl.degrade import VerdictNoise
+from verl.critic_noise import VerdictNoise
 from verl.envs.factory import count_tasks, evaluation_states
 from verl.envs.pool import BridgeConfig
 from verl.trainer import ray_wait
@@ -25,7 +25,7 @@ from verl.trainer.ppo.schedule import Schedule
 from verl.trainer.progress import Progress
 from verl.trainer.recorder import Recorder
 from verl.trainer.run_folder import RunFolder
-from verl.trainer.watch import Sidecars
+from verl.trainer.sidecars import Sidecars
 from verl.workers.learner import LearnerOptions
 from verl.workers.rollout import RolloutOptions
 

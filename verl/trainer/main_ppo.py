@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verl.launch import words
-from verl.trainer import interrupt, screen
+from verl.launch import interrupt, words
+from verl.trainer import screen
 
 # Everything else takes seconds to import: it is imported where a Ctrl-C or a mistake is told without a traceback.
 if TYPE_CHECKING:
@@ -59,9 +59,10 @@ def _main(arguments: list[str] | None) -> int:
 
     from verl.errors import VerlError
     from verl.launch.claim import claim_as_trainer, claimed_folder
+    from verl.launch.run_id import new_run_id
     from verl.trainer.load_config import load_config
     from verl.trainer.preflight import preflight
-    from verl.trainer.run_folder import RunFolder, new_run_id
+    from verl.trainer.run_folder import RunFolder
 
     with ExitStack() as owned:
         try:

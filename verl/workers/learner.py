@@ -27,10 +27,10 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from verl.algorithms import core_algos
 from verl.config import ActorConfig, AlgorithmConfig, ModelConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.checkpoint import read as read_checkpoint
-from verl.trainer.ppo import core_algos
 from verl.trajectory import Samples
 from verl.workers.old_log_probs import LogProbDifferences, choose
 from verl.workers.sharded_policy import sharded_policy

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.verl.envs.fake_env import FakeEnv
-from verl.envs.judgement import Values
+from verl.envs.episode_scoring import Values
 from verl.envs.messages import Act, Dropped, Ended, Look
 from verl.errors import SidecarLostError
 from verl.rewards import value_steps

@@ -227,7 +227,7 @@ def test_the_next_episode_is_played_while_the_last_ones_verdicts_are_awaited(run
         play(pool, 0)
         play(pool, 1)
         assert pool.running == 2
-        pool._children[0].process.kill()
+        pool._handles[0].process.kill()
         lost = drive(pool, 2)
         assert sorted((type(end).__name__, end.request.episode) for end in lost) == [
             ("EpisodeLost", 0),
@@ -254,7 +254,7 @@ def test_a_process_that_stands_still_while_verdicts_are_awaited_is_replaced(run_
         pool.submit(training(0))
         play(pool, 0)
         assert pool.poll(2.5) == [], "it waits, and says so"
-        os.kill(pool._children[0].process.pid, signal.SIGSTOP)
+        os.kill(pool._handles[0].process.pid, signal.SIGSTOP)
         (end,) = drive(pool, 1)
         assert isinstance(end, EpisodeLost) and "silent for 1.5 s" in end.reason
 
@@ -315,7 +315,7 @@ def test_a_killed_environment_leaves_no_lane(run_id: str, start: Any) -> None:
         def kill(observation: Observation) -> None:
             if not killed:
                 killed.append(observation.episode)
-                pool._children[observation.env].process.kill()
+                pool._handles[observation.env].process.kill()
 
         over = drive(pool, 2, kill)
         assert sorted(type(end).__name__ for end in over) == ["EpisodeEnd", "EpisodeLost"]

@@ -11,7 +11,7 @@ import pytest
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.scripted_doubles import ScriptedChannel, ScriptedCritic
 from tests.verl.test_termination import random_verdict
-from verl.envs.episode import EpisodeRunner
+from verl.envs.episode_runner import EpisodeRunner
 from verl.envs.frames import PlainFrames, create_memory
 from verl.envs.messages import BridgeConfig, Dropped, Ended, EpisodeEnd, EpisodeRequest, PlayedOut
 from verl.termination import FrameVerdict

@@ -60,11 +60,11 @@ def test_processes_are_kept_between_episodes(make_pool: Any) -> None:
     pool = make_pool(success_at=9)
     for number in range(10):
         pool.submit(request(number))
-    before = [child.process.pid for child in pool._children]
+    before = [handle.process.pid for handle in pool._handles]
     over = drive(pool, 10)
     assert sorted(end.request.episode for end in over) == list(range(10))
     assert all(isinstance(end, EpisodeEnd) and end.score == 1.0 and end.steps == 9 for end in over)
-    assert [child.process.pid for child in pool._children] == before
+    assert [handle.process.pid for handle in pool._handles] == before
     assert {end.instruction for end in over} == {"task 0", "task 1"}
 
 
@@ -99,7 +99,7 @@ def test_a_killed_process_costs_its_episode_and_no_other(make_pool: Any) -> None
     def kill_first(observation: Observation) -> None:
         if not victim and observation.step == 8:
             victim.append(observation.episode)
-            os.kill(pool._children[observation.env].process.pid, signal.SIGKILL)
+            os.kill(pool._handles[observation.env].process.pid, signal.SIGKILL)
 
     over = drive(pool, 4, kill_first)
     lost = [end for end in over if isinstance(end, EpisodeLost)]
@@ -202,7 +202,7 @@ def test_close_leaves_no_process(make_pool: Any) -> None:
     pool = make_pool()
     pool.submit(request(0))
     pool.poll(10.0)
-    pids = [child.process.pid for child in pool._children]
+    pids = [handle.process.pid for handle in pool._handles]
     pool.close()
     pool.close()
     for pid in pids:
@@ -220,7 +220,7 @@ def test_processes_die_with_their_parent() -> None:
         "seen = []\n"
         "while len(seen) < 2:\n    seen += pool.poll(1.0)\n"
         "for look in seen: pool.act(look.env, np.zeros((8, 7)))\n"
-        "print(*[c.process.pid for c in pool._children], flush=True)\n"
+        "print(*[c.process.pid for c in pool._handles], flush=True)\n"
         "sys.stdin.read()\n"
     )
     parent = subprocess.Popen(

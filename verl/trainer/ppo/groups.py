@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from verl.algorithms.batch import keeps, usable_groups
+from verl.algorithms.core_algos import GroupFilter
 from verl.envs.pool import EpisodeLost
-from verl.trainer.ppo.batch import keeps, usable_groups
-from verl.trainer.ppo.core_algos import GroupFilter
 from verl.trajectory import Episode
 
 MOST_OVERSAMPLING = 4

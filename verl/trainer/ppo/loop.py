@@ -18,23 +18,23 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError
 
+from verl.algorithms.batch import build_samples, group_filter
+from verl.algorithms.replay import ReplayBuffer
 from verl.config import Config
-from verl.degrade import shuffle_rewards
+from verl.critic_noise import shuffle_rewards
 from verl.envs.pool import EpisodeLost, EpisodeRequest
 from verl.errors import NoAnswerError, RunFailedError
 from verl.trainer.audit import Audit
 from verl.trainer.checkpoint import Checkpoints
 from verl.trainer.critic_lines import crossed
 from verl.trainer.heartbeat import LearnerWatch
-from verl.trainer.ppo.batch import build_samples, group_filter
 from verl.trainer.ppo.fleet import Fleet, FleetStatistics
 from verl.trainer.ppo.groups import RolloutGroups
-from verl.trainer.ppo.replay import ReplayBuffer
 from verl.trainer.ppo.schedule import Schedule
 from verl.trainer.progress import Progress
 from verl.trainer.ray_store import store_metrics
 from verl.trainer.recorder import Recorder
-from verl.trainer.watch import Sidecars
+from verl.trainer.sidecars import Sidecars
 from verl.trajectory import Episode, Samples
 from verl.workers.old_log_probs import mismatch_warning
 

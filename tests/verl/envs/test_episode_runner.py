@@ -16,8 +16,8 @@ import pytest
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.scripted_doubles import ScriptedChannel, ScriptedCritic
 from tests.verl.test_termination import random_verdict, sequential_reference
-from verl.degrade import VerdictNoise
-from verl.envs.episode import EpisodeRunner
+from verl.critic_noise import VerdictNoise
+from verl.envs.episode_runner import EpisodeRunner
 from verl.envs.frames import PlainFrames, create_memory
 from verl.envs.messages import BridgeConfig, Dropped, EpisodeEnd, EpisodeRequest, Look
 from verl.errors import InvalidVerdictError, SidecarLostError

@@ -22,8 +22,8 @@ import numpy as np
 
 from verl.envs.base import Environment
 from verl.envs.checks import checked_proprio, checked_success
+from verl.envs.episode_scoring import Critic, EpisodeScoring, Played
 from verl.envs.frames import PlainFrames
-from verl.envs.judgement import Critic, Judgement, Played
 from verl.envs.messages import Act, BridgeConfig, Dropped, Ended, EpisodeEnd, EpisodeRequest, Look, PlayedOut
 
 PATIENCE_S = 0.005  # between looks at the lane while an action is awaited and verdicts are in flight
@@ -66,7 +66,7 @@ class EpisodeRunner:
         self.env, self.channel, self.plain, self.bridge = env, channel, plain, bridge
         self.simulator_limit_s = simulator_limit_s
         self._links = list(critics)
-        self._awaited: list[Judgement] = []  # in the order in which they were played
+        self._awaited: list[EpisodeScoring] = []  # in the order in which they were played
         self.first_camera = env.cameras[0].name
         self.all_cameras = [camera.name for camera in env.cameras]
 
@@ -86,27 +86,27 @@ class EpisodeRunner:
         try:
             self._play()
             told, chunk = self.env.instruction, self.chunk_length
-            self.judgement.played(Played(self.step, chunk, self.success_step, told, self.timings, self._view()))
+            self.scoring.played(Played(self.step, chunk, self.success_step, told, self.timings, self._view()))
         except _TooSlow as error:
-            self.judgement.close()
+            self.scoring.close()
             self.channel.send(Dropped(request.episode, str(error), by_verdict=False))
             return
         except BaseException:
-            self.judgement.close()
+            self.scoring.close()
             raise
-        self._awaited.append(self.judgement)
+        self._awaited.append(self.scoring)
         self.settle()
         while len(self._awaited) > max(0, len(self._links) - 1):
             self._finish(self._awaited[0], self._awaited[0].wait)
-        if self.judgement in self._awaited:
+        if self.scoring in self._awaited:
             self.channel.send(PlayedOut(request.episode))
 
     def settle(self) -> None:
         """Sends the ends of the episodes whose verdicts have come. Never waits. Raises what :meth:`run` does."""
-        for judgement in list(self._awaited):
-            self._finish(judgement, judgement.poll)
+        for scoring in list(self._awaited):
+            self._finish(scoring, scoring.poll)
 
-    def _finish(self, judgement: Judgement, result: Callable[[], EpisodeEnd | Dropped | None]) -> None:
+    def _finish(self, scoring: EpisodeScoring, result: Callable[[], EpisodeEnd | Dropped | None]) -> None:
         kept = False
         try:
             end = result()
@@ -115,8 +115,8 @@ class EpisodeRunner:
                 self.channel.send(end if isinstance(end, Dropped) else Ended(end))
         finally:
             if not kept:
-                self._awaited.remove(judgement)
-                judgement.close()
+                self._awaited.remove(scoring)
+                scoring.close()
 
     def _begin(self, request: EpisodeRequest) -> None:
         bridge = self.bridge
@@ -128,9 +128,9 @@ class EpisodeRunner:
         audited = not request.training and bridge is not None and bridge.audit_evaluation
         self.critic: Critic | None = None
         if self._links and (self.decided or audited):
-            taken = [judgement.critic for judgement in self._awaited]
+            taken = [scoring.critic for scoring in self._awaited]
             self.critic = next(link for link in self._links if link not in taken)
-        self.judgement = Judgement(request, self.critic, bridge, self.decided)
+        self.scoring = EpisodeScoring(request, self.critic, bridge, self.decided)
         with self._timed("reset"):
             self.env.reset(request.seed, request.task, request.training)
         if self.critic is not None:
@@ -161,7 +161,7 @@ class EpisodeRunner:
         if looks or asks or self.request.record or self._value_frame(last):
             self._draw(self.step, self.all_cameras if looks else [self.first_camera])
         if asks:
-            self.judgement.ask(self.step)
+            self.scoring.ask(self.step)
         self.settle()
         self.channel.alive()
         self._check_time()
@@ -177,14 +177,14 @@ class EpisodeRunner:
 
     def _value_frame(self, last: bool) -> bool:
         """Whether the critic's value list may be asked over this frame."""
-        rewards = self.judgement.rewards
+        rewards = self.scoring.rewards
         return self.decided and rewards.mode != "done" and (last or self.step % rewards.value_stride == 0)
 
     def _over(self) -> bool:
         """Whether no further step is taken. Verdicts may still be in flight."""
         if self.step >= self.env.max_steps:
             return True
-        return self.judgement.over if self.decided else self.success_step is not None
+        return self.scoring.over if self.decided else self.success_step is not None
 
     def _draw(self, step: int, cameras: list[str]) -> None:
         with self._timed("render"):
@@ -219,7 +219,7 @@ class EpisodeRunner:
                     return message.actions
                 self.settle()
                 if pending:
-                    self.judgement.take()
+                    self.scoring.take()
                     if self._over():
                         return None
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from verl.envs.base import Camera
+from verl.envs.env_main import Start
 from verl.envs.frames import PlainFrames, create_memory
 from verl.envs.messages import BridgeConfig, Close, EpisodeRequest, Look, Ready
-from verl.envs.process import Start
 
 GRACE_S = 2.0  # what a process is given to end by itself
 
@@ -25,7 +25,7 @@ GRACE_S = 2.0  # what a process is given to end by itself
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
 
 
-class Child:
+class EnvHandle:
     """One environment process. All times are of the monotonic clock, in seconds."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Child:
         self.connection = Connection(ours.detach())
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "verl.envs.process", str(theirs.fileno())],
+                [sys.executable, "-m", "verl.envs.env_main", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(), life, memory),
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **THREADS, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},

@@ -1,4 +1,4 @@
-"""The process of one environment: simulator, renderer, lane. Started by :class:`verl.envs.child.Child`.
+"""The process of one environment: simulator, renderer, lane. Started by :class:`verl.envs.env_handle.EnvHandle`.
 
     pool  --Begin, Act, Close-->  socket  -->  EpisodeRunner  --frames, questions-->  lane  -->  sidecar
           <--Ready, Look, Alive, PlayedOut, Ended--
@@ -24,7 +24,7 @@ from typing import Any
 from shm_bridge import BridgeError
 from verl.envs.base import Environment
 from verl.envs.checks import checked_proprio
-from verl.envs.episode import EpisodeRunner
+from verl.envs.episode_runner import EpisodeRunner
 from verl.envs.factory import create_environment
 from verl.envs.frames import PlainFrames
 from verl.envs.messages import Alive, Begin, BridgeConfig, Close, Failed, Ready
@@ -54,7 +54,7 @@ class Closed(Exception):
 
 
 class SocketChannel:
-    """See :class:`verl.envs.episode.Channel`."""
+    """See :class:`verl.envs.episode_runner.Channel`."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -130,7 +130,7 @@ def warm_up(env: Environment, plain: PlainFrames) -> None:
 
 
 def main() -> int:
-    """``python -m verl.envs.process SOCKET``: the file descriptor of the socket to the pool."""
+    """``python -m verl.envs.env_main SOCKET``: the file descriptor of the socket to the pool."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     connection = Connection(int(sys.argv[1]))
     channel = SocketChannel(connection)

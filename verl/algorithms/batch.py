@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from verl.algorithms.core_algos import GroupFilter, batch_advantages, gae, grpo_advantages, whiten
 from verl.config import AlgorithmConfig, DataConfig
-from verl.trainer.ppo.core_algos import GroupFilter, batch_advantages, gae, grpo_advantages, whiten
 from verl.trajectory import Episode, Samples, token_mask
 
 

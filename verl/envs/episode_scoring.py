@@ -89,7 +89,7 @@ class Played:
     view: Callable[[int], np.ndarray]
 
 
-class Judgement:
+class EpisodeScoring:
     """One episode's verdicts, see the module's head.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from verl.degrade import VerdictNoise, shuffle_rewards
+from verl.critic_noise import VerdictNoise, shuffle_rewards
 from verl.errors import ConfigError
 
 

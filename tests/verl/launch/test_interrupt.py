@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from verl.trainer import interrupt
+from verl.launch import interrupt
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,10 @@ from ray.exceptions import ActorDiedError, RayTaskError
 
 from shm_bridge.errors import SidecarDied, SidecarUnreachable
 from verl.errors import SidecarLostError
-from verl.trainer import watch, watchdog
+from verl.trainer import sidecars as sidecars_module
+from verl.trainer import watchdog
 from verl.trainer.heartbeat import SILENT_S
-from verl.trainer.watch import PHASE_TIMEOUT_S, Sidecars
+from verl.trainer.sidecars import PHASE_TIMEOUT_S, Sidecars
 from verl.workers.work import Report
 
 DIED = SidecarDied("the sidecar died on the way to phase ROLLOUT")
@@ -67,7 +68,9 @@ def world(monkeypatch):
     monkeypatch.setattr("ray.wait", wait)
     monkeypatch.setattr("ray.get", get)
     monkeypatch.setattr("ray.kill", lambda actor: None)
-    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: state.now, sleep=lambda s: advance(s)))
+    monkeypatch.setattr(
+        sidecars_module, "time", SimpleNamespace(monotonic=lambda: state.now, sleep=lambda s: advance(s))
+    )
     monkeypatch.setattr(watchdog.OwnTime.__init__, "__defaults__", (lambda: state.now,))
 
     def advance(seconds: float) -> None:
