@@ -6,21 +6,14 @@ ones. Here each value is checked, and an error names the key, the value and what
 
 from __future__ import annotations
 
-import typing
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from shm_bridge import ConfigError as RulesError
+from shm_bridge.rules import ASKED_EVERY, DoneRules, RewardRules
+from verl.config_tree import build, in_range, one_of
+from verl.critic_noise import VerdictNoise
 from verl.errors import ConfigError
-
-
-def one_of(key: str, value: Any, allowed: typing.Sequence[Any]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{key}={value!r}: allowed are {', '.join(map(str, allowed))}")
-
-
-def in_range(key: str, value: float, low: float, high: float = float("inf")) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{key}={value!r}: must be from {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +166,15 @@ class SidecarConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class NoiseConfig:
-    missed_done: float
-    false_done: float
-
-
-@dataclass(frozen=True, slots=True)
 class CriticConfig:
+    """How the critic is asked, and what its answers mean: handed as it is to the environments' processes.
+
+    Attributes:
+        run_id: of the sidecar; None until it is bound to a run.
+        noise: seeded by ``data.seed``.
+        done_rules, reward_rules: built from the keys here.
+    """
+
     enable: bool
     run_id: str | None
     every: str
@@ -197,22 +192,33 @@ class CriticConfig:
     audit_val: bool
     audit_min_precision: float
     audit_stop: bool
-    noise: NoiseConfig
+    noise: VerdictNoise
     shuffle: bool
     ready_timeout_s: float
     sidecar: SidecarConfig
+    done_rules: DoneRules = field(init=False)
+    reward_rules: RewardRules = field(init=False)
 
     def __post_init__(self) -> None:
-        one_of("critic.every", self.every, ["step", "chunk"])
-        one_of("critic.reward", self.reward, ["done", "done_value", "progress"])
-        one_of("critic.invalid", self.invalid, ["not_done", "drop", "stop"])
-        in_range("critic.threshold", self.threshold, 0, 1)
-        in_range("critic.hold", self.hold, 1)
+        try:
+            done = DoneRules(self.threshold, self.hold, self.invalid)
+            reward = RewardRules(self.reward, self.weights.done, self.weights.value, self.value_stride)
+        except RulesError as error:
+            raise ConfigError(f"critic.{error}") from None
+        object.__setattr__(self, "done_rules", done)
+        object.__setattr__(self, "reward_rules", reward)
+        one_of("critic.every", self.every, ASKED_EVERY)
+        if not self.verdict_timeout_s > 0:
+            raise ConfigError(f"critic.verdict_timeout_s={self.verdict_timeout_s!r}: must be over 0 seconds")
         in_range("critic.invalid_warn_share", self.invalid_warn_share, 0, 1)
         if self.invalid_stop_share is not None:
             in_range("critic.invalid_stop_share", self.invalid_stop_share, 0, 1)
         in_range("critic.max_failures", self.max_failures, 1)
-        in_range("critic.value_stride", self.value_stride, 1)
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody asks the critic: training, or an audit of evaluations."""
+        return self.enable or self.audit_val
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,44 +288,15 @@ class Config:
     @classmethod
     def from_mapping(cls, tree: dict[str, Any]) -> Config:
         """From the resolved configuration tree (``OmegaConf.to_container(cfg, resolve=True)``)."""
-        shared = tree["actor_rollout_ref"]
+        shared, critic = tree["actor_rollout_ref"], tree["critic"]
+        noise = {**critic["noise"], "seed": tree["data"]["seed"]}
         return cls(
             env={**tree["env"], "suite": tree["data"]["task_suite_name"]},  # the key that SimpleVLA-RL users set
-            data=_build(DataConfig, tree["data"], "data"),
-            model=_build(ModelConfig, shared["model"], "actor_rollout_ref.model"),
-            actor=_build(ActorConfig, shared["actor"], "actor_rollout_ref.actor"),
-            rollout=_build(RolloutConfig, shared["rollout"], "actor_rollout_ref.rollout"),
-            algorithm=_build(AlgorithmConfig, tree["algorithm"], "algorithm"),
-            critic=_build(CriticConfig, tree["critic"], "critic"),
-            trainer=_build(TrainerConfig, tree["trainer"], "trainer"),
+            data=build(DataConfig, tree["data"], "data"),
+            model=build(ModelConfig, shared["model"], "actor_rollout_ref.model"),
+            actor=build(ActorConfig, shared["actor"], "actor_rollout_ref.actor"),
+            rollout=build(RolloutConfig, shared["rollout"], "actor_rollout_ref.rollout"),
+            algorithm=build(AlgorithmConfig, tree["algorithm"], "algorithm"),
+            critic=build(CriticConfig, {**critic, "noise": noise}, "critic"),
+            trainer=build(TrainerConfig, tree["trainer"], "trainer"),
         )
-
-
-def _build(kind: type, tree: Any, where: str) -> Any:
-    """An instance of dataclass ``kind`` from a mapping, numbers and lists brought to the declared types."""
-    hints = typing.get_type_hints(kind)
-    known = {f.name for f in fields(kind)}
-    unknown = sorted(set(tree) - known)
-    if unknown:
-        raise ConfigError(f"{where}.{unknown[0]}: unknown key; known are {', '.join(sorted(known))}")
-    missing = sorted(known - set(tree))
-    if missing:
-        raise ConfigError(f"{where}.{missing[0]}: missing")
-    return kind(**{name: _convert(hints[name], tree[name], f"{where}.{name}") for name in known})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, where)
-    options = typing.get_args(hint) if typing.get_origin(hint) not in (tuple, dict, list) else ()
-    if options:  # X | None
-        return None if value is None else _convert(options[0], value, where)
-    if typing.get_origin(hint) is tuple:
-        return tuple(value)
-    if typing.get_origin(hint) is dict:
-        return dict(value or {})
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{where}={value!r}: must be a {hint.__name__}")
-    return value

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from verl.episode import Episode
 from verl.errors import ConfigError
-from verl.trajectory import Episode
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,9 @@ def shuffle_rewards(episodes: list[Episode], rng: np.random.Generator) -> list[E
     """The same episodes, each with ``complete`` and score of a random one of them, paid at its last step."""
     shuffled = []
     for episode, index in zip(episodes, rng.permutation(len(episodes))):
-        other = episodes[index]
-        rewards = np.zeros_like(episode.step_rewards)
+        other = episodes[index].end
+        rewards = np.zeros_like(episode.end.step_rewards)
         rewards[-1:] = other.score
-        shuffled.append(replace(episode, complete=other.complete, score=other.score, step_rewards=rewards))
+        end = replace(episode.end, complete=other.complete, score=other.score, step_rewards=rewards)
+        shuffled.append(replace(episode, end=end))
     return shuffled

@@ -15,7 +15,7 @@ ALLOWED = {
     "shm_bridge": set(),
     "evo_vlac": set(),
     "sidecar": {"shm_bridge", "evo_vlac"},
-    "verl": {"shm_bridge"},
+    "verl": {"shm_bridge", "evo_vlac"},
 }
 
 

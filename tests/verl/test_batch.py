@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.verl.conftest import ACTION_DIM, CHUNK
 from verl.algorithms.batch import build_samples, usable_groups
 from verl.config import AlgorithmConfig, KlConfig
-from verl.trajectory import Samples, token_mask
+from verl.episode import Episode
+from verl.samples import Samples, token_mask
 
 
 def algorithm(estimator: str = "grpo", mode: str = "token-mean") -> AlgorithmConfig:
@@ -28,11 +29,17 @@ def test_the_mask_ends_behind_the_last_executed_action(steps):
     assert mask[: steps * ACTION_DIM].all() and not mask[steps * ACTION_DIM :].any()
 
 
+def lie(episode: Episode) -> Episode:
+    """The same with a simulator that says the contrary."""
+    end = dataclasses.replace(episode.end, env_success=not episode.end.env_success, env_success_step=1)
+    return Episode(end, episode.decisions)
+
+
 @pytest.mark.parametrize("estimator", ["grpo", "rloo", "gae"])
 def test_the_simulators_success_changes_no_sample(make_episode, estimator):
     """Samples of honest and of lying simulators are equal, byte for byte; Samples has no field for it."""
     truth = [make_episode(i, steps=8 + i, score=i % 2 * 1.0) for i in range(8)]
-    lies = [dataclasses.replace(e, env_success=not e.env_success, env_success_step=1) for e in truth]
+    lies = [lie(e) for e in truth]
     first = build_samples(truth, algorithm(estimator), CHUNK, ACTION_DIM)
     second = build_samples(lies, algorithm(estimator), CHUNK, ACTION_DIM)
     for field in dataclasses.fields(Samples):
@@ -111,7 +118,7 @@ def test_gae_is_whitened_by_what_counts_in_the_loss(make_episode, mode):
     ]
     samples = build_samples(episodes, algorithm("gae", mode), CHUNK, ACTION_DIM)
     equal = mode == "seq-mean-token-mean"
-    weight = [np.mean(lengths) / e.steps if equal else 1.0 for e in episodes for _ in range(e.chunks)]
+    weight = [np.mean(lengths) / e.end.steps if equal else 1.0 for e in episodes for _ in e.decisions.tokens]
     weights = samples.mask * np.array(weight)[:, None]
     advantages = samples.advantages / np.array(weight)[:, None]
     assert np.average(advantages, weights=weights) == pytest.approx(0, abs=1e-5)

@@ -30,8 +30,9 @@ def test_a_probability_out_of_range_is_named() -> None:
 def test_shuffling_keeps_the_rewards_and_takes_them_from_their_episodes(make_episode) -> None:
     episodes = [make_episode(i, score=1.0 if i % 3 == 0 else i / 100) for i in range(30)]
     shuffled = shuffle_rewards(episodes, np.random.default_rng(0))
-    assert sorted(e.score for e in shuffled) == sorted(e.score for e in episodes)
-    assert [e.score for e in shuffled] != [e.score for e in episodes]
-    assert sum(e.complete for e in shuffled) == 10 and all(e.complete == (e.score == 1.0) for e in shuffled)
-    assert all(e.step_rewards.sum() == pytest.approx(e.score) for e in shuffled)
-    assert [e.episode for e in shuffled] == [e.episode for e in episodes]
+    before, after = [e.end for e in episodes], [e.end for e in shuffled]
+    assert sorted(e.score for e in after) == sorted(e.score for e in before)
+    assert [e.score for e in after] != [e.score for e in before]
+    assert sum(e.complete for e in after) == 10 and all(e.complete == (e.score == 1.0) for e in after)
+    assert all(e.step_rewards.sum() == pytest.approx(e.score) for e in after)
+    assert [e.request.episode for e in after] == [e.request.episode for e in before]

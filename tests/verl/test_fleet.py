@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ray.exceptions import ActorUnavailableError, ObjectLostError
 
-from verl.envs.pool import EpisodeLost, EpisodeRequest
+from verl.episode import EpisodeLost, EpisodeRequest
 from verl.errors import RunFailedError
 from verl.trainer.ppo.fleet import MOST_FAILURES, Fleet
 from verl.workers.rollout import Advance
@@ -37,7 +37,7 @@ class FakeActor:
         if turn in ("lost", "dropped"):
             reason = "the simulator died" if turn == "lost" else "unreadable verdict"
             return Advance(lost=[EpisodeLost(r, reason, turn == "dropped") for r in requests])
-        return Advance(episodes=[SimpleNamespace(episode=r.episode, group=r.group) for r in requests])
+        return Advance(episodes=[SimpleNamespace(request=r) for r in requests])
 
 
 def get(answer, timeout=None):
@@ -62,7 +62,7 @@ def run(
     fleet.load_weights("weights")
     requests = [EpisodeRequest(i, i // 2, 0, 0, True) for i in range(8)]
     gone = [] if given_up is None else given_up
-    return sorted(e.episode for e in fleet.run(requests, [], gone, lambda group: [])), fleet
+    return sorted(e.request.episode for e in fleet.run(requests, [], gone, lambda group: [])), fleet
 
 
 @pytest.mark.parametrize("error", [DEAD, LOST])
@@ -169,8 +169,11 @@ def test_an_episode_shares_no_memory_with_the_report_that_brought_it(make_episod
     actor.advance.remote = advance
     fleet = Fleet(lambda index: actor, 1, 2, 60.0, 0.1, lambda: None)
     requests = [EpisodeRequest(i, 0, 0, 0, True) for i in range(4)]
-    brought = {e.episode: e for e in fleet.run(requests, [], [], lambda group: [])}
+    brought = {e.request.episode: e for e in fleet.run(requests, [], [], lambda group: [])}
     for sent in (episode for report in reports for episode in report.episodes):
-        for name in ("images", "proprio", "tokens", "log_probs", "step_rewards", "probabilities", "latencies_us"):
-            before, after = getattr(sent, name), getattr(brought[sent.episode], name)
+        kept = brought[sent.request.episode]
+        pairs = [(sent.decisions, kept.decisions, name) for name in ("images", "proprio", "tokens", "log_probs")]
+        pairs += [(sent.end, kept.end, name) for name in ("step_rewards", "probabilities", "latencies_us")]
+        for before_in, after_in, name in pairs:
+            before, after = getattr(before_in, name), getattr(after_in, name)
             assert np.array_equal(before, after) and not np.shares_memory(before, after), name

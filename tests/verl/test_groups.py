@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from verl.algorithms.core_algos import GroupFilter
-from verl.envs.pool import EpisodeLost, EpisodeRequest
+from verl.episode import EpisodeLost, EpisodeRequest
 from verl.trainer.ppo.groups import MOST_OVERSAMPLING, RolloutGroups
 
 
@@ -29,7 +29,7 @@ def test_a_group_without_a_signal_is_replaced_when_it_has_ended(make_episode):
     assert play(make_episode, groups, 0, [1, 1, 1, 1]) == [False, False, False, True]
     assert play(make_episode, groups, 1, [1, 0, 1, 1]) == [False, False, False, False]
     assert (groups.kept, groups.dropped, groups.started) == (1, 1, 2)
-    assert [e.episode for g in groups.with_signal(groups.finished) for e in g] == [4, 5, 6, 7]
+    assert [e.request.episode for g in groups.with_signal(groups.finished) for e in g] == [4, 5, 6, 7]
 
 
 def test_a_group_that_lost_some_ends_all_the_same_and_counts_by_what_is_left(make_episode):
@@ -38,7 +38,7 @@ def test_a_group_that_lost_some_ends_all_the_same_and_counts_by_what_is_left(mak
     assert play(make_episode, groups, 0, [None, 1, None, 0]) == [False] * 4
     assert play(make_episode, groups, 1, [None, None, 1, None]) == [False, False, False, True]
     assert (groups.kept, groups.dropped) == (1, 1)
-    assert [[e.episode for e in g] for g in groups.with_signal(groups.finished)] == [[1, 3]]
+    assert [[e.request.episode for e in g] for g in groups.with_signal(groups.finished)] == [[1, 3]]
 
 
 def test_a_starving_filter_does_not_eat_the_whole_budget(make_episode):

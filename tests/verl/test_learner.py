@@ -13,8 +13,8 @@ import torch.multiprocessing as mp
 
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.tiny import TinySize, make_policy, unit_stats
+from verl.samples import Samples
 from verl.trainer.load_config import load_config
-from verl.trajectory import Samples
 from verl.workers.learner import Learner, LearnerOptions
 
 TINY = TinySize(image=32, patch=16, vision_dim=24, vision_heads=2, depth=2, hidden=32, layers=2, heads=2, mlp=48)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shm_bridge.rules import value_steps
 from verl.critic_noise import VerdictNoise
 from verl.envs.critic_link import scored_frames
 from verl.errors import ConfigError
-from verl.rewards import value_steps
-from verl.trainer.assemble import bridge_config
+from verl.trainer.assemble import critic_asked
 from verl.trainer.load_config import load_config
 
 
@@ -29,9 +29,10 @@ def test_the_default_is_valid_and_libero_is_one_override_away():
 def test_the_critics_keys_reach_the_environment_processes():
     """What a study degrades, and what a user sets, is what decides about an episode."""
     keys = ["critic.noise.missed_done=0.3", "critic.noise.false_done=0.1", "critic.hold=3", "data.seed=7"]
-    bridge = bridge_config(load_config(keys)[0], "run")
-    assert bridge.noise == VerdictNoise(0.3, 0.1, 7) and bridge.hold == 3 and bridge.decides_training
-    assert bridge_config(load_config(["critic.enable=false"])[0], "run") is None
+    critic = critic_asked(load_config(keys)[0], "run")
+    assert critic.noise == VerdictNoise(0.3, 0.1, 7) and critic.done_rules.hold == 3
+    assert critic.enable and critic.run_id == "run"
+    assert critic_asked(load_config(["critic.enable=false"])[0], "run") is None
 
 
 @pytest.mark.parametrize(

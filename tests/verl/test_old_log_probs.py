@@ -14,8 +14,8 @@ from verl.algorithms.core_algos import kl_to_reference
 from verl.errors import ConfigError
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.tiny import make_policy, unit_stats
+from verl.samples import Samples
 from verl.trainer.load_config import load_config
-from verl.trajectory import Samples
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.old_log_probs import MOST_MISMATCH, MOST_OFF_POLICY, choose, mismatch_warning
 

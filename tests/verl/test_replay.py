@@ -16,7 +16,7 @@ def test_only_the_critics_done_lets_an_episode_in(make_episode):
     buffer = ReplayBuffer(8, CHUNK, ACTION_DIM)
     buffer.add([make_episode(1, score=0.4, env_success=True), make_episode(2, score=1.0, env_success=False)])
     assert [e.episode for e in buffer.episodes] == [2]
-    buffer.add([dataclasses.replace(make_episode(3, score=0.9), complete=False)])
+    buffer.add([make_episode(3, score=0.9, complete=False)])
     assert len(buffer.episodes) == 1
 
 
@@ -26,10 +26,10 @@ def test_sampled_chunks_are_those_of_the_episodes_with_their_masks(make_episode)
     episodes = [make_episode(i, steps=9 + i, score=1.0) for i in range(3)]
     buffer.add(episodes)
     drawn = buffer.sample(50, np.random.default_rng(0))
-    chunks = {e.images[c].tobytes(): (e, c) for e in episodes for c in range(e.chunks)}
+    chunks = {e.decisions.images[c].tobytes(): (e, c) for e in episodes for c in range(len(e.decisions))}
     for i in range(50):
         episode, place = chunks[drawn.images[i].tobytes()]
-        assert drawn.mask[i].sum() == min(CHUNK, episode.steps - place * CHUNK) * ACTION_DIM
+        assert drawn.mask[i].sum() == min(CHUNK, episode.end.steps - place * CHUNK) * ACTION_DIM
     assert drawn.imitation.all() and not drawn.advantages.any()
 
 

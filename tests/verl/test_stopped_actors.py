@@ -10,7 +10,7 @@ import psutil
 import pytest
 import ray
 
-from verl.envs.pool import EpisodeRequest
+from verl.episode import EpisodeRequest
 from verl.errors import NoAnswerError
 from verl.trainer import heartbeat
 from verl.trainer.heartbeat import LearnerWatch, reporting
@@ -43,15 +43,15 @@ class Actor:
         self.weights = weights
 
     def advance(self, requests: list[EpisodeRequest], seconds: float) -> Advance:
-        return Advance(episodes=[_Ended(r.episode, r.group) for r in requests])
+        return Advance(episodes=[_Ended(r) for r in requests])
 
     def close(self) -> None:
         return
 
 
 class _Ended:
-    def __init__(self, episode: int, group: int) -> None:
-        self.episode, self.group = episode, group
+    def __init__(self, request: EpisodeRequest) -> None:
+        self.request = request
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_call_is_seen_from_inside_and_a_stopped_one_is_named(own_ray):
 def play(fleet: Fleet) -> list[int]:
     """Six episodes; the numbers of those that ended."""
     requests = [EpisodeRequest(i, i // 2, 0, 0, True) for i in range(6)]
-    return sorted(episode.episode for episode in fleet.run(requests, [], [], lambda group: []))
+    return sorted(episode.request.episode for episode in fleet.run(requests, [], [], lambda group: []))
 
 
 @pytest.mark.parametrize("when", ["loading weights", "playing"])

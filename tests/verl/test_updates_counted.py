@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from verl.envs.pool import EpisodeLost
+from verl.episode import EpisodeLost
 from verl.errors import RunFailedError
 from verl.trainer.load_config import load_config
 from verl.trainer.ppo import groups, loop
@@ -34,7 +34,7 @@ class FakeFleet:
                     request.episode, steps=8, score=float(good), group=request.group, training=request.training
                 )
             )
-            queue.extend(refill(finished[-1].group))
+            queue.extend(refill(finished[-1].request.group))
             yield finished[-1]
 
 

@@ -1,6 +1,6 @@
 """From episodes to the learner's samples: which groups count, their advantages, masks and token-level rewards.
 
-Nothing here reads ``Episode.env_success``: a test holds that changing it changes no sample.
+Nothing here reads ``EpisodeEnd.env_success``: a test holds that changing it changes no sample.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import numpy as np
 
 from verl.algorithms.core_algos import GroupFilter, batch_advantages, gae, grpo_advantages, whiten
 from verl.config import AlgorithmConfig, DataConfig
-from verl.trajectory import Episode, Samples, token_mask
+from verl.episode import Episode
+from verl.samples import Samples, token_mask
 
 
 def usable_groups(episodes: Iterable[Episode], size: int) -> list[list[Episode]]:
@@ -22,8 +23,8 @@ def usable_groups(episodes: Iterable[Episode], size: int) -> list[list[Episode]]
     """
     groups: dict[int, list[Episode]] = defaultdict(list)
     for episode in episodes:
-        groups[episode.group].append(episode)
-    return [sorted(g, key=lambda e: e.episode) for _, g in sorted(groups.items()) if len(g) >= min(2, size)]
+        groups[episode.request.group].append(episode)
+    return [sorted(g, key=lambda e: e.request.episode) for _, g in sorted(groups.items()) if len(g) >= min(2, size)]
 
 
 def group_filter(data: DataConfig) -> GroupFilter | None:
@@ -38,7 +39,7 @@ def keeps(rule: GroupFilter | None, group: list[Episode]) -> bool:
     """Whether a group of rollouts of one initial state is trained on."""
     if rule is None:
         return True
-    return rule.keep(np.array([e.complete for e in group]), np.array([e.score for e in group]))
+    return rule.keep(np.array([e.end.complete for e in group]), np.array([e.end.score for e in group]))
 
 
 def build_samples(
@@ -52,15 +53,15 @@ def build_samples(
     GRPO, RLOO, REINFORCE++: one advantage an episode, on all its counting tokens. GAE: one a chunk, from its rewards.
     Token ``finish_step * action_dim - 1`` is the last that counts; an episode of no step has none.
     """
-    masks = [token_mask(e.steps, e.chunks, chunk, action_dim) for e in episodes]
+    masks = [token_mask(e.end.steps, len(e.decisions), chunk, action_dim) for e in episodes]
     weights = _episode_weights(episodes, algorithm.loss_agg_mode)
     if algorithm.adv_estimator == "gae":
         pairs = [_chunk_gae(e, algorithm, chunk) for e in episodes]
         per_chunk = _whitened([p[0] for p in pairs], [w * m.sum(axis=1) for w, m in zip(weights, masks)])
         returns = [p[1] for p in pairs]
     else:
-        scores = np.array([e.step_rewards.sum() for e in episodes], np.float32)
-        groups = np.array([e.group for e in episodes])
+        scores = np.array([e.end.step_rewards.sum() for e in episodes], np.float32)
+        groups = np.array([e.request.group for e in episodes])
         if algorithm.adv_estimator == "grpo":
             per_episode = grpo_advantages(scores, groups, algorithm.norm_adv_by_std_in_grpo)
             if group_size and not algorithm.norm_adv_by_std_in_grpo:
@@ -69,19 +70,19 @@ def build_samples(
             per_episode = _leave_one_out(scores, groups)
         else:
             per_episode = batch_advantages(scores)
-        per_chunk = [np.full(e.chunks, a, np.float32) for e, a in zip(episodes, per_episode)]
-        returns = [np.zeros(e.chunks, np.float32) for e in episodes]
+        per_chunk = [np.full(len(e.decisions), a, np.float32) for e, a in zip(episodes, per_episode)]
+        returns = [np.zeros(len(e.decisions), np.float32) for e in episodes]
     advantages = [w * a[:, None] * m for w, a, m in zip(weights, per_chunk, masks)]
     return Samples(
-        images=np.concatenate([e.images for e in episodes]),
-        proprio=np.concatenate([e.proprio for e in episodes]),
-        instructions=[e.instruction for e in episodes for _ in range(e.chunks)],
-        tokens=np.concatenate([e.tokens for e in episodes]),
-        old_log_probs=np.concatenate([e.log_probs for e in episodes]),
+        images=np.concatenate([e.decisions.images for e in episodes]),
+        proprio=np.concatenate([e.decisions.proprio for e in episodes]),
+        instructions=[e.end.instruction for e in episodes for _ in e.decisions.tokens],
+        tokens=np.concatenate([e.decisions.tokens for e in episodes]),
+        old_log_probs=np.concatenate([e.decisions.log_probs for e in episodes]),
         mask=np.concatenate(masks),
         advantages=np.concatenate(advantages).astype(np.float32),
         returns=np.concatenate(returns),
-        imitation=np.zeros(sum(e.chunks for e in episodes), np.float32),
+        imitation=np.zeros(sum(len(e.decisions) for e in episodes), np.float32),
     )
 
 
@@ -103,15 +104,16 @@ def _episode_weights(episodes: list[Episode], mode: str) -> np.ndarray:
     the weight of what successes did. ``seq-mean-token-mean`` gives each episode the same, as GRPO does
     (arXiv:2402.03300, eq. 3); a factor on an advantage is one on the clipped surrogate.
     """
-    steps = np.array([max(e.steps, 1) for e in episodes], np.float32)
+    steps = np.array([max(e.end.steps, 1) for e in episodes], np.float32)
     return np.ones_like(steps) if mode == "token-mean" else steps.mean() / steps
 
 
 def _chunk_gae(episode: Episode, algorithm: AlgorithmConfig, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-    padded = np.zeros(episode.chunks * chunk, np.float32)
-    padded[: episode.steps] = episode.step_rewards[: episode.steps]
-    rewards = padded.reshape(episode.chunks, chunk).sum(axis=1)
-    values = episode.values if episode.values is not None else np.zeros(episode.chunks, np.float32)
+    end, chunks, values = episode.end, len(episode.decisions), episode.decisions.values
+    padded = np.zeros(chunks * chunk, np.float32)
+    padded[: end.steps] = end.step_rewards[: end.steps]
+    rewards = padded.reshape(chunks, chunk).sum(axis=1)
+    values = values if values is not None else np.zeros(chunks, np.float32)
     return gae(rewards, values, algorithm.gamma, algorithm.lam)
 
 

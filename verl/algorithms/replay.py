@@ -6,27 +6,25 @@ Only VLAC's verdict lets an episode in; the simulator's success is not looked at
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from verl.trajectory import Episode, Samples, token_mask
+from verl.episode import Decisions, Episode
+from verl.samples import Samples, token_mask
 
 _ARRAYS = ("images", "proprio", "tokens", "log_probs")
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What of an episode is replayed; arrays as in :class:`~verl.trajectory.Episode`."""
+    """What of an episode is replayed: its decisions, without the value head's."""
 
     episode: int
     steps: int
     instruction: str
-    images: np.ndarray
-    proprio: np.ndarray
-    tokens: np.ndarray
-    log_probs: np.ndarray
+    decisions: Decisions
 
 
 class ReplayBuffer:
@@ -46,9 +44,9 @@ class ReplayBuffer:
         """Takes in those that are complete, in their order."""
         if self.capacity:
             self.episodes.extend(
-                Kept(e.episode, e.steps, e.instruction, *(getattr(e, name) for name in _ARRAYS))
+                Kept(e.request.episode, e.end.steps, e.end.instruction, replace(e.decisions, values=None))
                 for e in episodes
-                if e.complete and e.steps
+                if e.end.complete and e.end.steps
             )
 
     def sample(self, count: int, rng: np.random.Generator) -> Samples | None:
@@ -56,18 +54,18 @@ class ReplayBuffer:
         if not self.episodes or count <= 0:
             return None
         kept = list(self.episodes)
-        sizes = np.array([len(e.tokens) for e in kept])
+        sizes = np.array([len(e.decisions) for e in kept])
         flat = rng.integers(sizes.sum(), size=count)
         owner = np.searchsorted(np.cumsum(sizes), flat, side="right")
         place = flat - (np.cumsum(sizes) - sizes)[owner]
         rows = [(kept[o], p) for o, p in zip(owner, place)]
-        masks = [token_mask(e.steps, len(e.tokens), self.chunk, self.action_dim)[p] for e, p in rows]
+        masks = [token_mask(e.steps, len(e.decisions), self.chunk, self.action_dim)[p] for e, p in rows]
         return Samples(
-            images=np.stack([e.images[p] for e, p in rows]),
-            proprio=np.stack([e.proprio[p] for e, p in rows]),
+            images=np.stack([e.decisions.images[p] for e, p in rows]),
+            proprio=np.stack([e.decisions.proprio[p] for e, p in rows]),
             instructions=[e.instruction for e, _ in rows],
-            tokens=np.stack([e.tokens[p] for e, p in rows]),
-            old_log_probs=np.stack([e.log_probs[p] for e, p in rows]),
+            tokens=np.stack([e.decisions.tokens[p] for e, p in rows]),
+            old_log_probs=np.stack([e.decisions.log_probs[p] for e, p in rows]),
             mask=np.stack(masks),
             advantages=np.zeros((count, self.chunk * self.action_dim), np.float32),
             returns=np.zeros(count, np.float32),
@@ -81,10 +79,10 @@ class ReplayBuffer:
             "episode": np.array([e.episode for e in kept], np.int64),
             "steps": np.array([e.steps for e in kept], np.int64),
             "instruction": np.array([e.instruction for e in kept], np.str_),
-            "chunks": np.array([len(e.tokens) for e in kept], np.int64),
+            "chunks": np.array([len(e.decisions) for e in kept], np.int64),
         }
         if kept:
-            state |= {name: np.concatenate([getattr(e, name) for e in kept]) for name in _ARRAYS}
+            state |= {name: np.concatenate([getattr(e.decisions, name) for e in kept]) for name in _ARRAYS}
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -95,5 +93,5 @@ class ReplayBuffer:
         ends = np.cumsum(state["chunks"])[:-1]
         parts = {name: np.split(state[name], ends) for name in _ARRAYS}
         for i, number in enumerate(state["episode"]):
-            arrays = {name: parts[name][i] for name in _ARRAYS}
-            self.episodes.append(Kept(int(number), int(state["steps"][i]), str(state["instruction"][i]), **arrays))
+            decisions = Decisions(**{name: parts[name][i] for name in _ARRAYS})
+            self.episodes.append(Kept(int(number), int(state["steps"][i]), str(state["instruction"][i]), decisions))

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from verl.config import CriticConfig
 from verl.envs.base import Camera
 from verl.envs.env_main import Start
 from verl.envs.frames import PlainFrames, create_memory
-from verl.envs.messages import BridgeConfig, Close, EpisodeRequest, Look, Ready
+from verl.envs.messages import Close, Look, Ready
+from verl.episode import EpisodeRequest
 
 GRACE_S = 2.0  # what a process is given to end by itself
 
@@ -32,13 +34,14 @@ class EnvHandle:
         self,
         index: int,
         env_config: Mapping[str, Any],
-        bridge: BridgeConfig | None,
+        critic: CriticConfig | None,
         simulator_limit_s: float | None,
         cameras: tuple[Camera, ...],
         max_steps: int,
         name: str,
     ) -> None:
-        self.index, self.name, self.bridge, self.cameras = index, name, bridge, cameras
+        self.index, self.name, self.cameras = index, name, cameras
+        self._sidecar = critic.run_id if critic is not None else None
         self.ready = False
         self.request: EpisodeRequest | None = None
         self.awaiting: Look | None = None
@@ -50,7 +53,7 @@ class EnvHandle:
         memory = create_memory(cameras, max_steps + 1)
         ours, theirs = socket.socketpair()
         life, self._life_line = os.pipe()
-        start = Start(dict(env_config), bridge, simulator_limit_s, name, max_steps + 1, memory, life)
+        start = Start(dict(env_config), critic, simulator_limit_s, name, max_steps + 1, memory, life)
         self.connection = Connection(ours.detach())
         try:
             self.process = subprocess.Popen(
@@ -88,7 +91,7 @@ class EnvHandle:
         self.heard = time.monotonic()
         if isinstance(message, Ready):
             self.ready = True
-            self._readers = [_open_lane(self.bridge, lane) for lane in message.lanes]
+            self._readers = [_open_lane(self._sidecar, lane) for lane in message.lanes]
         return message
 
     def rest(self) -> None:
@@ -104,14 +107,12 @@ class EnvHandle:
         self.awaited[self.request.episode] = self.request
         self.request = self.awaiting = None
 
-    def free(self, episode: int) -> EpisodeRequest:
+    def free(self, episode: int) -> None:
         """An episode has ended."""
-        if (request := self.awaited.pop(episode, None)) is None:
-            request, self.request, self.awaiting = self.request, None, None
+        if self.awaited.pop(episode, None) is None:
+            self.request = self.awaiting = None
         if not self.requests:
             self.rest()
-        assert request is not None
-        return request
 
     @property
     def requests(self) -> list[EpisodeRequest]:
@@ -154,10 +155,10 @@ class EnvHandle:
             reader.close()
 
 
-def _open_lane(bridge: BridgeConfig | None, lane: str) -> Any:
+def _open_lane(run_id: str | None, lane: str) -> Any:
     """A read-only mapping of the process's lane."""
     from shm_bridge import LaneReader
 
-    if bridge is None:
-        raise EOFError("a lane without a bridge")
-    return LaneReader.open(bridge.run_id, lane)
+    if run_id is None:
+        raise EOFError("a lane without a sidecar")
+    return LaneReader.open(run_id, lane)

@@ -1,7 +1,7 @@
 """The process of one environment: simulator, renderer, lane. Started by :class:`verl.envs.env_handle.EnvHandle`.
 
-    pool  --Begin, Act, Close-->  socket  -->  EpisodeRunner  --frames, questions-->  lane  -->  sidecar
-          <--Ready, Look, Alive, PlayedOut, Ended--
+    pool  --EpisodeRequest, Act, Close-->  socket  -->  EpisodeRunner  --frames, questions-->  lane  -->  sidecar
+          <--Ready, Look, Alive, PlayedOut, EpisodeEnd, EpisodeLost--
 
 The process dies with its parent, whatever it is doing: the parent holds the other end of a pipe, and the kernel sends
 SIGIO, which kills by default, when that end is closed. (``PR_SET_PDEATHSIG`` would fire when the parent's THREAD ends.)
@@ -22,12 +22,14 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from shm_bridge import BridgeError
+from verl.config import CriticConfig
 from verl.envs.base import Environment
 from verl.envs.checks import checked_proprio
 from verl.envs.episode_runner import EpisodeRunner
 from verl.envs.factory import create_environment
 from verl.envs.frames import PlainFrames
-from verl.envs.messages import Alive, Begin, BridgeConfig, Close, Failed, Ready
+from verl.envs.messages import Alive, Close, Failed, Ready
+from verl.episode import EpisodeRequest
 from verl.errors import CriticBridgeError, VerlError
 
 ALIVE_EVERY_S = 1.0
@@ -41,7 +43,7 @@ class Start:
     """All that a process is told at its start."""
 
     env_config: dict[str, Any]
-    bridge: BridgeConfig | None
+    critic: CriticConfig | None
     simulator_limit_s: float | None
     name: str
     slots: int
@@ -101,18 +103,18 @@ def serve(channel: SocketChannel, start: Start) -> None:
         plain = PlainFrames(start.memory, env.cameras, start.slots, writable=True)
         os.close(start.memory)
         warm_up(env, plain)
-        if start.bridge is not None:
+        if start.critic is not None:
             from verl.envs.critic_link import CriticLink
 
-            names = [start.name, f"{start.name}b"] if start.bridge.overlap else [start.name]
+            names = [start.name, f"{start.name}b"] if start.critic.overlap else [start.name]
             for name in names:
-                links.append(CriticLink(start.bridge, env.cameras[0], env.max_steps, name, channel.alive))
-        runner = EpisodeRunner(env, channel, plain, links, start.bridge, start.simulator_limit_s)
+                links.append(CriticLink(start.critic, env.cameras[0], env.max_steps, name, channel.alive))
+        runner = EpisodeRunner(env, channel, plain, links, start.critic, start.simulator_limit_s)
         channel.send(Ready(tuple(link.lane.name for link in links)))
         while True:
             message = channel.receive(SETTLE_S if runner.awaiting else None)
-            if isinstance(message, Begin):
-                runner.run(message.request)
+            if isinstance(message, EpisodeRequest):
+                runner.run(message)
             runner.settle()
             channel.alive()
     finally:

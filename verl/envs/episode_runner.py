@@ -20,11 +20,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from verl.config import CriticConfig
 from verl.envs.base import Environment
 from verl.envs.checks import checked_proprio, checked_success
 from verl.envs.episode_scoring import Critic, EpisodeScoring, Played
 from verl.envs.frames import PlainFrames
-from verl.envs.messages import Act, BridgeConfig, Dropped, Ended, EpisodeEnd, EpisodeRequest, Look, PlayedOut
+from verl.envs.messages import Act, Look, PlayedOut
+from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 
 PATIENCE_S = 0.005  # between looks at the lane while an action is awaited and verdicts are in flight
 
@@ -51,8 +53,8 @@ class EpisodeRunner:
         env: Environment,
         channel: Channel,
         plain: PlainFrames,
-        critics: Sequence[Critic],
-        bridge: BridgeConfig | None,
+        links: Sequence[Critic],
+        config: CriticConfig | None,
         simulator_limit_s: float | None = None,
     ) -> None:
         """
@@ -60,12 +62,12 @@ class EpisodeRunner:
             simulator_limit_s: an episode for which the simulator itself works longer is given up; waiting for the
                 policy or the critic is not its fault.
             plain: frames that the critic never sees: of other cameras than the first, and of episodes without it.
-            critics: links to the critic, none without one. At most one episode less than there are is awaited while
+            links: to the critic, none without one. At most one episode less than there are is awaited while
                 another is played, so one is always free.
         """
-        self.env, self.channel, self.plain, self.bridge = env, channel, plain, bridge
+        self.env, self.channel, self.plain, self.config = env, channel, plain, config
         self.simulator_limit_s = simulator_limit_s
-        self._links = list(critics)
+        self._links = list(links)
         self._awaited: list[EpisodeScoring] = []  # in the order in which they were played
         self.first_camera = env.cameras[0].name
         self.all_cameras = [camera.name for camera in env.cameras]
@@ -89,7 +91,7 @@ class EpisodeRunner:
             self.scoring.played(Played(self.step, chunk, self.success_step, told, self.timings, self._view()))
         except _TooSlow as error:
             self.scoring.close()
-            self.channel.send(Dropped(request.episode, str(error), by_verdict=False))
+            self.channel.send(EpisodeLost(request, str(error)))
             return
         except BaseException:
             self.scoring.close()
@@ -106,31 +108,31 @@ class EpisodeRunner:
         for scoring in list(self._awaited):
             self._finish(scoring, scoring.poll)
 
-    def _finish(self, scoring: EpisodeScoring, result: Callable[[], EpisodeEnd | Dropped | None]) -> None:
+    def _finish(self, scoring: EpisodeScoring, result: Callable[[], EpisodeEnd | EpisodeLost | None]) -> None:
         kept = False
         try:
             end = result()
             kept = end is None
             if end is not None:
-                self.channel.send(end if isinstance(end, Dropped) else Ended(end))
+                self.channel.send(end)
         finally:
             if not kept:
                 self._awaited.remove(scoring)
                 scoring.close()
 
     def _begin(self, request: EpisodeRequest) -> None:
-        bridge = self.bridge
+        config = self.config
         self.request, self.step, self.chunk, self.chunk_length = request, 0, 0, 1
         self.success_step: int | None = None
         stages = ("reset", "physics", "render", "verdict_wait", "policy_wait", "critic_wait")
         self.timings = dict.fromkeys(stages, 0.0)
-        self.decided = request.training and bridge is not None and bridge.decides_training
-        audited = not request.training and bridge is not None and bridge.audit_evaluation
+        self.decided = request.training and config is not None and config.enable
+        audited = not request.training and config is not None and config.audit_val
         self.critic: Critic | None = None
         if self._links and (self.decided or audited):
             taken = [scoring.critic for scoring in self._awaited]
             self.critic = next(link for link in self._links if link not in taken)
-        self.scoring = EpisodeScoring(request, self.critic, bridge, self.decided)
+        self.scoring = EpisodeScoring(request, self.critic, config, self.decided)
         with self._timed("reset"):
             self.env.reset(request.seed, request.task, request.training)
         if self.critic is not None:
@@ -156,7 +158,7 @@ class EpisodeRunner:
         if success and self.success_step is None:
             self.success_step = self.step
         last = self.step >= self.env.max_steps or (not self.decided and success)
-        asks = self.critic is not None and (chunk_end or last or self.bridge_every == "step")
+        asks = self.critic is not None and (chunk_end or last or self._every == "step")
         looks = chunk_end and not last
         if looks or asks or self.request.record or self._value_frame(last):
             self._draw(self.step, self.all_cameras if looks else [self.first_camera])
@@ -172,13 +174,13 @@ class EpisodeRunner:
             raise _TooSlow(f"the simulator worked over {self.simulator_limit_s:g} s on it")
 
     @property
-    def bridge_every(self) -> str:
-        return self.bridge.every if self.bridge else "step"
+    def _every(self) -> str:
+        return self.config.every if self.config else "step"
 
     def _value_frame(self, last: bool) -> bool:
         """Whether the critic's value list may be asked over this frame."""
         rewards = self.scoring.rewards
-        return self.decided and rewards.mode != "done" and (last or self.step % rewards.value_stride == 0)
+        return self.decided and rewards.reward != "done" and (last or self.step % rewards.value_stride == 0)
 
     def _over(self) -> bool:
         """Whether no further step is taken. Verdicts may still be in flight."""

@@ -1,6 +1,6 @@
 """What the critic says of one episode: from its first question to the score.
 
-    ask, poll (while it is played) -> played -> poll ... | wait -> EpisodeEnd or Dropped
+    ask, poll (while it is played) -> played -> poll ... | wait -> EpisodeEnd or EpisodeLost
                                          |
                                          +--- at max_steps the value list is asked beside the last done: should that say
                                               done after all, the list was asked in vain
@@ -21,11 +21,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from shm_bridge.rules import DoneRules, FrameVerdict, Outcome, RewardRules, Termination, score_episode
+from verl.config import CriticConfig
 from verl.envs.base import Environment
-from verl.envs.messages import BridgeConfig, Dropped, EpisodeEnd, EpisodeRequest
+from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.errors import InvalidVerdictError, SidecarLostError
-from verl.rewards import RewardRules, score_episode
-from verl.termination import DoneRules, FrameVerdict, Outcome, Termination
 
 logger = logging.getLogger(__name__)
 
@@ -98,11 +98,11 @@ class EpisodeScoring:
     """
 
     def __init__(
-        self, request: EpisodeRequest, critic: Critic | None, bridge: BridgeConfig | None, decides: bool
+        self, request: EpisodeRequest, critic: Critic | None, config: CriticConfig | None, decides: bool
     ) -> None:
-        self.request, self.critic, self.bridge, self.decides = request, critic, bridge, decides
-        self.rewards = bridge.reward_rules if bridge else RewardRules()
-        self.termination = Termination(bridge.done_rules if bridge else DoneRules())
+        self.request, self.critic, self.config, self.decides = request, critic, config, decides
+        self.rewards = config.reward_rules if config else RewardRules()
+        self.termination = Termination(config.done_rules if config else DoneRules())
         self._played: Played | None = None
         self._since = 0.0
         self._audit_lost = False
@@ -136,7 +136,7 @@ class EpisodeScoring:
             assert self.critic is not None
             self.critic.ask_value(played.steps, self.rewards.value_stride)
 
-    def poll(self) -> EpisodeEnd | Dropped | None:
+    def poll(self) -> EpisodeEnd | EpisodeLost | None:
         """The result when all verdicts that it needs are there. Never waits.
 
         Raises:
@@ -146,7 +146,7 @@ class EpisodeScoring:
         self.take()
         return self._result()
 
-    def wait(self) -> EpisodeEnd | Dropped:
+    def wait(self) -> EpisodeEnd | EpisodeLost:
         """The same, waited for."""
         while (end := self.poll()) is None:
             assert self.critic is not None
@@ -169,7 +169,7 @@ class EpisodeScoring:
             self._audit_lost = True
             logger.warning("episode %d is evaluated without an audit: %s", self.episode, error)
 
-    def _result(self) -> EpisodeEnd | Dropped | None:
+    def _result(self) -> EpisodeEnd | EpisodeLost | None:
         assert self._played is not None, "not played yet"
         if self._missing():
             return None
@@ -185,7 +185,7 @@ class EpisodeScoring:
         for step, verdict in answers:
             self.termination.answered(step, verdict)
 
-    def _decided(self, played: Played) -> EpisodeEnd | Dropped | None:
+    def _decided(self, played: Played) -> EpisodeEnd | EpisodeLost | None:
         """Training: the critic's done, or its value; None while that is missing."""
         assert self.critic is not None
         outcome, at = self.termination.outcome, self.termination.step
@@ -193,10 +193,10 @@ class EpisodeScoring:
             told = f"episode {self.episode}, {played.instruction!r}: the answer about step {at} cannot be read"
             raise InvalidVerdictError(f"{told} (critic.invalid=stop)")
         if outcome is Outcome.DROP:
-            return Dropped(self.episode, "unreadable verdict", verdicts=self._replies(at or 0))
+            return EpisodeLost(self.request, "unreadable verdict", True, self._replies(at or 0))
         done = outcome is Outcome.DONE
         steps = at if done and at else played.steps
-        complete = self.bridge.noise.complete(done, self.episode) if self.bridge else done
+        complete = self.config.noise.complete(done, self.episode) if self.config else done
         answer, invalid = Values(None, []), 0
         if self.rewards.wants_value(complete):
             found = self.critic.value(steps)
@@ -209,7 +209,7 @@ class EpisodeScoring:
                 told = f"episode {self.episode}, {played.instruction!r}: the value list cannot be read"
                 raise InvalidVerdictError(f"{told} (critic.invalid=stop)")
             if invalid and self.termination.rules.invalid == "drop":
-                return Dropped(self.episode, "unreadable value list", verdicts=self._replies(steps) + 1)
+                return EpisodeLost(self.request, "unreadable value list", True, self._replies(steps) + 1)
         score, step_rewards = score_episode(self.rewards, steps, complete, answer.values, answer.steps)
         return self._end(played, steps, complete, score, step_rewards, answer, invalid)
 

@@ -20,26 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from verl.config import CriticConfig
 from verl.envs.env_handle import EnvHandle
 from verl.envs.factory import describe
-from verl.envs.messages import (
-    Act,
-    Begin,
-    BridgeConfig,
-    Dropped,
-    Ended,
-    EpisodeEnd,
-    EpisodeLost,
-    EpisodeRequest,
-    Failed,
-    Look,
-    Observation,
-    PlayedOut,
-    Ready,
-)
+from verl.envs.messages import Act, Failed, Look, Observation, PlayedOut, Ready
+from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.errors import ConfigError, EnvironmentFailedError, InvalidObservationError, VerlError
-
-__all__ = ["BridgeConfig", "EnvPool", "EpisodeEnd", "EpisodeLost", "EpisodeRequest", "Observation"]
 
 logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 120.0
@@ -53,7 +39,7 @@ class EnvPool:
 
     Args:
         env_config: the ``env`` section of the configuration.
-        bridge: how the critic is asked; None: nobody asks it.
+        critic: how the critic is asked, of the sidecar ``critic.run_id``; None: nobody asks it.
         size: processes.
         simulator_limit_s: an episode for which the simulator itself works longer is lost; None: no limit. Neither the
             policy's time nor the critic's is counted.
@@ -65,7 +51,7 @@ class EnvPool:
     def __init__(
         self,
         env_config: Mapping[str, Any],
-        bridge: BridgeConfig | None,
+        critic: CriticConfig | None,
         size: int,
         simulator_limit_s: float | None = None,
         silence_s: float = 60.0,
@@ -74,7 +60,7 @@ class EnvPool:
         if size < 1:
             raise ConfigError(f"envs_per_worker={size!r}: must be 1 or more")
         self.cameras, self.max_steps = describe(env_config)
-        self._env_config, self._bridge, self._name = dict(env_config), bridge, name or f"env-{os.getpid()}"
+        self._env_config, self._critic, self._name = dict(env_config), critic, name or f"env-{os.getpid()}"
         self._simulator_limit_s, self._silence_s = simulator_limit_s, silence_s
         self._queue: deque[EpisodeRequest] = deque()
         self._started = 0
@@ -155,12 +141,9 @@ class EnvPool:
             )
         elif isinstance(message, PlayedOut):
             handle.played_out()
-        elif isinstance(message, Ended):
-            handle.free(message.end.request.episode)
-            return message.end
-        elif isinstance(message, Dropped):
-            request = handle.free(message.episode)
-            return EpisodeLost(request, message.reason, message.by_verdict, message.verdicts)
+        elif isinstance(message, EpisodeEnd | EpisodeLost):
+            handle.free(message.request.episode)
+            return message
         elif isinstance(message, Failed):
             if isinstance(message.error, VerlError) and not isinstance(message.error, InvalidObservationError):
                 raise message.error
@@ -192,7 +175,7 @@ class EnvPool:
         self._started += 1
         name = f"{self._name}-{index}.{self._started}"
         return EnvHandle(
-            index, self._env_config, self._bridge, self._simulator_limit_s, self.cameras, self.max_steps, name
+            index, self._env_config, self._critic, self._simulator_limit_s, self.cameras, self.max_steps, name
         )
 
     def _hand_out(self) -> None:
@@ -200,7 +183,7 @@ class EnvPool:
             if self._queue and handle.ready and handle.request is None:
                 request = self._queue.popleft()
                 handle.begin(request)
-                handle.send(Begin(request))
+                handle.send(request)
 
     def close(self) -> None:
         """Ends all processes. Safe to call twice."""

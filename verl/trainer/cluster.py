@@ -198,8 +198,8 @@ class Cluster:
         node = next((node for node in nodes if node.place == home), nodes[index % len(nodes)])
         self._seats[index] = node.place
         pool = {**options.pool, "name": f"w{index}"}
-        if pool.get("bridge") is not None:
-            pool["bridge"] = dataclasses.replace(pool["bridge"], run_id=node.run_id)
+        if pool.get("critic") is not None:
+            pool["critic"] = dataclasses.replace(pool["critic"], run_id=node.run_id)
         bound = dataclasses.replace(options, pool=pool)
         worker = (
             reporting(RolloutWorker)

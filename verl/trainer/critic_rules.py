@@ -16,20 +16,30 @@ from typing import Any
 
 import yaml
 
+from shm_bridge import ConfigError as RulesError
+from shm_bridge.rules import DoneRules, RewardRules
 from verl.errors import ConfigError
 
 FILE = "critic.yaml"
 ELSEWHERE = ("openai", "fixed")  # engines that answer without the folder that ``model`` names
 
 
-def _whole(value: Any) -> bool:
-    return type(value) is int and value >= 1
+def _taken_by(rules: type, name: str, *types: type) -> Callable[[Any], bool]:
+    """Whether ``rules`` take a value of one of ``types`` for ``name``."""
+
+    def accepts(value: Any) -> bool:
+        try:
+            return type(value) in types and bool(rules(**{name: value}))
+        except RulesError:
+            return False
+
+    return accepts
 
 
 ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {  # keys of ``critic``
-    "threshold": (lambda value: type(value) in (int, float) and 0 <= value <= 1, "0 to 1"),
-    "hold": (_whole, "a whole number from 1"),
-    "value_stride": (_whole, "a whole number from 1"),
+    "threshold": (_taken_by(DoneRules, "threshold", int, float), "0 to 1"),
+    "hold": (_taken_by(DoneRules, "hold", int), "a whole number from 1"),
+    "value_stride": (_taken_by(RewardRules, "value_stride", int), "a whole number from 1"),
     "sidecar.config.values.mode": (lambda value: value in ("relative", "mirror", "mix_f"), "relative, mirror, mix_f"),
     "sidecar.config.values.rich": (lambda value: isinstance(value, bool), "true, false"),
 }

@@ -16,8 +16,8 @@ from rich.progress import (
     Progress as Bar,
 )
 
+from verl.episode import Episode
 from verl.trainer.audit import Audit
-from verl.trajectory import Episode
 
 
 class Progress:
@@ -57,9 +57,9 @@ class Progress:
     def episode(self, episode: Episode, audit: Audit | None) -> None:
         """One more episode has ended."""
         self.seen += 1
-        self.done += episode.complete
-        self.success += episode.env_success
-        self.trained += episode.training
+        self.done += episode.end.complete
+        self.success += episode.end.env_success
+        self.trained += episode.request.training
         if audit is not None:
             info = f"VLAC: {self.done} done   verdict p50 {audit.latency_ms(50):.0f} ms"
         else:

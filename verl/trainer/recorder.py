@@ -10,16 +10,18 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from verl.config import Config
+from verl.episode import Episode
 from verl.trainer.report.curves import draw_curves
 from verl.trainer.report.verdict_video import write_verdict_video
 from verl.trainer.run_folder import RunFolder
 from verl.trainer.tracking import Tracker
-from verl.trajectory import Episode
 
 if TYPE_CHECKING:
     from verl.trainer.ppo.loop import Trainer
 
 logger = logging.getLogger(__name__)
+_OF_REQUEST = ("episode", "group", "task", "seed", "training")  # columns of episodes.jsonl
+_OF_END = ("steps", "complete", "score", "env_success", "env_success_step", "invalid", "value_holes", "outages")
 LISTED_VIDEOS = 100  # in the summary: the latest; the folder has all
 
 
@@ -40,40 +42,30 @@ class Recorder:
 
     def episode(self, episode: Episode, step: int) -> None:
         """A line in ``episodes.jsonl``, and a video when it was recorded."""
+        request, end = episode.request, episode.end
         row = {
             "step": step,
-            "episode": episode.episode,
-            "group": episode.group,
-            "task": episode.task,
-            "seed": episode.seed,
-            "training": episode.training,
-            "steps": episode.steps,
-            "complete": episode.complete,
-            "score": episode.score,
-            "env_success": episode.env_success,
-            "env_success_step": episode.env_success_step,
-            "invalid": episode.invalid_verdicts,
-            "value_holes": episode.value_holes,
-            "outages": episode.outages,
-            "timings": {k: round(v, 4) for k, v in episode.timings.items()},
+            **{name: getattr(request, name) for name in _OF_REQUEST},
+            **{name: getattr(end, name) for name in _OF_END},
+            "timings": {k: round(v, 4) for k, v in end.timings.items()},
             "ended": round(time.time(), 3),
         }
-        if episode.training:
-            for stage, seconds in episode.timings.items():
+        if request.training:
+            for stage, seconds in end.timings.items():
                 self.stages[stage] += seconds
         with open(self.folder.file("episodes.jsonl"), "a") as lines:
             lines.write(json.dumps(row, default=float) + "\n")
-        if episode.frames is None:
+        if end.frames is None:
             return
-        kind = "train" if episode.training else "eval"
-        ending = "done" if episode.complete else ("success" if episode.env_success else "end")
-        name = f"step{step:03d}-{kind}-{episode.episode & 0xFFFFFF:05d}-{ending}.mp4"
+        kind = "train" if request.training else "eval"
+        ending = "done" if end.complete else ("success" if end.env_success else "end")
+        name = f"step{step:03d}-{kind}-{request.episode & 0xFFFFFF:05d}-{ending}.mp4"
         try:
-            write_verdict_video(episode, self.folder.file("videos", name), self.config.critic.threshold)
+            write_verdict_video(end, self.folder.file("videos", name), self.config.critic.threshold)
             self.videos = [*self.videos, name][-LISTED_VIDEOS:]
         except (OSError, ValueError) as error:  # a video is not worth a run
             logger.warning("video %s not written: %s", name, error)
-        episode.frames = None
+        episode.forget_frames()
 
     def state(self) -> dict[str, Any]:
         """What a resumed run's summary needs of this one."""

@@ -1,6 +1,6 @@
 """The learner: a Ray actor a rank, holding its shard of the policy under torch FSDP2.
 
-Every rank is handed the same :class:`~verl.trajectory.Samples`, takes every ``world``-th of each mini-batch, and makes
+Every rank is handed the same :class:`~verl.samples.Samples`, takes every ``world``-th of each mini-batch, and makes
 the same number of forward and backward passes (FSDP's collectives must match): a short rank pads with samples whose
 mask is zero.
 """
@@ -31,7 +31,7 @@ from verl.algorithms import core_algos
 from verl.config import ActorConfig, AlgorithmConfig, ModelConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.checkpoint import read as read_checkpoint
-from verl.trajectory import Samples
+from verl.samples import Samples
 from verl.workers.old_log_probs import LogProbDifferences, choose
 from verl.workers.sharded_policy import sharded_policy
 from verl.workers.split import micro_batches, mini_batches, shares

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from verl.trajectory import Samples
+from verl.samples import Samples
 
 
 def mini_batches(order: np.ndarray, size: int) -> list[np.ndarray]:

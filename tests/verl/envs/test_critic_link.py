@@ -18,11 +18,13 @@ import pytest
 from shm_bridge import LaneReader, Server
 from shm_bridge.cleaning import clean_run
 from shm_bridge.names import entries
+from tests.verl.critic import critic_config
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.test_pool import FAKE, drive
 from verl.envs.critic_link import CriticLink, scored_frames
-from verl.envs.messages import BridgeConfig
-from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeLost, EpisodeRequest, Observation
+from verl.envs.messages import Observation
+from verl.envs.pool import EnvPool
+from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.errors import CriticBridgeError, SidecarLostError
 
 SIDECAR = Path(__file__).with_name("fake_sidecar.py")
@@ -78,9 +80,9 @@ def training(episode: int, **more: Any) -> EpisodeRequest:
 
 
 def pool_of(
-    run_id: str, size: int = 1, timeout_s: float = 20.0, env: dict[str, Any] | None = None, **bridge: Any
+    run_id: str, size: int = 1, timeout_s: float = 20.0, env: dict[str, Any] | None = None, **keys: Any
 ) -> EnvPool:
-    config = BridgeConfig(run_id, timeout_s=timeout_s, **bridge)
+    config = critic_config(run_id, verdict_timeout_s=timeout_s, **keys)
     return EnvPool({"name": FAKE, **(env or {})}, config, size)
 
 
@@ -103,7 +105,7 @@ def test_the_critic_ends_training_at_its_earliest_done_frame(run_id: str, start:
 
 
 @pytest.mark.parametrize(
-    ("bridge", "scored"),
+    ("keys", "scored"),
     [
         ({}, (0, 8, 16, 20)),
         ({"value_stride": 6}, (0, 6, 12, 18, 20)),
@@ -113,11 +115,11 @@ def test_the_critic_ends_training_at_its_earliest_done_frame(run_id: str, start:
     ],
 )
 def test_without_done_the_last_value_is_the_score(
-    run_id: str, start: Any, bridge: dict[str, Any], scored: tuple[int, ...]
+    run_id: str, start: Any, keys: dict[str, Any], scored: tuple[int, ...]
 ) -> None:
     """At max_steps the value list is asked over the right frames, the last always among them; its end / 100 is paid."""
     start()
-    with pool_of(run_id, **bridge) as pool:
+    with pool_of(run_id, **keys) as pool:
         pool.submit(training(0))
         (end,) = drive(pool, 1)
     assert isinstance(end, EpisodeEnd)
@@ -153,7 +155,7 @@ def test_one_write_per_frame_between_renderer_and_engine(run_id: str) -> None:
     with Server.create(run_id) as server:
         server.set_ready(True)
         env = FakeEnv({})
-        link = CriticLink(BridgeConfig(run_id), env.cameras[0], 8, "budget", lambda: None)
+        link = CriticLink(critic_config(run_id), env.cameras[0], 8, "budget", lambda: None)
         written: list[np.ndarray] = []
         render = env.render
         env.render = lambda camera, out: (written.append(out), render(camera, out))  # type: ignore[method-assign]

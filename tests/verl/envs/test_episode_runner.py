@@ -13,20 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shm_bridge.rules import FrameVerdict, Outcome, asked_steps, value_steps
+from tests.shm_bridge.rules.test_termination import random_verdict, sequential_reference
+from tests.verl.critic import critic_config
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.scripted_doubles import ScriptedChannel, ScriptedCritic
-from tests.verl.test_termination import random_verdict, sequential_reference
+from verl.config import CriticConfig
 from verl.critic_noise import VerdictNoise
 from verl.envs.episode_runner import EpisodeRunner
 from verl.envs.frames import PlainFrames, create_memory
-from verl.envs.messages import BridgeConfig, Dropped, EpisodeEnd, EpisodeRequest, Look
+from verl.envs.messages import Look
+from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.errors import InvalidVerdictError, SidecarLostError
-from verl.rewards import value_steps
-from verl.termination import FrameVerdict, Outcome, asked_steps
 
 
 def run(
-    bridge: BridgeConfig | None,
+    config: CriticConfig | None,
     critic: ScriptedCritic | None,
     *,
     training: bool = True,
@@ -34,13 +36,13 @@ def run(
     chunk: int = 8,
     seed: int = 0,
     **env_config: Any,
-) -> tuple[EpisodeEnd | Dropped, FakeEnv, ScriptedChannel]:
+) -> tuple[EpisodeEnd | EpisodeLost, FakeEnv, ScriptedChannel]:
     env = FakeEnv(env_config)
     memory = create_memory(env.cameras, env.max_steps + 1)
     plain = PlainFrames(memory, env.cameras, env.max_steps + 1, writable=True)
     os.close(memory)
     channel = ScriptedChannel(random.Random(seed), chunk)
-    runner = EpisodeRunner(env, channel, plain, [critic] if critic else [], bridge)
+    runner = EpisodeRunner(env, channel, plain, [critic] if critic else [], config)
     runner.run(EpisodeRequest(5, 0, 1, 0, training, record))
     (end,) = channel.ends
     return end, env, channel
@@ -52,21 +54,23 @@ def test_the_cut_is_the_sequential_one_over_random_schedules(every: str) -> None
     rng = random.Random(3)
     for _ in range(1000):
         max_steps, chunk, hold = rng.randint(1, 20), rng.randint(1, 8), rng.randint(1, 3)
-        bridge = BridgeConfig("run", every, hold=hold, invalid=rng.choice(["not_done", "drop", "stop"]), value_stride=4)
+        config = critic_config(
+            "run", every=every, hold=hold, invalid=rng.choice(["not_done", "drop", "stop"]), value_stride=4
+        )
         frames = asked_steps(every, chunk, max_steps)
         verdicts = {step: random_verdict(rng) for step in frames}
         values = np.linspace(0, 60, len(value_steps(max_steps, 4)), dtype=np.float32)
         critic = ScriptedCritic(random.Random(rng.random()), verdicts, values)
-        outcome, step = sequential_reference(bridge.done_rules, frames, verdicts)
+        outcome, step = sequential_reference(config.done_rules, frames, verdicts)
         arguments = {"chunk": chunk, "seed": rng.randrange(9), "max_steps": max_steps, "success_at": 2}
         if outcome is Outcome.STOP:
             with pytest.raises(InvalidVerdictError):
-                run(bridge, critic, **arguments)
+                run(config, critic, **arguments)
             continue
-        end, env, _ = run(bridge, critic, **arguments)
+        end, env, _ = run(config, critic, **arguments)
         assert critic.began == critic.ended == 1
         if outcome is Outcome.DROP:
-            assert isinstance(end, Dropped)
+            assert isinstance(end, EpisodeLost)
             continue
         assert isinstance(end, EpisodeEnd)
         assert end.complete is (outcome is Outcome.DONE)
@@ -87,7 +91,7 @@ def test_a_lying_simulator_reaches_no_reward() -> None:
     for success_at in (1, 10**6):
         verdicts = {s: FrameVerdict(True, False, 0.1) for s in range(1, 21)}
         critic = ScriptedCritic(random.Random(1), verdicts, np.array([0, 10, 20, 30], np.float32))
-        end, _, _ = run(BridgeConfig("run"), critic, success_at=success_at)
+        end, _, _ = run(critic_config(), critic, success_at=success_at)
         assert isinstance(end, EpisodeEnd)
         ends.append(end)
     assert ends[0].env_success and not ends[1].env_success
@@ -105,12 +109,12 @@ def test_a_critic_made_worse_on_purpose_misses_dones_and_makes_them_up() -> None
     values = np.array([0, 10, 30], np.float32)
     verdicts = {s: FrameVerdict(True, s == 9, 0.99 if s == 9 else 0.1) for s in range(1, 21)}
     critic = ScriptedCritic(random.Random(1), verdicts, values)
-    end, _, _ = run(BridgeConfig("run", noise=VerdictNoise(missed_done=1.0)), critic)
+    end, _, _ = run(critic_config(noise=VerdictNoise(missed_done=1.0)), critic)
     assert isinstance(end, EpisodeEnd)
     assert (end.steps, end.complete, critic.value_questions) == (9, False, [(9, 8)])
     assert end.score == pytest.approx(0.3)
     critic = ScriptedCritic(random.Random(1), {s: FrameVerdict(True, False, 0.1) for s in range(1, 21)}, values)
-    end, _, _ = run(BridgeConfig("run", noise=VerdictNoise(false_done=1.0)), critic)
+    end, _, _ = run(critic_config(noise=VerdictNoise(false_done=1.0)), critic)
     assert isinstance(end, EpisodeEnd)
     assert (end.steps, end.complete, end.score, end.values) == (20, True, 1.0, None)
 
@@ -127,7 +131,7 @@ def test_a_lying_critic_changes_no_evaluation() -> None:
     for audit in (True, False):
         verdicts = {s: FrameVerdict(True, True, 0.99) for s in range(1, 21)}
         critic = ScriptedCritic(random.Random(1), verdicts, None)
-        end, _, _ = run(BridgeConfig("run", audit_evaluation=audit), critic, training=False, success_at=13)
+        end, _, _ = run(critic_config(audit_val=audit), critic, training=False, success_at=13)
         assert isinstance(end, EpisodeEnd)
         assert (end.steps, end.score, end.env_success, end.complete) == (13, 1.0, True, False)
         assert len(end.probabilities) == (13 if audit else 0)
@@ -139,7 +143,7 @@ def test_an_audit_without_a_sidecar_does_not_stop_an_evaluation() -> None:
     """The critic decides nothing in evaluation, so its loss does not either."""
     critic = ScriptedCritic(random.Random(1), {}, None)
     critic.lost, critic.poll = True, lambda: []  # type: ignore[method-assign]
-    end, _, _ = run(BridgeConfig("run", audit_evaluation=True), critic, training=False, success_at=9)
+    end, _, _ = run(critic_config(audit_val=True), critic, training=False, success_at=9)
     assert isinstance(end, EpisodeEnd)
     assert end.score == 1.0 and np.isnan(end.probabilities).all()
 
@@ -152,11 +156,11 @@ def test_an_audit_whose_sidecar_is_lost_while_it_is_played_goes_on_too() -> None
         raise SidecarLostError("overdue")
 
     critic.lost, critic.poll = True, overdue  # type: ignore[method-assign]
-    end, _, _ = run(BridgeConfig("run", audit_evaluation=True), critic, training=False, success_at=9)
+    end, _, _ = run(critic_config(audit_val=True), critic, training=False, success_at=9)
     assert isinstance(end, EpisodeEnd)
     assert end.score == 1.0 and np.isnan(end.probabilities).all()
     with pytest.raises(SidecarLostError):
-        run(BridgeConfig("run"), critic)
+        run(critic_config(), critic)
 
 
 def test_without_a_critic_the_simulator_trains() -> None:
@@ -180,10 +184,10 @@ def test_only_frames_that_somebody_needs_are_drawn() -> None:
             random.Random(0), {s: FrameVerdict(True, False, 0.0) for s in range(21)}, np.zeros(6, np.float32)
         )
 
-    _, env, _ = run(BridgeConfig("run", "chunk", value_stride=4), critic())
+    _, env, _ = run(critic_config(every="chunk", value_stride=4), critic())
     assert [s for s, c in env.drawn if c == "agentview"] == [0, 4, 8, 12, 16, 20]
     assert [s for s, c in env.drawn if c == "wrist"] == [0, 8, 16], "only the policy looks through the second camera"
-    _, env, _ = run(BridgeConfig("run", "chunk", reward="done"), critic())
+    _, env, _ = run(critic_config(every="chunk", reward="done"), critic())
     assert [s for s, c in env.drawn if c == "agentview"] == [0, 8, 16, 20]
     end, env, _ = run(None, None, record=True, success_at=5)
     assert [s for s, c in env.drawn if c == "agentview"] == [0, 1, 2, 3, 4, 5]
@@ -193,19 +197,21 @@ def test_only_frames_that_somebody_needs_are_drawn() -> None:
     assert (end.frames[:, -1] == 255).all()
 
 
-@pytest.mark.parametrize(("policy", "expected"), [("not_done", 0.0), ("drop", Dropped), ("stop", InvalidVerdictError)])
+@pytest.mark.parametrize(
+    ("policy", "expected"), [("not_done", 0.0), ("drop", EpisodeLost), ("stop", InvalidVerdictError)]
+)
 def test_a_value_without_a_meaning_follows_the_policy(policy: str, expected: Any) -> None:
     """Never a number of its own: worth nothing and counted, or the episode is given up, or the run."""
     verdicts = {s: FrameVerdict(True, False, 0.1) for s in range(1, 21)}
-    bridge = BridgeConfig("run", invalid=policy)
+    config = critic_config(invalid=policy)
     critic = ScriptedCritic(random.Random(1), verdicts, None)
     if policy == "stop":
         with pytest.raises(InvalidVerdictError):
-            run(bridge, critic)
+            run(config, critic)
         return
-    end, _, _ = run(bridge, critic)
+    end, _, _ = run(config, critic)
     if policy == "drop":
-        assert isinstance(end, Dropped) and end.reason == "unreadable value list"
+        assert isinstance(end, EpisodeLost) and end.reason == "unreadable value list"
     else:
         assert isinstance(end, EpisodeEnd)
         assert end.score == 0.0 and end.invalid == 1 and end.values is None
@@ -216,5 +222,5 @@ def test_training_without_a_sidecar_ends_in_a_typed_error() -> None:
     critic = ScriptedCritic(random.Random(1), {}, None)
     critic.lost, critic.poll = True, lambda: []  # type: ignore[method-assign]
     with pytest.raises(SidecarLostError):
-        run(BridgeConfig("run"), critic)
+        run(critic_config(), critic)
     assert critic.ended == 1

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeLost, EpisodeRequest, Observation
+from verl.envs.messages import Observation
+from verl.envs.pool import EnvPool
+from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.errors import AssetsMissingError, ConfigError, EnvironmentFailedError
 
 FAKE = "tests.verl.envs.fake_env:FakeEnv"
@@ -213,7 +215,7 @@ def test_close_leaves_no_process(make_pool: Any) -> None:
 def test_processes_die_with_their_parent() -> None:
     """kill -9 of the pool's process, while a simulator hangs in mid-step, takes the environment processes along."""
     code = (
-        "import sys\nfrom verl.envs.pool import *\n"
+        "import sys\nfrom verl.envs.pool import EnvPool\nfrom verl.episode import EpisodeRequest\n"
         f"pool = EnvPool({{'name': {FAKE!r}, 'hang_at': 1}}, None, 2)\n"
         "import numpy as np\n"
         "for n in (1, 2): pool.submit(EpisodeRequest(n, 0, 0, n, False))\n"

@@ -25,10 +25,9 @@ def test_no_line_is_wider_than_the_picture(width):
 @pytest.mark.parametrize(("size", "instruction"), [(112, "lift the red cube"), (112, LONG), (256, LONG), (640, LONG)])
 def test_a_video_has_a_frame_for_each_step_and_a_second_of_its_end(tmp_path, make_episode, size, instruction):
     """It is written, decodes, and nothing of the task's text lies on the camera's picture or beyond the border."""
-    episode = make_episode(steps=5)
-    episode.instruction = instruction
-    episode.frames = np.full((6, size, size, 3), 200, np.uint8)
-    write_verdict_video(episode, tmp_path / "a.mp4", threshold=0.9)
+    frames = np.full((6, size, size, 3), 200, np.uint8)
+    episode = make_episode(steps=5, instruction=instruction, frames=frames)
+    write_verdict_video(episode.end, tmp_path / "a.mp4", threshold=0.9)
     with av.open(str(tmp_path / "a.mp4")) as container:
         images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(images) == 6 + 10
@@ -39,4 +38,4 @@ def test_a_video_has_a_frame_for_each_step_and_a_second_of_its_end(tmp_path, mak
 def test_an_episode_that_was_not_recorded_has_no_video(tmp_path, make_episode):
     """An error that says so."""
     with pytest.raises(ValueError, match="not recorded"):
-        write_verdict_video(make_episode(), tmp_path / "a.mp4", threshold=0.9)
+        write_verdict_video(make_episode().end, tmp_path / "a.mp4", threshold=0.9)

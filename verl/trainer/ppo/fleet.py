@@ -19,12 +19,11 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
-from verl.envs.pool import EpisodeLost, EpisodeRequest
+from verl.episode import Episode, EpisodeLost, EpisodeRequest
 from verl.errors import NoAnswerError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.heartbeat import SILENT_S, Heartbeat
 from verl.trainer.watchdog import OwnTime
-from verl.trajectory import Episode
 
 logger = logging.getLogger(__name__)
 SLICE_S = 1.0  # how long a worker runs before it reports
@@ -161,7 +160,7 @@ class Fleet:
                         queue.extend(refill(lost.request.group))
                     for episode in episodes:
                         finished.append(episode)
-                        queue.extend(refill(episode.group))
+                        queue.extend(refill(episode.request.group))
                         yield episode
                 elif worker.call is not None and (reason := self._too_late(worker)):
                     self._replace(worker, queue, reason)
@@ -217,8 +216,8 @@ class Fleet:
             else:
                 gone.append(lost)
         for episode in report.episodes:
-            worker.running.pop(episode.episode)
-            self._failed.pop(episode.episode, None)
+            worker.running.pop(episode.request.episode)
+            self._failed.pop(episode.request.episode, None)
             self._note(0)
         return list(report.episodes), gone
 

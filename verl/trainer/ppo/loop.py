@@ -22,8 +22,9 @@ from verl.algorithms.batch import build_samples, group_filter
 from verl.algorithms.replay import ReplayBuffer
 from verl.config import Config
 from verl.critic_noise import shuffle_rewards
-from verl.envs.pool import EpisodeLost, EpisodeRequest
+from verl.episode import Episode, EpisodeLost, EpisodeRequest
 from verl.errors import NoAnswerError, RunFailedError
+from verl.samples import Samples
 from verl.trainer.audit import Audit
 from verl.trainer.checkpoint import Checkpoints
 from verl.trainer.critic_lines import crossed
@@ -35,7 +36,6 @@ from verl.trainer.progress import Progress
 from verl.trainer.ray_store import store_metrics
 from verl.trainer.recorder import Recorder
 from verl.trainer.sidecars import Sidecars
-from verl.trajectory import Episode, Samples
 from verl.workers.old_log_probs import mismatch_warning
 
 logger = logging.getLogger(__name__)
@@ -179,10 +179,10 @@ class Trainer:
             self.updates,
             {
                 "train/episodes": self.episodes,
-                "train/complete": np.mean([e.complete for e in episodes]),
-                "train/env_success": np.mean([e.env_success for e in episodes]),
-                "train/score": np.mean([e.score for e in episodes]),
-                "train/steps": np.mean([e.steps for e in episodes]),
+                "train/complete": np.mean([e.end.complete for e in episodes]),
+                "train/env_success": np.mean([e.end.env_success for e in episodes]),
+                "train/score": np.mean([e.end.score for e in episodes]),
+                "train/steps": np.mean([e.end.steps for e in episodes]),
                 "train/groups_kept": kept,
                 "train/groups_dropped": self.dropped_groups,
                 "train/episodes_lost": self.fleet.statistics.lost,
@@ -299,16 +299,18 @@ class Trainer:
         if given_up:  # its success would be of the states that are easy on the simulator
             last = given_up[-1].reason
             raise RunFailedError(f"{len(given_up)} of {len(requests)} evaluation episodes were lost twice: {last}")
-        episodes.sort(key=lambda e: e.episode)
-        success = float(np.mean([e.env_success for e in episodes]))
+        episodes.sort(key=lambda e: e.request.episode)
+        success = float(np.mean([e.end.env_success for e in episodes]))
         self.success_after, self.evaluated_at = success, self.updates
         metrics = {
             "train/episodes": self.episodes,
             "val/success": success,
-            "val/steps": float(np.mean([e.steps for e in episodes])),
+            "val/steps": float(np.mean([e.end.steps for e in episodes])),
         }
-        for task in sorted({e.task for e in episodes}):
-            metrics[f"val/success/{task}"] = float(np.mean([e.env_success for e in episodes if e.task == task]))
+        for task in sorted({e.request.task for e in episodes}):
+            metrics[f"val/success/{task}"] = float(
+                np.mean([e.end.env_success for e in episodes if e.request.task == task])
+            )
         self.recorder.log(self.updates, metrics)
         self.progress.evaluated(success, len(episodes), self.schedule.evaluation_states(), self.updates)
         return success

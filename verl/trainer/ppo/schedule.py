@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from verl.config import DataConfig
-from verl.envs.pool import EpisodeRequest
 from verl.envs.split import evaluation_seed, training_seed
+from verl.episode import EpisodeRequest
 
 EVALUATION_EPISODES = 1 << 40  # numbers of evaluation episodes start here: they never meet training ones
 

@@ -2,7 +2,7 @@
 
 The environment steps on while verdicts are in flight. Frames are judged in their order: a done counts only when all
 frames asked before it are answered, so the outcome is the one of a slow loop that waits after every step (the reference
-in ``tests/verl/test_termination.py``), and nothing behind the done frame is credited.
+in ``tests/shm_bridge/rules/test_termination.py``), and nothing after the done frame is credited.
 
     asked:     1    2    3    4    5    6            steps 5 and 6 were taken on speculation
     answered:  no   no   -    DONE -    -            undecided: frame 3 is out
@@ -15,8 +15,9 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from verl.errors import ConfigError
+from shm_bridge import ConfigError
 
+ASKED_EVERY = ("step", "chunk")
 INVALID_POLICIES = ("not_done", "drop", "stop")
 
 
@@ -31,7 +32,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DoneRules:
-    """What makes a frame done and an episode over.
+    """What makes a frame done and an episode over. Raises :class:`shm_bridge.ConfigError` for a value out of range.
 
     Attributes:
         threshold: a frame is done when P(done) is over it.
@@ -46,11 +47,11 @@ class DoneRules:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold <= 1.0:
-            raise ConfigError(f"critic.threshold={self.threshold!r}: must be from 0 to 1")
+            raise ConfigError(f"threshold={self.threshold!r}: must be from 0 to 1")
         if self.hold < 1:
-            raise ConfigError(f"critic.hold={self.hold!r}: must be 1 or more")
+            raise ConfigError(f"hold={self.hold!r}: must be 1 or more")
         if self.invalid not in INVALID_POLICIES:
-            raise ConfigError(f"critic.invalid={self.invalid!r}: allowed are {', '.join(INVALID_POLICIES)}")
+            raise ConfigError(f"invalid={self.invalid!r}: allowed are {', '.join(INVALID_POLICIES)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,8 @@ class Termination:
 
 def asked_steps(every: str, chunk: int, max_steps: int) -> list[int]:
     """The steps after which the critic is asked: all, or the last of each chunk; always after ``max_steps``."""
+    if every not in ASKED_EVERY:
+        raise ConfigError(f"every={every!r}: allowed are {', '.join(ASKED_EVERY)}")
     if every == "step":
         return list(range(1, max_steps + 1))
-    if every != "chunk":
-        raise ConfigError(f"critic.every={every!r}: allowed are step, chunk")
     return sorted({*range(chunk, max_steps + 1, chunk), max_steps})

@@ -13,29 +13,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verl.errors import ConfigError
+from shm_bridge import ConfigError
 
 REWARD_MODES = ("done", "done_value", "progress")
 
 
 @dataclass(frozen=True, slots=True)
 class RewardRules:
-    """The reward's mode and weights, see the module's head."""
+    """The reward's mode (``reward``) and weights, see the module's head.
 
-    mode: str = "done_value"
+    Raises :class:`shm_bridge.ConfigError` for a value that is not allowed.
+    """
+
+    reward: str = "done_value"
     done_weight: float = 1.0
     value_weight: float = 1.0
     value_stride: int = 8
 
     def __post_init__(self) -> None:
-        if self.mode not in REWARD_MODES:
-            raise ConfigError(f"critic.reward={self.mode!r}: allowed are {', '.join(REWARD_MODES)}")
+        if self.reward not in REWARD_MODES:
+            raise ConfigError(f"reward={self.reward!r}: allowed are {', '.join(REWARD_MODES)}")
         if self.value_stride < 1:
-            raise ConfigError(f"critic.value_stride={self.value_stride!r}: must be 1 or more")
+            raise ConfigError(f"value_stride={self.value_stride!r}: must be 1 or more")
 
     def wants_value(self, complete: bool) -> bool:
         """Whether the value list must be asked for an episode that ended like this."""
-        return self.mode == "progress" or (self.mode == "done_value" and not complete)
+        return self.reward == "progress" or (self.reward == "done_value" and not complete)
 
 
 def value_steps(steps: int, stride: int) -> list[int]:
@@ -63,8 +66,8 @@ def score_episode(
         if len(values) != len(scored):
             raise ValueError(f"{len(values)} values for {len(scored)} frames")
         worth = np.nan_to_num(np.clip(values.astype(np.float64), 0.0, 100.0)) / 100.0 * rules.value_weight
-    score = rules.done_weight if complete else float(worth[-1]) if rules.mode != "done" else 0.0
-    if rules.mode == "progress":
+    score = rules.done_weight if complete else float(worth[-1]) if rules.reward != "done" else 0.0
+    if rules.reward == "progress":
         for frame, gain in zip(scored[1:], np.diff(worth)):
             rewards[frame - 1] += gain
     rewards[-1] += score - rewards.sum(dtype=np.float64)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verl.errors import ConfigError
-from verl.termination import DoneRules, FrameVerdict, Outcome, Termination, asked_steps
+from shm_bridge import ConfigError
+from shm_bridge.rules import DoneRules, FrameVerdict, Outcome, Termination, asked_steps
 
 SCHEDULES = 12_000
 
@@ -133,9 +133,9 @@ def test_the_last_frame_is_always_asked(every: str, expected: list[int]) -> None
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"threshold": 1.5}, "critic.threshold=1.5: must be from 0 to 1"),
-        ({"hold": 0}, "critic.hold=0: must be 1 or more"),
-        ({"invalid": "maybe"}, "critic.invalid='maybe': allowed are not_done, drop, stop"),
+        ({"threshold": 1.5}, "threshold=1.5: must be from 0 to 1"),
+        ({"hold": 0}, "hold=0: must be 1 or more"),
+        ({"invalid": "maybe"}, "invalid='maybe': allowed are not_done, drop, stop"),
     ],
 )
 def test_wrong_rules_name_key_and_value(values: dict[str, object], message: str) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl.errors import ConfigError
-from verl.rewards import REWARD_MODES, RewardRules, score_episode, value_steps
+from shm_bridge import ConfigError
+from shm_bridge.rules import REWARD_MODES, RewardRules, score_episode, value_steps
 
 
 @given(
@@ -77,5 +77,5 @@ def test_the_last_frame_is_always_scored(steps: int, stride: int, expected: list
 
 def test_wrong_rules_name_key_and_value() -> None:
     """An unknown mode is refused with what is allowed."""
-    with pytest.raises(ConfigError, match=r"critic.reward='best': allowed are done, done_value, progress"):
+    with pytest.raises(ConfigError, match=r"reward='best': allowed are done, done_value, progress"):
         RewardRules("best")
