@@ -12,7 +12,7 @@ from verl.errors import ConfigError
 T = TypeVar("T")
 
 
-def one_of(key: str, value: Any, allowed: Sequence[Any]) -> None:
+def one_of(key: str, value: object, allowed: Sequence[object]) -> None:
     if value not in allowed:
         raise ConfigError(f"{key}={value!r}: allowed are {', '.join(map(str, allowed))}")
 

@@ -52,23 +52,17 @@ class Samples:
 
     def take(self, index: np.ndarray) -> Samples:
         """The samples at ``index``, in that order."""
-        picked = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Samples(
-            **{
-                name: [value[i] for i in index] if isinstance(value, list) else value[index]
-                for name, value in picked.items()
-            }
-        )
+        arrays = {name: getattr(self, name)[index] for name in _ARRAYS}
+        return Samples(instructions=[self.instructions[i] for i in index], **arrays)
 
     @staticmethod
     def join(parts: list[Samples]) -> Samples:
         """The samples of all ``parts``, one after the other."""
-        joined = {}
-        for f in fields(Samples):
-            pieces = [getattr(part, f.name) for part in parts]
-            lists = isinstance(pieces[0], list)
-            joined[f.name] = [text for piece in pieces for text in piece] if lists else np.concatenate(pieces)
-        return Samples(**joined)
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+        return Samples(instructions=[text for part in parts for text in part.instructions], **arrays)
+
+
+_ARRAYS = tuple(f.name for f in fields(Samples) if f.name != "instructions")
 
 
 def token_mask(steps: int, chunks: int, chunk_length: int, action_dim: int) -> np.ndarray:

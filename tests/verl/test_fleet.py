@@ -11,7 +11,7 @@ from ray.exceptions import ActorUnavailableError, ObjectLostError
 from verl.episode import EpisodeLost, EpisodeRequest
 from verl.errors import RunFailedError
 from verl.trainer.ppo.fleet import MOST_FAILURES, Fleet
-from verl.workers.rollout import Advance
+from verl.workers.advance import Advance
 from verl.workers.work import Report
 
 DEAD = ActorUnavailableError("its node does not answer", None)
@@ -136,7 +136,7 @@ def test_the_budget_of_lost_episodes_is_a_rate():
     for number in range(0, 10_000, 10):  # one in ten, for ever
         assert fleet._try_again(lost[number])
         for _ in range(9):
-            fleet._note(0)
+            fleet.statistics.tried(failed=False)
     assert fleet.statistics.lost == 1000 and len(fleet.statistics.recent) == 200
     with pytest.raises(RunFailedError, match=r"21 of the latest 200 episodes were lost.*max_lost_share=0.1.*died"):
         for number in range(20_000, 20_021):

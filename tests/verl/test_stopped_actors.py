@@ -16,7 +16,7 @@ from verl.trainer import heartbeat
 from verl.trainer.heartbeat import LearnerWatch, reporting
 from verl.trainer.ppo import fleet as fleet_module
 from verl.trainer.ppo.fleet import Fleet
-from verl.workers.rollout import Advance
+from verl.workers.advance import Advance
 from verl.workers.work import Report, Work, at_work
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]

@@ -9,8 +9,8 @@ import pytest
 from verl.episode import EpisodeLost
 from verl.errors import RunFailedError
 from verl.trainer.load_config import load_config
-from verl.trainer.ppo import groups, loop
-from verl.trainer.ppo.fleet import FleetStatistics
+from verl.trainer.ppo import groups, rollouts
+from verl.trainer.ppo.fleet_statistics import FleetStatistics
 from verl.trainer.ppo.loop import Trainer
 from verl.trainer.ppo.schedule import Schedule
 
@@ -23,6 +23,8 @@ class FakeFleet:
 
     def __init__(self, make_episode, signal: list[bool]) -> None:
         self.make_episode, self.signal, self.statistics = make_episode, signal, FleetStatistics()
+
+    def load_weights(self, weights) -> None: ...
 
     def run(self, requests, finished, given_up, refill):
         queue = list(requests)
@@ -55,7 +57,7 @@ class FakeCheckpoints:
 
 
 @pytest.fixture
-def make_trainer(make_episode, monkeypatch):
+def make_trainer(make_episode):
     """A trainer whose workers and learners are played by the test; ``learnt``: what each update was asked with."""
 
     def make(signal: list[bool], *overrides: str, results=()) -> Trainer:
@@ -82,18 +84,17 @@ def make_trainer(make_episode, monkeypatch):
             stage=lambda *_: None, episode=lambda *_: None, evaluated=lambda *_: None, note=lambda *_: None
         )
         sidecars = SimpleNamespace(phase=lambda _: None, state=dict, restore=lambda _: None)
-        fleet = FakeFleet(make_episode, signal)
-        trainer = Trainer(
-            config, Schedule(config.data, 1), fleet, [], None, sidecars, recorder, progress, FakeCheckpoints()
-        )
-        outcomes, trainer.learnt = list(results), []
+        fleet, outcomes, learnt = FakeFleet(make_episode, signal), list(results), []
 
-        def learn(samples):
-            trainer.learnt.append((trainer.rollouts, samples))
+        def learn(samples, rollout):
+            learnt.append((rollout, samples))
             return outcomes.pop(0) if outcomes else MADE
 
-        monkeypatch.setattr(trainer, "_learn", learn)
-        monkeypatch.setattr(trainer, "_hand_out_weights", lambda: None)
+        learners = SimpleNamespace(update=learn, weights=lambda: None, actors=[])
+        trainer = Trainer(
+            config, Schedule(config.data, 1), fleet, learners, sidecars, recorder, progress, FakeCheckpoints()
+        )
+        trainer.learnt = learnt
         return trainer
 
     return make
@@ -114,7 +115,7 @@ def test_a_rollout_without_a_signal_is_no_update(make_trainer):
     signal = [False, True, False, False, True, True, False]
     trainer = make_trainer(signal, "trainer.save_freq=1", "trainer.test_freq=2")
     trainer.fit()
-    assert (trainer.updates, trainer.rollouts, trainer.skipped) == (3, 7, 4)
+    assert (trainer.counts.updates, trainer.counts.rollouts, trainer.counts.skipped) == (3, 7, 4)
     assert [rollout for rollout, _ in trainer.learnt] == [2, 5, 6]
     assert [step for step, *_ in trainer.checkpoints.saved] == [1, 2, 3]
     assert evaluations(trainer) == [2, 3]
@@ -127,7 +128,7 @@ def test_a_rollout_without_a_signal_is_no_update(make_trainer):
 def test_the_limit_of_updates_counts_those_made(make_trainer):
     trainer = make_trainer([False, True, False, True, True], "trainer.total_training_steps=2")
     trainer.fit()
-    assert (trainer.updates, trainer.rollouts) == (2, 4)
+    assert (trainer.counts.updates, trainer.counts.rollouts) == (2, 4)
 
 
 def test_without_any_signal_the_run_ends_with_its_episodes(make_trainer):
@@ -140,29 +141,29 @@ def test_without_any_signal_the_run_ends_with_its_episodes(make_trainer):
         "trainer.val_before_train=true",
     )
     trainer.fit()
-    assert (trainer.updates, trainer.rollouts, trainer.episodes) == (0, 5, 10)
+    assert (trainer.counts.updates, trainer.counts.rollouts, trainer.counts.episodes) == (0, 5, 10)
     assert [step for step, *_ in trainer.checkpoints.saved] == [0] and evaluations(trainer) == [0]
 
 
 def test_an_update_without_a_finite_gradient_is_none(make_trainer):
     trainer = make_trainer([True, True, True], "trainer.save_freq=1", results=[MADE, NOT_FINITE, MADE])
     trainer.fit()
-    assert (trainer.updates, trainer.skipped) == (2, 1)
+    assert (trainer.counts.updates, trainer.counts.skipped) == (2, 1)
     assert [step for step, *_ in trainer.checkpoints.saved] == [1, 2]
 
 
 def test_two_rollouts_between_the_same_updates_draw_differently(make_trainer, monkeypatch):
     """Rewards dealt out at random, with no update made: the key is the rollout's number, also after a resume."""
     drawn = []
-    monkeypatch.setattr(loop, "shuffle_rewards", lambda episodes, rng: (drawn.append(rng.random()), episodes)[1])
+    monkeypatch.setattr(rollouts, "shuffle_rewards", lambda episodes, rng: (drawn.append(rng.random()), episodes)[1])
     trainer = make_trainer([False] * 6, "critic.shuffle=true")
     trainer.fit()
-    assert trainer.updates == 0 and len(set(drawn)) == 6
+    assert trainer.counts.updates == 0 and len(set(drawn)) == 6
     (_, state, arrays), *_ = trainer.checkpoints.saved
     resumed = make_trainer([False] * 8, "critic.shuffle=true", "trainer.val_before_train=true")
     resumed.restore(state, arrays)
     resumed.fit()
-    assert len(set(drawn)) == 8 and resumed.rollouts == 8 and evaluations(resumed) == [0]  # at its end
+    assert len(set(drawn)) == 8 and resumed.counts.rollouts == 8 and evaluations(resumed) == [0]  # at its end
 
 
 def test_an_evaluation_that_lost_a_state_for_good_has_no_success(make_trainer, monkeypatch):

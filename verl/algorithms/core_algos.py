@@ -67,13 +67,15 @@ def batch_advantages(scores: np.ndarray) -> np.ndarray:
     return advantages
 
 
-def gae(rewards: np.ndarray, values: np.ndarray, gamma: float, lam: float, bootstrap: float = 0.0):
+def gae(
+    rewards: np.ndarray, values: np.ndarray, gamma: float, lam: float, bootstrap: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Generalised advantage estimation over one episode.
 
     Args:
         rewards: (T,) reward of each decision.
         values: (T,) predicted value before each decision.
-        bootstrap: value behind the last decision: 0 where the episode ended by itself.
+        bootstrap: value after the last decision: 0 where the episode ended by itself.
 
     Returns:
         (T,) advantages and (T,) returns (advantages + values), float32.
@@ -106,7 +108,7 @@ def whiten(advantages: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return whitened
 
 
-def masked_mean(x: torch.Tensor, mask: torch.Tensor, count: torch.Tensor | float | None = None) -> torch.Tensor:
+def masked_mean(x: torch.Tensor, mask: torch.Tensor, count: torch.Tensor | None = None) -> torch.Tensor:
     """Mean of ``x`` where ``mask`` is 1. ``count`` replaces the divisor when a batch is fed in parts."""
     return (x * mask).sum() / (mask.sum() if count is None else count).clamp(min=1)
 

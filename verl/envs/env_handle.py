@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from shm_bridge import LaneReader
 from verl.config import CriticConfig
 from verl.envs.base import Camera
 from verl.envs.env_main import Start
@@ -47,7 +48,7 @@ class EnvHandle:
         self.awaiting: Look | None = None
         self.error = ""  # what it said before it ended
         self.awaited: dict[int, EpisodeRequest] = {}  # played out, their verdicts not there yet
-        self._readers: list[Any] = []
+        self._readers: list[LaneReader] = []
         self._has_turn = True  # the process has work to do; else it waits for us
         self.heard = time.monotonic()
         memory = create_memory(cameras, max_steps + 1)
@@ -69,7 +70,7 @@ class EnvHandle:
             os.close(life)
             os.close(memory)
 
-    def send(self, message: Any) -> None:
+    def send(self, message: object) -> None:
         """Gives the process something to do. A dead one is noticed at the next :meth:`receive`."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(message)
@@ -155,10 +156,8 @@ class EnvHandle:
             reader.close()
 
 
-def _open_lane(run_id: str | None, lane: str) -> Any:
+def _open_lane(run_id: str | None, lane: str) -> LaneReader:
     """A read-only mapping of the process's lane."""
-    from shm_bridge import LaneReader
-
     if run_id is None:
         raise EOFError("a lane without a sidecar")
     return LaneReader.open(run_id, lane)

@@ -25,6 +25,7 @@ from shm_bridge import BridgeError
 from verl.config import CriticConfig
 from verl.envs.base import Environment
 from verl.envs.checks import checked_proprio
+from verl.envs.critic_link import CriticLink
 from verl.envs.episode_runner import EpisodeRunner
 from verl.envs.factory import create_environment
 from verl.envs.frames import PlainFrames
@@ -62,7 +63,7 @@ class SocketChannel:
         self.connection = connection
         self._last = time.monotonic()
 
-    def send(self, message: Any) -> None:
+    def send(self, message: object) -> None:
         try:
             self.connection.send(message)
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -98,14 +99,12 @@ def die_with_parent(life_line: int) -> None:
 def serve(channel: SocketChannel, start: Start) -> None:
     """Builds the simulator, then runs episodes until told to close."""
     env = create_environment(start.env_config)
-    links: list[Any] = []
+    links: list[CriticLink] = []
     try:
         plain = PlainFrames(start.memory, env.cameras, start.slots, writable=True)
         os.close(start.memory)
         warm_up(env, plain)
         if start.critic is not None:
-            from verl.envs.critic_link import CriticLink
-
             names = [start.name, f"{start.name}b"] if start.critic.overlap else [start.name]
             for name in names:
                 links.append(CriticLink(start.critic, env.cameras[0], env.max_steps, name, channel.alive))

@@ -18,6 +18,7 @@ from verl.trainer.checkpoint import Checkpoints
 from verl.trainer.cluster import Cluster
 from verl.trainer.heartbeat import LearnerWatch
 from verl.trainer.ppo.fleet import Fleet
+from verl.trainer.ppo.learners import Learners
 from verl.trainer.ppo.loop import Trainer
 from verl.trainer.ppo.schedule import Schedule
 from verl.trainer.progress import Progress
@@ -125,8 +126,7 @@ class Run:
             config,
             schedule,
             self.fleet,
-            self.learners,
-            learner_watch,
+            Learners(self.learners, learner_watch, self.folder.run_id),
             sidecars,
             self.recorder,
             self.progress,

@@ -60,7 +60,7 @@ def start_ray(config: Config) -> Path | None:
     del common["runtime_env"]
     learners = config.actor.fsdp_config.world_size or max(1, torch.cuda.device_count())
     # Logical CPUs only count actors here; what they really use is the threads that the configuration gives them.
-    context = ray.init(
+    context: Any = ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, 1 + config.rollout.workers + learners),
         object_store_memory=OBJECT_STORE_BYTES,

@@ -170,7 +170,7 @@ def _innermost(error: BaseException) -> str:
 
 def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Console) -> None:
     from verl.trainer.assemble import Run
-    from verl.trainer.checkpoint import find_checkpoint, resume, rewind
+    from verl.trainer.checkpoint import find_checkpoint, rewind
     from verl.trainer.progress import Progress
     from verl.trainer.ray_session import ray_session
     from verl.trainer.recorder import Recorder
@@ -193,12 +193,12 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
             with Run(config, folder, recorder, progress) as run:
                 trainer = run.start()
                 progress.note(f"ready after {time.monotonic() - started:.0f} s")
-                trainer.time_s["start"] = time.monotonic() - started
+                trainer.counts.time_s["start"] = time.monotonic() - started
                 if checkpoint is not None:
-                    resume(trainer, checkpoint)
-                    progress.note(f"resumed after update {trainer.updates} from {checkpoint}")
+                    trainer.resume(checkpoint)
+                    progress.note(f"resumed after update {trainer.counts.updates} from {checkpoint}")
                 trainer.fit()
-        summary = recorder.finish(trainer)
+        summary = recorder.finish(trainer.summary())
         print_summary(console, summary)
         console.print(f"curves, videos, metrics: {folder.path}")
 

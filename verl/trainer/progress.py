@@ -9,6 +9,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -36,7 +37,7 @@ class Progress:
             transient=True,
             disable=not console.is_terminal,
         )
-        self.task: int | None = None
+        self.task: TaskID | None = None
         self.name, self.seen, self.done, self.success, self.trained = "", 0, 0, 0, 0
         self.started = time.monotonic()
 
@@ -83,7 +84,7 @@ class Progress:
 
     def _end_stage(self, quiet: bool = False) -> None:
         if self.task is not None:
-            self.bar.remove_task(self.task)  # type: ignore[arg-type]
+            self.bar.remove_task(self.task)
             self.task = None
         if quiet or self.name != "rollout" or not self.seen:
             self.name = ""

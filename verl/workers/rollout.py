@@ -23,6 +23,7 @@ from verl.envs.messages import Observation
 from verl.envs.pool import EnvPool
 from verl.episode import Decisions, Episode, EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.workers.advance import Advance
 from verl.workers.work import Report, Work
 
 logger = logging.getLogger(__name__)
@@ -46,19 +47,6 @@ class RolloutOptions:
     seed: int
     value_head: bool
     pool: dict[str, Any]
-
-
-@dataclass(slots=True)
-class Advance:
-    """What happened in one call of :meth:`RolloutWorker.advance`."""
-
-    episodes: list[Episode] = field(default_factory=list)
-    lost: list[EpisodeLost] = field(default_factory=list)
-    running: int = 0
-    environments_replaced: int = 0
-    policy_s: float = 0.0
-    policy_batches: int = 0
-    policy_observations: int = 0
 
 
 @dataclass(slots=True)

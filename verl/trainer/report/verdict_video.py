@@ -85,7 +85,14 @@ def _ending(end: EpisodeEnd) -> str:
     return f"VLAC: done, reward {end.score:.2f}" if end.complete else f"end, reward {end.score:.2f}"
 
 
-def _curve(pen, probabilities, index, threshold, box, frames) -> None:  # type: ignore[no-untyped-def]
+def _curve(
+    pen: ImageDraw.ImageDraw,
+    probabilities: np.ndarray,
+    index: int,
+    threshold: float,
+    box: tuple[int, int, int, int],
+    frames: int,
+) -> None:
     left, top, right, bottom = box[0] + 6, box[1] + 8, box[2] - 6, box[3] - 8
 
     def at(i: int, value: float) -> tuple[float, float]:
