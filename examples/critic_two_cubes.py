@@ -19,7 +19,7 @@ from pathlib import Path
 from evo_vlac.critic import Critic
 from evo_vlac.demos import Demo, read_demos
 from evo_vlac.swift_engine import SwiftEngine
-from verl.trainer.critic_rules import FILE, read_rules
+from verl.trainer.critic_folder import FILE, read_rules
 
 ROOT = Path(__file__).resolve().parents[1]
 CUBES = ("lift the red cube", "lift the green cube")

@@ -1,4 +1,10 @@
-"""When an episode is done and what it is worth, by the critic's answers: numpy alone, for any training loop."""
+"""When an episode is done and what it is worth, by the critic's answers: numpy alone, for any training loop.
+
+termination = Termination(DoneRules(hold=2))
+termination.asked(step)                                   # after each question, in order
+termination.answered(step, FrameVerdict(valid, done))     # after each answer, in any order: DONE when it is certain
+score, rewards = score_episode(RewardRules(), steps, complete, values, value_steps(steps, stride))
+"""
 
 from shm_bridge.rules.rewards import REWARD_MODES, RewardRules, score_episode, value_steps
 from shm_bridge.rules.termination import (

@@ -6,7 +6,7 @@ import dataclasses
 from functools import cache
 from typing import Any
 
-from verl.config import CriticConfig
+from verl.critic_config import CriticConfig
 from verl.trainer.load_config import load_config
 
 

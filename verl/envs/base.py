@@ -63,8 +63,8 @@ class Environment(Protocol):
         """Starts an episode of ``task`` in the initial state that ``seed`` names.
 
         Args:
-            seed: from 0 to 2**32 - 1. Evaluation's and training's never meet (:mod:`verl.envs.split`): an environment
-                that takes each seed for a state of its own may leave ``training`` out of the signature.
+            seed: from 0 to 2**32 - 1. Evaluation's and training's never meet (:mod:`verl.envs.seed_split`): an
+                environment that takes each seed for a state of its own may leave ``training`` out of the signature.
             training: whether the state must be one that evaluation never uses, or (False) one that training never uses.
         """
 

@@ -31,7 +31,7 @@ from shm_bridge import (
     VerdictTimeout,
 )
 from shm_bridge.rules import FrameVerdict, value_steps
-from verl.config import CriticConfig
+from verl.critic_config import CriticConfig
 from verl.envs.base import Camera, Environment
 from verl.envs.episode_scoring import Values
 from verl.envs.open_questions import OpenQuestion, OpenQuestions

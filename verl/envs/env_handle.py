@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from shm_bridge import LaneReader
-from verl.config import CriticConfig
+from verl.critic_config import CriticConfig
 from verl.envs.base import Camera
 from verl.envs.env_main import Start
 from verl.envs.frames import PlainFrames, create_memory

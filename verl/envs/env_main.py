@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from shm_bridge import BridgeError
-from verl.config import CriticConfig
+from verl.critic_config import CriticConfig
 from verl.envs.base import Environment
 from verl.envs.checks import checked_proprio
 from verl.envs.critic_link import CriticLink

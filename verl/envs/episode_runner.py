@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from verl.config import CriticConfig
+from verl.critic_config import CriticConfig
 from verl.envs.base import Environment
 from verl.envs.checks import checked_proprio, checked_success
 from verl.envs.episode_scoring import Critic, EpisodeScoring, Played

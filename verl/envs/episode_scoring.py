@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from shm_bridge.rules import DoneRules, FrameVerdict, Outcome, RewardRules, Termination, score_episode
-from verl.config import CriticConfig
+from verl.critic_config import CriticConfig
 from verl.envs.base import Environment
 from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.errors import InvalidVerdictError, SidecarLostError

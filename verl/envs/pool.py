@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from verl.config import CriticConfig
+from verl.critic_config import CriticConfig
 from verl.envs.env_handle import EnvHandle
 from verl.envs.factory import describe
 from verl.envs.messages import Act, Failed, Look, Observation, PlayedOut, Ready

@@ -11,7 +11,8 @@ from typing import Any
 import ray
 import yaml
 
-from verl.config import Config, CriticConfig
+from verl.config import Config
+from verl.critic_config import CriticConfig
 from verl.envs.factory import count_tasks, evaluation_states
 from verl.trainer import ray_wait
 from verl.trainer.checkpoint import Checkpoints

@@ -112,7 +112,7 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
     import yaml
 
     from verl.errors import ConfigError
-    from verl.trainer.critic_rules import in_force
+    from verl.trainer.critic_folder import in_force
 
     try:
         from verl.trainer.watchdog import watching

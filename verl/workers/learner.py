@@ -20,11 +20,11 @@ from torch.distributed.fsdp import FSDPModule
 from verl.config import ActorConfig, AlgorithmConfig, ModelConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.samples import Samples
+from verl.workers.batch_split import micro_batches, mini_batches, shares
 from verl.workers.learner_files import LearnerFiles
 from verl.workers.loss import Loss
 from verl.workers.old_log_probs import LogProbDifferences, choose
 from verl.workers.sharded_policy import sharded_policy
-from verl.workers.split import micro_batches, mini_batches, shares
 from verl.workers.work import Report, Work, at_work
 
 logger = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class Learner:
         return replace(samples, old_log_probs=kept), differences
 
     def _shares(self, count: int) -> list[np.ndarray]:
-        """See :func:`~verl.workers.split.shares`."""
+        """See :func:`~verl.workers.batch_split.shares`."""
         return shares(count, self.rank, self.world, self.options.actor.ppo_micro_batch_size)
 
     def _sum_over_ranks(self, totals: dict[str, float]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.verl.envs.fake_env import FakeEnv
-from tests.verl.test_learner import TINY
+from tests.verl.workers.test_learner import TINY
 from verl.envs.checks import check_decisions, checked_proprio, checked_success
 from verl.envs.messages import Observation
 from verl.episode import EpisodeRequest

@@ -13,7 +13,7 @@ from tests.shm_bridge.rules.test_termination import random_verdict
 from tests.verl.critic import critic_config
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.scripted_doubles import ScriptedChannel, ScriptedCritic
-from verl.config import CriticConfig
+from verl.critic_config import CriticConfig
 from verl.envs.episode_runner import EpisodeRunner
 from verl.envs.frames import PlainFrames, create_memory
 from verl.envs.messages import PlayedOut

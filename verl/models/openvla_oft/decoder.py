@@ -41,7 +41,7 @@ class ParallelDecoder:
         """Hidden states from which the action tokens are read.
 
         Args:
-            patches: (B, P, D) projected patches, the proprio embedding behind them.
+            patches: (B, P, D) projected patches, then the proprio embedding.
             prompts: (B, L) int64 token ids starting with <s>, padded at the right.
             lengths: (B,) int64, tokens of each prompt without padding.
 

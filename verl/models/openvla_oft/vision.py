@@ -120,7 +120,7 @@ class VisionBackbone(nn.Module):
 
 
 class Projector(nn.Module):
-    """Patch features into the decoder's embedding space: three layers behind fused backbones, two behind one."""
+    """Patch features into the decoder's embedding space: three layers after fused backbones, two after one."""
 
     def __init__(self, fused: bool, vision_dim: int, text_dim: int) -> None:
         super().__init__()

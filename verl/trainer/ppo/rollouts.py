@@ -14,7 +14,7 @@ from verl.critic_noise import shuffle_rewards
 from verl.episode import Episode, EpisodeLost, EpisodeRequest
 from verl.errors import RunFailedError
 from verl.trainer.audit import Audit
-from verl.trainer.critic_lines import crossed
+from verl.trainer.critic_limits import crossed
 from verl.trainer.ppo.counts import Counts
 from verl.trainer.ppo.fleet import Fleet
 from verl.trainer.ppo.groups import RolloutGroups

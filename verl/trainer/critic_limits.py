@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from verl.config import CriticConfig
+from verl.critic_config import CriticConfig
 from verl.errors import RunFailedError
 from verl.trainer.audit import Audit
 

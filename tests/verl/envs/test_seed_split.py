@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verl.envs.factory import create_environment, evaluation_states
-from verl.envs.split import EVALUATION_SEEDS, SEEDS, evaluation_seed, training_seed
+from verl.envs.seed_split import EVALUATION_SEEDS, SEEDS, evaluation_seed, training_seed
 from verl.episode import EpisodeRequest
 from verl.trainer.load_config import load_config
 from verl.trainer.ppo.schedule import Schedule

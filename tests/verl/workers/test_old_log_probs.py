@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from tests.verl.test_learner import TINY, free_port, options, samples
+from tests.verl.workers.test_learner import TINY, free_port, options, samples
 from verl.algorithms.core_algos import kl_to_reference
 from verl.errors import ConfigError
 from verl.models.openvla_oft import OpenVLAOFTPolicy

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.verl.test_learner import checkpoint, free_port, options, samples  # noqa: F401 (a fixture)
+from tests.verl.workers.test_learner import checkpoint, free_port, options, samples  # noqa: F401 (a fixture)
+from verl.workers.batch_split import mini_batches, shares
 from verl.workers.learner import Learner
-from verl.workers.split import mini_batches, shares
 
 
 @given(st.integers(0, 500), st.integers(1, 70))

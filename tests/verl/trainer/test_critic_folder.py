@@ -7,7 +7,7 @@ import yaml
 
 from verl.errors import ConfigError
 from verl.trainer import main_ppo
-from verl.trainer.critic_rules import critic_rules, in_force
+from verl.trainer.critic_folder import critic_rules, in_force
 from verl.trainer.load_config import CONFIG_FOLDER, load_config
 
 HOLD = {"hold": {"value": 4, "why": "its single dones are early"}}
