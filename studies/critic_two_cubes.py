@@ -20,7 +20,7 @@ from evo_vlac.critic import Critic
 from evo_vlac.datasets import Trajectory
 from evo_vlac.datasets.hdf5 import read_demonstrations
 from evo_vlac.swift_engine import SwiftEngine
-from verl.trainer.critic_rules import FILE, read_rules
+from verl.trainer.critic_folder import FILE, read_rules
 
 ROOT = Path(__file__).resolve().parents[1]
 CUBES = ("lift the red cube", "lift the green cube")

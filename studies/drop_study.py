@@ -3,7 +3,7 @@
     python studies/drop_study.py [--groups 20000] [--json FILE]
 
 A policy of one token in two states, one hard and one easy, with the project's own groups, advantages and masks
-(``verl.trainer.ppo.batch``). Known exactly here and nowhere else: the gradient that no drop would give. Rows: how the
+(``verl.algorithms.batch``). Known exactly here and nowhere else: the gradient that no drop would give. Rows: how the
 episodes were dropped, and what became of their group: smaller (what the training does), refilled with others, or left
 out whole.
 """
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from verl.algorithms.batch import build_samples, usable_groups
 from verl.config import AlgorithmConfig, KlConfig
-from verl.trainer.ppo.batch import build_samples, usable_groups
-from verl.trajectory import Episode
+from verl.episode import Decisions, Episode, EpisodeEnd, EpisodeRequest
 
 SIZE = 8
 LOGITS = np.array([0.0, 0.4, -0.3, 0.2])
@@ -31,27 +31,24 @@ BATCHES = 40
 def episode(number: int, group: int, action: int, score: float) -> Episode:
     """One step, one token."""
     row = np.zeros((1, 1), np.float32)
-    return Episode(
-        number,
-        group,
-        0,
-        0,
-        "",
-        True,
-        np.zeros((1, 1, 1, 1, 3), np.uint8),
-        row,
-        np.array([[action]]),
-        row,
-        None,
-        1,
-        score == 1.0,
-        score,
-        np.array([score], np.float32),
-        False,
-        None,
-        row[0],
-        None,
+    end = EpisodeEnd(
+        request=EpisodeRequest(number, group, task=0, seed=0, training=True),
+        instruction="",
+        steps=1,
+        chunks=1,
+        complete=score == 1.0,
+        score=score,
+        step_rewards=np.array([score], np.float32),
+        env_success=False,
+        env_success_step=None,
+        asked=np.zeros(0, np.int64),
+        probabilities=row[0, :0],
+        values=None,
+        value_steps=(),
+        invalid=0,
+        latencies_us=np.zeros(0, np.int64),
     )
+    return Episode(end, Decisions(np.zeros((1, 1, 1, 1, 3), np.uint8), row, np.array([[action]]), row))
 
 
 def rollout(way: str, state: str, groups: int, rng: np.random.Generator) -> list[Episode]:

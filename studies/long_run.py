@@ -33,7 +33,7 @@ ROLES = {
     "driver": "verl.trainer.main_ppo",
     "supervisor": "-m sidecar --config",
     "service": "sidecar.service_main",
-    "environment": "verl.envs.process",
+    "environment": "verl.envs.env_main",
     "rollout worker": "ray::RolloutWorker",
     "learner": "ray::Learner",
     "host": "ray::SidecarHost",

@@ -168,7 +168,7 @@ def cpu_seconds(*pids: int) -> float:
 
 def roll_out(one: Any, count: int, number: int, drawn: bool) -> tuple[float, list[Any]]:
     """Seconds of ``count`` episodes of training, and the episodes."""
-    from verl.envs.pool import EpisodeRequest
+    from verl.episode import EpisodeRequest
 
     first = roll_out.episode = getattr(roll_out, "episode", 0) + count  # type: ignore[attr-defined]
     requests = [EpisodeRequest(first + i, 0, 0, 1000 * number + i, training=True, record=drawn) for i in range(count)]

@@ -6,21 +6,12 @@ ones. Here each value is checked, and an error names the key, the value and what
 
 from __future__ import annotations
 
-import typing
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from verl.config_tree import build, in_range, one_of
+from verl.critic_config import CriticConfig
 from verl.errors import ConfigError
-
-
-def one_of(key: str, value: Any, allowed: typing.Sequence[Any]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{key}={value!r}: allowed are {', '.join(map(str, allowed))}")
-
-
-def in_range(key: str, value: float, low: float, high: float = float("inf")) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{key}={value!r}: must be from {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,63 +151,6 @@ class AlgorithmConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class WeightsConfig:
-    done: float
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class SidecarConfig:
-    start: bool
-    python: str | None
-    config: dict[str, Any]
-    max_restarts: int
-
-
-@dataclass(frozen=True, slots=True)
-class NoiseConfig:
-    missed_done: float
-    false_done: float
-
-
-@dataclass(frozen=True, slots=True)
-class CriticConfig:
-    enable: bool
-    run_id: str | None
-    every: str
-    threshold: float
-    hold: int
-    reward: str
-    weights: WeightsConfig
-    value_stride: int
-    invalid: str
-    invalid_warn_share: float
-    invalid_stop_share: float | None
-    verdict_timeout_s: float
-    max_failures: int
-    overlap: bool
-    audit_val: bool
-    audit_min_precision: float
-    audit_stop: bool
-    noise: NoiseConfig
-    shuffle: bool
-    ready_timeout_s: float
-    sidecar: SidecarConfig
-
-    def __post_init__(self) -> None:
-        one_of("critic.every", self.every, ["step", "chunk"])
-        one_of("critic.reward", self.reward, ["done", "done_value", "progress"])
-        one_of("critic.invalid", self.invalid, ["not_done", "drop", "stop"])
-        in_range("critic.threshold", self.threshold, 0, 1)
-        in_range("critic.hold", self.hold, 1)
-        in_range("critic.invalid_warn_share", self.invalid_warn_share, 0, 1)
-        if self.invalid_stop_share is not None:
-            in_range("critic.invalid_stop_share", self.invalid_stop_share, 0, 1)
-        in_range("critic.max_failures", self.max_failures, 1)
-        in_range("critic.value_stride", self.value_stride, 1)
-
-
-@dataclass(frozen=True, slots=True)
 class TrainerConfig:
     total_episodes: int
     total_training_steps: int | None
@@ -283,44 +217,15 @@ class Config:
     @classmethod
     def from_mapping(cls, tree: dict[str, Any]) -> Config:
         """From the resolved configuration tree (``OmegaConf.to_container(cfg, resolve=True)``)."""
-        shared = tree["actor_rollout_ref"]
+        shared, critic = tree["actor_rollout_ref"], tree["critic"]
+        noise = {**critic["noise"], "seed": tree["data"]["seed"]}
         return cls(
             env={**tree["env"], "suite": tree["data"]["task_suite_name"]},  # the key that SimpleVLA-RL users set
-            data=_build(DataConfig, tree["data"], "data"),
-            model=_build(ModelConfig, shared["model"], "actor_rollout_ref.model"),
-            actor=_build(ActorConfig, shared["actor"], "actor_rollout_ref.actor"),
-            rollout=_build(RolloutConfig, shared["rollout"], "actor_rollout_ref.rollout"),
-            algorithm=_build(AlgorithmConfig, tree["algorithm"], "algorithm"),
-            critic=_build(CriticConfig, tree["critic"], "critic"),
-            trainer=_build(TrainerConfig, tree["trainer"], "trainer"),
+            data=build(DataConfig, tree["data"], "data"),
+            model=build(ModelConfig, shared["model"], "actor_rollout_ref.model"),
+            actor=build(ActorConfig, shared["actor"], "actor_rollout_ref.actor"),
+            rollout=build(RolloutConfig, shared["rollout"], "actor_rollout_ref.rollout"),
+            algorithm=build(AlgorithmConfig, tree["algorithm"], "algorithm"),
+            critic=build(CriticConfig, {**critic, "noise": noise}, "critic"),
+            trainer=build(TrainerConfig, tree["trainer"], "trainer"),
         )
-
-
-def _build(kind: type, tree: Any, where: str) -> Any:
-    """An instance of dataclass ``kind`` from a mapping, numbers and lists brought to the declared types."""
-    hints = typing.get_type_hints(kind)
-    known = {f.name for f in fields(kind)}
-    unknown = sorted(set(tree) - known)
-    if unknown:
-        raise ConfigError(f"{where}.{unknown[0]}: unknown key; known are {', '.join(sorted(known))}")
-    missing = sorted(known - set(tree))
-    if missing:
-        raise ConfigError(f"{where}.{missing[0]}: missing")
-    return kind(**{name: _convert(hints[name], tree[name], f"{where}.{name}") for name in known})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, where)
-    options = typing.get_args(hint) if typing.get_origin(hint) not in (tuple, dict, list) else ()
-    if options:  # X | None
-        return None if value is None else _convert(options[0], value, where)
-    if typing.get_origin(hint) is tuple:
-        return tuple(value)
-    if typing.get_origin(hint) is dict:
-        return dict(value or {})
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{where}={value!r}: must be a {hint.__name__}")
-    return value

@@ -24,7 +24,7 @@ ROLES: dict[str, Callable[[str, str], bool]] = {
     "driver": lambda line, name: "verl.trainer.main_ppo" in line,
     "supervisor": lambda line, name: "-m sidecar --config" in line,
     "service": lambda line, name: "sidecar.service_main" in line,
-    "env": lambda line, name: "verl.envs.process" in line,
+    "env": lambda line, name: "verl.envs.env_main" in line,
     "rollout": lambda line, name: line.startswith("ray::RolloutWorker"),
     "learner": lambda line, name: line.startswith("ray::Learner"),
     "host": lambda line, name: line.startswith("ray::SidecarHost"),

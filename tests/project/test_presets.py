@@ -14,13 +14,12 @@ import yaml
 from evo_vlac.evaluation import ScreenOptions
 from evo_vlac.evaluation.evaluator import EvaluationOptions
 from evo_vlac.values import ValueOptions
+from shm_bridge.rules import DoneRules, RewardRules
 from sidecar.config_file import from_mapping
 from tests.project.launching import ROOT
 from verl.envs.factory import count_tasks, evaluation_states
-from verl.envs.messages import BridgeConfig
 from verl.errors import ConfigError
-from verl.termination import DoneRules
-from verl.trainer.assemble import bridge_config
+from verl.trainer.assemble import critic_asked
 from verl.trainer.load_config import CONFIG_FOLDER, load_config
 from verl.trainer.ppo.schedule import Schedule
 
@@ -96,17 +95,18 @@ def test_two_cubes_start_from_their_own_policy(tmp_path):
 
 def test_a_published_critic_gets_the_plain_rule(tmp_path):
     """The first done ends an episode, values are relative: nothing that the tiny critic needs is left in a real run."""
-    critic = tmp_path / "VLAC-2B"
-    critic.mkdir()
-    config = handed_on(tmp_path, "run_openvla_oft_rl.sh", SFT_MODEL_PATH="policy", VLAC_PATH=str(critic))
-    bridge = bridge_config(config, "run")
-    assert (config.critic.hold, bridge.hold, bridge.every, bridge.reward) == (1, 1, "step", "done_value")
+    folder = tmp_path / "VLAC-2B"
+    folder.mkdir()
+    config = handed_on(tmp_path, "run_openvla_oft_rl.sh", SFT_MODEL_PATH="policy", VLAC_PATH=str(folder))
+    critic = critic_asked(config, "run")
+    assert (config.critic.hold, critic.hold, critic.every, critic.reward) == (1, 1, "step", "done_value")
     assert from_mapping({"run_id": "run", **config.critic.sidecar.config}).values.mode == "relative"
 
 
 def test_every_place_with_a_default_of_its_own_has_the_plain_rule():
-    """The sidecar alone, the rules of done, the environment's side and the judges of data say the same."""
-    assert BridgeConfig("run").hold == DoneRules().hold == 1
+    """The configuration, the rules of done, the sidecar alone and the judges of data say the same."""
+    config, _ = load_config(["critic.sidecar.config.model=VLAC-2B"])
+    assert config.critic.done_rules == DoneRules() and config.critic.reward_rules == RewardRules()
     assert from_mapping({"run_id": "run", "model": "VLAC-2B"}).values.mode == "relative"
     assert {ValueOptions().mode, ScreenOptions().mode, EvaluationOptions().mode} == {True}
 

@@ -21,8 +21,8 @@ import yaml
 from rich.console import Console
 
 from verl.errors import ConfigError, VerlError
+from verl.launch.run_id import new_run_id
 from verl.trainer.load_config import load_config
-from verl.trainer.run_folder import new_run_id
 
 FIRST_SEED = 10_000
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from verl.bench.critics import Sidecar
 from verl.bench.way import Finished, children
-from verl.envs.pool import EpisodeRequest
+from verl.episode import EpisodeRequest
 from verl.errors import EnvironmentFailedError
 from verl.workers.rollout import RolloutOptions, RolloutWorker
 
@@ -33,7 +33,8 @@ class OurWay:
             requests = []
             for lost in report.lost:
                 raise EnvironmentFailedError(f"episode {lost.request.episode} was lost: {lost.reason}")
-            finished += [Finished(e.seed, e.steps, e.complete, e.score, e.timings) for e in report.episodes]
+            ends = [episode.end for episode in report.episodes]
+            finished += [Finished(e.request.seed, e.steps, e.complete, e.score, e.timings) for e in ends]
         return finished
 
     def processes(self) -> dict[str, list[int]]:

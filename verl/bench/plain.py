@@ -39,8 +39,8 @@ class PlainWay:
     ) -> None:
         """``own``: robosuite's own simulator in the workers, not this project's."""
         self.name, self.policy, self.options, self.critic = name, policy, options, critic
-        bridge, size = options.pool["bridge"], options.pool["size"]
-        rules = Rules(bridge.hold, bridge.value_stride)
+        asked, size = options.pool["critic"], options.pool["size"]
+        rules = Rules(asked.hold, asked.value_stride)
         context: Any = mp.get_context("spawn")
         self.answers = context.Queue()
         self.orders = [context.Queue() for _ in range(size)]

@@ -26,7 +26,7 @@ LOOK_S = 2.0  # between looks whether the driver lives
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How an episode ends and what it is worth, as in ``verl.envs.messages.BridgeConfig``."""
+    """How an episode ends and what it is worth, as by :mod:`shm_bridge.rules`."""
 
     hold: int
     value_stride: int

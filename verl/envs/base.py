@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
 
+from shm_bridge import Orientation
 from verl.errors import ConfigError
 
 PROPRIO_DIM = 8
-
-
-class Stored(IntEnum):
-    """How stored rows become an upright image: by strides, never by a copy. Numbered as in ``shm_bridge``."""
-
-    UPRIGHT = 0
-    FLIP_ROWS = 1
-    ROTATE_180 = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +20,7 @@ class Camera:
     name: str
     height: int
     width: int
-    stored: Stored = Stored.FLIP_ROWS
+    orientation: Orientation = Orientation.FLIP_ROWS
 
     def __post_init__(self) -> None:
         for key, value in (("height", self.height), ("width", self.width)):
@@ -41,9 +33,9 @@ class Camera:
 
     def upright(self, raw: np.ndarray) -> np.ndarray:
         """A view on ``raw`` (..., H, W, 3) the right way up. No copy."""
-        if self.stored is Stored.FLIP_ROWS:
+        if self.orientation is Orientation.FLIP_ROWS:
             return raw[..., ::-1, :, :]
-        if self.stored is Stored.ROTATE_180:
+        if self.orientation is Orientation.ROTATE_180:
             return raw[..., ::-1, ::-1, :]
         return raw
 
@@ -71,8 +63,8 @@ class Environment(Protocol):
         """Starts an episode of ``task`` in the initial state that ``seed`` names.
 
         Args:
-            seed: from 0 to 2**32 - 1. Evaluation's and training's never meet (:mod:`verl.envs.split`): an environment
-                that takes each seed for a state of its own may leave ``training`` out of the signature.
+            seed: from 0 to 2**32 - 1. Evaluation's and training's never meet (:mod:`verl.envs.seed_split`): an
+                environment that takes each seed for a state of its own may leave ``training`` out of the signature.
             training: whether the state must be one that evaluation never uses, or (False) one that training never uses.
         """
 
@@ -87,7 +79,7 @@ class Environment(Protocol):
         """
 
     def render(self, camera: str, out: np.ndarray) -> None:
-        """Draws into ``out``, (H, W, 3) uint8, C-contiguous, rows as the renderer has them (``Camera.stored``)."""
+        """Draws into ``out``, (H, W, 3) uint8, C-contiguous, rows as the renderer has them (``Camera.orientation``)."""
 
     def proprio(self) -> np.ndarray:
         """(8,) float32: end effector position (3, metres), axis-angle (3, radians), gripper joints (2, metres)."""

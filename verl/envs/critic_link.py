@@ -23,7 +23,6 @@ from shm_bridge import (
     Kind,
     Lane,
     LaneSpec,
-    Orientation,
     QuestionsFull,
     ReserveTimeout,
     SidecarDied,
@@ -31,13 +30,12 @@ from shm_bridge import (
     Verdict,
     VerdictTimeout,
 )
+from shm_bridge.rules import FrameVerdict, value_steps
+from verl.critic_config import CriticConfig
 from verl.envs.base import Camera, Environment
-from verl.envs.judgement import Values
-from verl.envs.messages import BridgeConfig
+from verl.envs.episode_scoring import Values
 from verl.envs.open_questions import OpenQuestion, OpenQuestions
 from verl.errors import CriticBridgeError, QuestionFailedError, SidecarLostError
-from verl.rewards import value_steps
-from verl.termination import FrameVerdict
 
 SLICE_S = 1.0  # longest silence towards the parent while waiting
 LOOK_S = 0.1  # between looks for a new sidecar, and at whether the sidecar gets on
@@ -56,12 +54,13 @@ class CriticLink:
     """
 
     def __init__(
-        self, config: BridgeConfig, camera: Camera, max_steps: int, name: str, alive: Callable[[], None]
+        self, config: CriticConfig, camera: Camera, max_steps: int, name: str, alive: Callable[[], None]
     ) -> None:
         self.config, self.camera, self.alive = config, camera.name, alive
-        seen = CameraSpec(camera.name, camera.height, camera.width, orientation=Orientation(camera.stored))
+        seen = CameraSpec(camera.name, camera.height, camera.width, orientation=camera.orientation)
         spec = LaneSpec(cameras=(seen,), frames=max_steps + 2, questions=max_steps + 2)
-        self.lane = Lane.attach(config.run_id, spec, timeout=config.timeout_s, name=name)
+        assert config.run_id is not None, "bound to a sidecar by who made the pool"
+        self.lane = Lane.attach(config.run_id, spec, timeout=config.verdict_timeout_s, name=name)
         self._task = ""
         self._slots: dict[int, FrameSlot] = {}
         self._questions = OpenQuestions(config.max_failures)
@@ -135,7 +134,7 @@ class CriticLink:
         """Dones that are there, by step. Never waits; sees a restarted sidecar, and asks again what failed.
 
         Raises:
-            SidecarLostError: for ``timeout_s`` the sidecar has answered nobody, a restart included.
+            SidecarLostError: for ``verdict_timeout_s`` the sidecar has answered nobody, a restart included.
             QuestionFailedError: one question fails again and again while others are answered.
         """
         dones = self._take(self.lane.poll())
@@ -229,7 +228,7 @@ class CriticLink:
         now, alive = time.monotonic(), self.lane.sidecar_alive  # which follows it to a new control segment
         if self.lane.served != self._served:
             self._served, self._progress = self.lane.served, now
-        limit, oldest = self.config.timeout_s, self._questions.oldest
+        limit, oldest = self.config.verdict_timeout_s, self._questions.oldest
         if now - self._progress > limit:
             why = "is too slow, or cannot ask its model" if alive else "died, and none took its place"
             raise SidecarLostError(

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from shm_bridge import Orientation
 from verl.envs.arm_world import CONTROL_HZ, ArmWorld, import_robosuite, numpy_seed, quiet
-from verl.envs.base import Camera, Stored
+from verl.envs.base import Camera
 from verl.envs.libero_setup import (
     SUITE_STEPS,
     LiberoTask,
@@ -93,7 +94,7 @@ class LiberoConfig:
 
     def camera_specs(self) -> tuple[Camera, ...]:
         size = self.image_size
-        return tuple(Camera(name, size, size, Stored.ROTATE_180) for name in self.cameras)
+        return tuple(Camera(name, size, size, Orientation.ROTATE_180) for name in self.cameras)
 
     def step_limit(self) -> int:
         return SUITE_STEPS[self.suite] if self.max_steps is None else self.max_steps
@@ -162,7 +163,7 @@ class _World(ArmWorld):
         with quiet():
             problem = import_problems(assets)[_problem_name(task)]
         size = config.image_size
-        cameras = tuple(Camera(CAMERAS[name], size, size, Stored.ROTATE_180) for name in config.cameras)
+        cameras = tuple(Camera(CAMERAS[name], size, size, Orientation.ROTATE_180) for name in config.cameras)
         with numpy_seed(FIXTURE_SEED), quiet():
             env = problem(
                 str(task.bddl),

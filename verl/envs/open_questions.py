@@ -20,7 +20,7 @@ class OpenQuestion:
     Attributes:
         since: when it was first asked, in seconds of the caller's clock.
         scored: VALUE: the steps of its frames.
-        every: VALUE: it is about every so many-th frame.
+        every: VALUE: one of so many frames is scored.
         failures: askings that ended in an outage.
         alone: of those, the ones in whose time others were answered: the question itself may be at fault.
         served: replies that the sidecar had given to anybody when it was last asked.

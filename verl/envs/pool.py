@@ -20,26 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from verl.envs.child import Child
+from verl.critic_config import CriticConfig
+from verl.envs.env_handle import EnvHandle
 from verl.envs.factory import describe
-from verl.envs.messages import (
-    Act,
-    Begin,
-    BridgeConfig,
-    Dropped,
-    Ended,
-    EpisodeEnd,
-    EpisodeLost,
-    EpisodeRequest,
-    Failed,
-    Look,
-    Observation,
-    PlayedOut,
-    Ready,
-)
+from verl.envs.messages import Act, Failed, Look, Observation, PlayedOut, Ready
+from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.errors import ConfigError, EnvironmentFailedError, InvalidObservationError, VerlError
-
-__all__ = ["BridgeConfig", "EnvPool", "EpisodeEnd", "EpisodeLost", "EpisodeRequest", "Observation"]
 
 logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 120.0
@@ -53,7 +39,7 @@ class EnvPool:
 
     Args:
         env_config: the ``env`` section of the configuration.
-        bridge: how the critic is asked; None: nobody asks it.
+        critic: how the critic is asked, of the sidecar ``critic.run_id``; None: nobody asks it.
         size: processes.
         simulator_limit_s: an episode for which the simulator itself works longer is lost; None: no limit. Neither the
             policy's time nor the critic's is counted.
@@ -65,7 +51,7 @@ class EnvPool:
     def __init__(
         self,
         env_config: Mapping[str, Any],
-        bridge: BridgeConfig | None,
+        critic: CriticConfig | None,
         size: int,
         simulator_limit_s: float | None = None,
         silence_s: float = 60.0,
@@ -74,16 +60,16 @@ class EnvPool:
         if size < 1:
             raise ConfigError(f"envs_per_worker={size!r}: must be 1 or more")
         self.cameras, self.max_steps = describe(env_config)
-        self._env_config, self._bridge, self._name = dict(env_config), bridge, name or f"env-{os.getpid()}"
+        self._env_config, self._critic, self._name = dict(env_config), critic, name or f"env-{os.getpid()}"
         self._simulator_limit_s, self._silence_s = simulator_limit_s, silence_s
         self._queue: deque[EpisodeRequest] = deque()
         self._started = 0
         self._start_failures = 0
         self._last_error = ""
         self.replaced = 0
-        self._children: list[Child] = []
+        self._handles: list[EnvHandle] = []
         for index in range(size):
-            self._children.append(self._start(index))
+            self._handles.append(self._start(index))
 
     def __enter__(self) -> EnvPool:
         return self
@@ -101,16 +87,16 @@ class EnvPool:
 
         An answer to an episode that has ended meanwhile is dropped.
         """
-        child = self._children[env]
-        look = child.awaiting
+        handle = self._handles[env]
+        look = handle.awaiting
         if look is None or (episode is not None and episode != look.episode):
             return
-        child.send(Act(look.episode, np.ascontiguousarray(actions, np.float32)))
+        handle.send(Act(look.episode, np.ascontiguousarray(actions, np.float32)))
 
     @property
     def running(self) -> int:
         """Episodes in a process or waiting for one."""
-        return len(self._queue) + sum(len(child.requests) for child in self._children)
+        return len(self._queue) + sum(len(handle.requests) for handle in self._handles)
 
     def poll(self, timeout: float) -> list[Event]:
         """What has happened; waits up to ``timeout`` seconds for something.
@@ -126,93 +112,92 @@ class EnvPool:
             left = deadline - time.monotonic()
             if events or left <= 0:
                 return events
-            wait([child.connection for child in self._children], min(left, 0.5))
+            wait([handle.connection for handle in self._handles], min(left, 0.5))
 
     def _sweep(self) -> list[Event]:
         events: list[Event] = []
-        for child in list(self._children):
+        for handle in list(self._handles):
             try:
-                while (message := child.receive()) is not None:
-                    event = self._take(child, message)
+                while (message := handle.receive()) is not None:
+                    event = self._take(handle, message)
                     if event is not None:
                         events.append(event)
             except EOFError:
-                events += self._replace(child, f"environment process died ({_ending(child)})")
+                events += self._replace(handle, f"environment process died ({_ending(handle)})")
                 continue
-            events += self._check_time(child)
+            events += self._check_time(handle)
         return events
 
-    def _take(self, child: Child, message: Any) -> Event | None:
+    def _take(self, handle: EnvHandle, message: Any) -> Event | None:
         if isinstance(message, Ready):
-            child.rest()
+            handle.rest()
             self._start_failures = 0
         elif isinstance(message, Look):
-            child.rest()
-            child.awaiting = message
-            frames = child.frames(message)
+            handle.rest()
+            handle.awaiting = message
+            frames = handle.frames(message)
             return Observation(
-                child.index, message.episode, message.chunk, message.step, frames, message.proprio, message.instruction
+                handle.index, message.episode, message.chunk, message.step, frames, message.proprio, message.instruction
             )
         elif isinstance(message, PlayedOut):
-            child.played_out()
-        elif isinstance(message, Ended):
-            child.free(message.end.request.episode)
-            return message.end
-        elif isinstance(message, Dropped):
-            request = child.free(message.episode)
-            return EpisodeLost(request, message.reason, message.by_verdict, message.verdicts)
+            handle.played_out()
+        elif isinstance(message, EpisodeEnd | EpisodeLost):
+            handle.free(message.request.episode)
+            return message
         elif isinstance(message, Failed):
             if isinstance(message.error, VerlError) and not isinstance(message.error, InvalidObservationError):
                 raise message.error
-            logger.error("environment %d: %s", child.index, message.error)
-            self._last_error = child.error = str(message.error)
+            logger.error("environment %d: %s", handle.index, message.error)
+            self._last_error = handle.error = str(message.error)
         return None  # Alive: that it was heard is enough
 
-    def _check_time(self, child: Child) -> list[Event]:
-        if not child.ready:
-            if child.silent > START_TIMEOUT_S:
-                return self._replace(child, f"environment process not ready within {START_TIMEOUT_S:g} s")
-        elif child.requests and child.silent > self._silence_s:
-            return self._replace(child, f"environment process silent for {self._silence_s:g} s")
+    def _check_time(self, handle: EnvHandle) -> list[Event]:
+        if not handle.ready:
+            if handle.silent > START_TIMEOUT_S:
+                return self._replace(handle, f"environment process not ready within {START_TIMEOUT_S:g} s")
+        elif handle.requests and handle.silent > self._silence_s:
+            return self._replace(handle, f"environment process silent for {self._silence_s:g} s")
         return []
 
-    def _replace(self, child: Child, reason: str) -> list[Event]:
+    def _replace(self, handle: EnvHandle, reason: str) -> list[Event]:
         """Ends a process, starts another in its place, gives its episode up."""
-        logger.warning("environment %d: %s: replaced", child.index, reason)
-        child.close(kill=True)
-        if not child.ready:
+        logger.warning("environment %d: %s: replaced", handle.index, reason)
+        handle.close(kill=True)
+        if not handle.ready:
             self._start_failures += 1
             if self._start_failures >= MAX_START_FAILURES:
                 raise EnvironmentFailedError(f"environments do not start: {self._last_error or reason}")
         self.replaced += 1
-        self._children[child.index] = self._start(child.index)
-        return [EpisodeLost(request, reason) for request in child.requests]
+        self._handles[handle.index] = self._start(handle.index)
+        return [EpisodeLost(request, reason) for request in handle.requests]
 
-    def _start(self, index: int) -> Child:
+    def _start(self, index: int) -> EnvHandle:
         self._started += 1
         name = f"{self._name}-{index}.{self._started}"
-        return Child(index, self._env_config, self._bridge, self._simulator_limit_s, self.cameras, self.max_steps, name)
+        return EnvHandle(
+            index, self._env_config, self._critic, self._simulator_limit_s, self.cameras, self.max_steps, name
+        )
 
     def _hand_out(self) -> None:
-        for child in self._children:
-            if self._queue and child.ready and child.request is None:
+        for handle in self._handles:
+            if self._queue and handle.ready and handle.request is None:
                 request = self._queue.popleft()
-                child.begin(request)
-                child.send(Begin(request))
+                handle.begin(request)
+                handle.send(request)
 
     def close(self) -> None:
         """Ends all processes. Safe to call twice."""
-        for child in self._children:
-            child.ask_to_end()
-        for child in self._children:
-            child.close()
-        self._children = []
+        for handle in self._handles:
+            handle.ask_to_end()
+        for handle in self._handles:
+            handle.close()
+        self._handles = []
 
 
-def _ending(child: Child) -> str:
+def _ending(handle: EnvHandle) -> str:
     """How a process ended, for people."""
     try:
-        code = child.process.wait(1.0)
+        code = handle.process.wait(1.0)
     except subprocess.TimeoutExpired:
         return "its connection broke"
-    return f"signal {-code}" if code < 0 else f"exit code {code}" + (f": {child.error}" if child.error else "")
+    return f"signal {-code}" if code < 0 else f"exit code {code}" + (f": {handle.error}" if handle.error else "")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shm_bridge import Orientation
 from verl.envs.arm_world import CONTROL_HZ, ArmWorld, import_robosuite, numpy_seed
-from verl.envs.base import Camera, Stored
+from verl.envs.base import Camera
 from verl.errors import ConfigError, UnknownTaskError
 
 
@@ -69,7 +70,7 @@ class RobosuiteConfig:
 
     def camera_specs(self) -> tuple[Camera, ...]:
         size = self.image_size
-        return tuple(Camera(name, size, size, Stored.FLIP_ROWS) for name in self.cameras)
+        return tuple(Camera(name, size, size, Orientation.FLIP_ROWS) for name in self.cameras)
 
     def step_limit(self) -> int:
         return self.max_steps

@@ -16,7 +16,7 @@ Everything is drawn from the seed given; the simulator's success is never looked
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -210,7 +210,7 @@ def _failure(cube: str, rng: np.random.Generator) -> list[Waypoint]:
     return [*_reach(rng, cube), Waypoint("here", (0.0, 0.0, float(rng.uniform(0.06, 0.14))), OPEN, 20, 0.012), still]
 
 
-_SCRIPTS = {
+_SCRIPTS: dict[str, Callable[..., list[Waypoint]]] = {
     "Lift": _lift,
     "LiftRed": partial(_lift, cube="cubeA"),
     "LiftGreen": partial(_lift, cube="cubeB"),

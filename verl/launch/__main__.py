@@ -6,7 +6,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from verl.trainer import interrupt
+from verl.launch import interrupt
 
 
 def main(arguments: list[str]) -> int:
@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> int:
     from verl.errors import VerlError
     from verl.launch.claim import claim_as_launcher
     from verl.launch.guard import run_guarded
-    from verl.trainer.run_folder import new_run_id
+    from verl.launch.run_id import new_run_id
 
     given = _given_run_id(arguments)
     run_id = given or new_run_id()

@@ -11,20 +11,20 @@ from typing import Any
 import ray
 
 from verl.config import Config
-from verl.degrade import VerdictNoise
+from verl.critic_config import CriticConfig
 from verl.envs.factory import count_tasks, evaluation_states
-from verl.envs.pool import BridgeConfig
 from verl.trainer import ray_wait
 from verl.trainer.checkpoint import Checkpoints
 from verl.trainer.cluster import Cluster
 from verl.trainer.heartbeat import LearnerWatch
 from verl.trainer.ppo.fleet import Fleet
+from verl.trainer.ppo.learners import Learners
 from verl.trainer.ppo.loop import Trainer
 from verl.trainer.ppo.schedule import Schedule
 from verl.trainer.progress import Progress
 from verl.trainer.recorder import Recorder
 from verl.trainer.run_folder import RunFolder
-from verl.trainer.watch import Sidecars
+from verl.trainer.sidecars import Sidecars
 from verl.workers.learner import LearnerOptions
 from verl.workers.rollout import RolloutOptions
 
@@ -32,28 +32,10 @@ logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
 
 
-def bridge_config(config: Config, run_id: str) -> BridgeConfig | None:
-    """How environment processes ask the critic; None when nobody does."""
+def critic_asked(config: Config, run_id: str) -> CriticConfig | None:
+    """How environment processes ask the critic, of the sidecar of the run; None when nobody does."""
     critic = config.critic
-    if not critic.enable and not critic.audit_val:
-        return None
-    return BridgeConfig(
-        run_id=critic.run_id or run_id,
-        every=critic.every,
-        threshold=critic.threshold,
-        hold=critic.hold,
-        reward=critic.reward,
-        done_weight=critic.weights.done,
-        value_weight=critic.weights.value,
-        value_stride=critic.value_stride,
-        invalid=critic.invalid,
-        timeout_s=critic.verdict_timeout_s,
-        max_failures=critic.max_failures,
-        overlap=critic.overlap,
-        audit_evaluation=critic.audit_val,
-        decides_training=critic.enable,
-        noise=VerdictNoise(critic.noise.missed_done, critic.noise.false_done, config.data.seed),
-    )
+    return dataclasses.replace(critic, run_id=critic.run_id or run_id) if critic.asked else None
 
 
 def rollout_options(config: Config, run_id: str) -> RolloutOptions:
@@ -75,7 +57,7 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
         value_head=config.algorithm.adv_estimator == "gae",
         pool={
             "env_config": dict(config.env),
-            "bridge": bridge_config(config, run_id),
+            "critic": critic_asked(config, run_id),
             "size": rollout.envs_per_worker,
             "simulator_limit_s": rollout.episode_timeout_s,
             "silence_s": rollout.step_timeout_s,
@@ -120,7 +102,7 @@ class Run:
         """Starts all parts side by side and waits until each is ready."""
         config, note = self.config, self.progress.note
         ready: list[Any] = []
-        if config.critic.enable or config.critic.audit_val:
+        if config.critic.asked:
             self.cluster.start_sidecars()
             ready = [n.sidecar.wait_ready.remote(config.critic.ready_timeout_s) for n in self.cluster.nodes]
         self.learners = self.cluster.learners(learner_options(config))
@@ -148,8 +130,7 @@ class Run:
             config,
             schedule,
             self.fleet,
-            self.learners,
-            learner_watch,
+            Learners(self.learners, learner_watch, self.folder.run_id),
             sidecars,
             self.recorder,
             self.progress,

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from verl.envs.messages import EpisodeLost
+from verl.episode import Episode, EpisodeLost
 from verl.trainer.latencies import Latencies
-from verl.trajectory import Episode
 
 
 @dataclass(slots=True)
@@ -64,13 +63,14 @@ class Audit:
     verdicts: int = 0
 
     def add(self, episode: Episode) -> None:
-        self.total.add(episode.complete, episode.env_success)
+        end, number = episode.end, episode.request.episode
+        self.total.add(end.complete, end.env_success)
         # by number, not by arrival: the order in which episodes end is chance
-        self.recent = sorted([*self.recent, (episode.episode, episode.complete, episode.env_success)])[-self.window :]
-        self.latencies.add(episode.latencies_us)
-        self.value_holes += episode.value_holes
-        self.outages += episode.outages
-        self._count(episode.episode, episode.invalid_verdicts, len(episode.latencies_us))
+        self.recent = sorted([*self.recent, (number, end.complete, end.env_success)])[-self.window :]
+        self.latencies.add(end.latencies_us)
+        self.value_holes += end.value_holes
+        self.outages += end.outages
+        self._count(number, end.invalid, len(end.latencies_us))
 
     def add_dropped(self, lost: EpisodeLost) -> None:
         """An episode that an unreadable reply took out of its group."""

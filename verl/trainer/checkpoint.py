@@ -20,19 +20,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from verl.config import TrainerConfig
 from verl.errors import CheckpointDamagedError, ConfigError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.disk import full_disk
 from verl.trainer.manifest import damage, write_manifest
 from verl.trainer.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from verl.config import TrainerConfig
-    from verl.trainer.ppo.loop import Trainer
 
 logger = logging.getLogger(__name__)
 TIMEOUT_S = 3600.0
@@ -64,7 +61,7 @@ class Checkpoints:
         for unfinished in self.root.glob(".*-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
 
-    def save(self, step: int, learners: list[Any], state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    def save(self, step: int, learners: list[Any], state: dict[str, object], arrays: dict[str, np.ndarray]) -> None:
         """Starts a checkpoint of this very moment; returns when all learners have copied their state.
 
         Args:
@@ -89,6 +86,10 @@ class Checkpoints:
             self.best = step
             self._link_and_prune()
 
+    def holds(self, checkpoint: Path) -> bool:
+        """Whether ``checkpoint`` is one of this run's."""
+        return _belongs(checkpoint, self.folder)
+
     def tick(self) -> None:
         """Raises what went wrong in the background, if anything did."""
         if self._error is not None:
@@ -105,7 +106,7 @@ class Checkpoints:
         self.tick()
 
     def _write(
-        self, part: Path, step: int, learners: list[Any], state: dict[str, Any], arrays: dict[str, np.ndarray]
+        self, part: Path, step: int, learners: list[Any], state: dict[str, object], arrays: dict[str, np.ndarray]
     ) -> None:
         try:
             (part / "trainer.json").write_text(json.dumps(state))
@@ -178,7 +179,7 @@ def _newest_whole(folder: RunFolder, note: Callable[[str], None]) -> Path | None
     if (root / "last").exists():
         last = (root / "last").resolve()
         found = [last, *(one for one in found if one != last)]
-    reasons = []
+    reasons: list[str] = []
     for checkpoint in found:
         reason = damage(checkpoint)
         if reason is None:
@@ -216,18 +217,10 @@ def rewind(folder: RunFolder, checkpoint: Path | None) -> int:
     return int(state.get("updates", 0))
 
 
-def resume(trainer: Trainer, checkpoint: Path) -> None:
-    """Loads the learners and the trainer's own state, and hands the weights to the rollout workers."""
-    trainer.ask_learners(
-        [learner.load.remote(str(checkpoint)) for learner in trainer.learners], "the learners' load of a checkpoint"
-    )
+def read_state(checkpoint: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The trainer's own state and arrays, as they were given to :meth:`Checkpoints.save`."""
     with np.load(checkpoint / "trainer.npz", allow_pickle=False) as arrays:
-        trainer.restore(json.loads((checkpoint / "trainer.json").read_text()), dict(arrays))
-    if _belongs(checkpoint, trainer.checkpoints.folder):
-        trainer.checkpoints.last = trainer.updates
-    else:
-        trainer.best = trainer.checkpoints.best = None
-        trainer.recorder.videos.clear()
+        return json.loads((checkpoint / "trainer.json").read_text()), dict(arrays)
 
 
 def _belongs(checkpoint: Path, folder: RunFolder) -> bool:
@@ -236,7 +229,7 @@ def _belongs(checkpoint: Path, folder: RunFolder) -> bool:
 
 def missing_files(checkpoint: Path) -> str | None:
     """The first of the files with the learners' shards that is not there."""
-    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
 
     folder = checkpoint / "learner"
     if not (folder / ".metadata").is_file():

@@ -62,7 +62,7 @@ def start_ray(config: Config) -> Path | None:
     del common["runtime_env"]
     learners = config.actor.fsdp_config.world_size or max(1, torch.cuda.device_count())
     # Logical CPUs only count actors here; what they really use is the threads that the configuration gives them.
-    context = ray.init(
+    context: Any = ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, 1 + config.rollout.workers + learners),
         object_store_memory=OBJECT_STORE_BYTES,
@@ -200,8 +200,8 @@ class Cluster:
         node = next((node for node in nodes if node.place == home), nodes[index % len(nodes)])
         self._seats[index] = node.place
         pool = {**options.pool, "name": f"w{index}"}
-        if pool.get("bridge") is not None:
-            pool["bridge"] = dataclasses.replace(pool["bridge"], run_id=node.run_id)
+        if pool.get("critic") is not None:
+            pool["critic"] = dataclasses.replace(pool["critic"], run_id=node.run_id)
         bound = dataclasses.replace(options, pool=pool)
         worker = (
             reporting(RolloutWorker)

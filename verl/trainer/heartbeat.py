@@ -27,7 +27,8 @@ STILL_S = 110.0  # no step for so long: said
 
 def reporting(kind: type) -> Any:
     """The actor class of ``kind``, whose method ``report`` is answered by a thread of its own."""
-    return ray.remote(concurrency_groups={GROUP: 1})(kind)
+    groups: dict[str, Any] = {"concurrency_groups": {GROUP: 1}}  # not among those that Ray's types know
+    return ray.remote(**groups)(kind)
 
 
 class Heartbeat:

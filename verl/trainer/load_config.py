@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from verl.config import Config
 from verl.errors import ConfigError
-from verl.trainer.critic_rules import as_tree, critic_rules
+from verl.trainer.critic_folder import as_tree, critic_rules
 
 CONFIG_FOLDER = Path(__file__).parent.absolute() / "config"
 CRITIC_GROUP = "critic_folder"  # its place in the order is in ppo_trainer.yaml

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verl.launch import words
-from verl.trainer import interrupt, screen
+from verl.launch import interrupt, words
+from verl.trainer import screen
 
 # Everything else takes seconds to import: it is imported where a Ctrl-C or a mistake is told without a traceback.
 if TYPE_CHECKING:
@@ -59,9 +59,10 @@ def _main(arguments: list[str] | None) -> int:
 
     from verl.errors import VerlError
     from verl.launch.claim import claim_as_trainer, claimed_folder
+    from verl.launch.run_id import new_run_id
     from verl.trainer.load_config import load_config
     from verl.trainer.preflight import preflight
-    from verl.trainer.run_folder import RunFolder, new_run_id
+    from verl.trainer.run_folder import RunFolder
 
     with ExitStack() as owned:
         try:
@@ -111,7 +112,7 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
     import yaml
 
     from verl.errors import ConfigError
-    from verl.trainer.critic_rules import in_force
+    from verl.trainer.critic_folder import in_force
 
     try:
         from verl.trainer.watchdog import watching
@@ -169,7 +170,7 @@ def _innermost(error: BaseException) -> str:
 
 def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Console) -> None:
     from verl.trainer.assemble import Run
-    from verl.trainer.checkpoint import find_checkpoint, resume, rewind
+    from verl.trainer.checkpoint import find_checkpoint, rewind
     from verl.trainer.progress import Progress
     from verl.trainer.ray_session import ray_session
     from verl.trainer.recorder import Recorder
@@ -192,12 +193,12 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
             with Run(config, folder, recorder, progress) as run:
                 trainer = run.start()
                 progress.note(f"ready after {time.monotonic() - started:.0f} s")
-                trainer.time_s["start"] = time.monotonic() - started
+                trainer.counts.time_s["start"] = time.monotonic() - started
                 if checkpoint is not None:
-                    resume(trainer, checkpoint)
-                    progress.note(f"resumed after update {trainer.updates} from {checkpoint}")
+                    trainer.resume(checkpoint)
+                    progress.note(f"resumed after update {trainer.counts.updates} from {checkpoint}")
                 trainer.fit()
-        summary = recorder.finish(trainer)
+        summary = recorder.finish(trainer.summary())
         print_summary(console, summary)
         console.print(f"curves, videos, metrics: {folder.path}")
 

@@ -79,7 +79,7 @@ class Placement:
         self.plan, bundles = plan, plan.bundles
         alive = [node for node in ray.nodes() if node["Alive"]]
         # the loss of the driver's node ends the run anyway, so its bundle never has to move
-        driver = next((node["Resources"] for node in alive if node["NodeID"] == own), {})
+        driver: Mapping[str, float] = next((node["Resources"] for node in alive if node["NodeID"] == own), {})
         first = {NODE_LABEL: own} if holds(driver, bundles[0]) else {}
         selectors: list[dict[str, str]] = [first, *({} for _ in bundles[1:])]
         self.group: PlacementGroup = placement_group(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from verl.config import Config, CriticConfig
+from verl.config import Config
+from verl.critic_config import CriticConfig
 from verl.envs.factory import check
 from verl.errors import ConfigError
 from verl.trainer.sidecar_settings import sidecar_settings
@@ -22,7 +23,7 @@ def preflight(config: Config) -> None:
     """Raises :class:`ConfigError`, naming the first thing that cannot work."""
     check_policy(config)
     check(config.env)
-    if (config.critic.enable or config.critic.audit_val) and config.critic.sidecar.start:
+    if config.critic.asked and config.critic.sidecar.start:
         check_sidecar(config.critic)
 
 

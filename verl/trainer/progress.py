@@ -9,6 +9,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -16,8 +17,8 @@ from rich.progress import (
     Progress as Bar,
 )
 
+from verl.episode import Episode
 from verl.trainer.audit import Audit
-from verl.trajectory import Episode
 
 
 class Progress:
@@ -36,7 +37,7 @@ class Progress:
             transient=True,
             disable=not console.is_terminal,
         )
-        self.task: int | None = None
+        self.task: TaskID | None = None
         self.name, self.seen, self.done, self.success, self.trained = "", 0, 0, 0, 0
         self.started = time.monotonic()
 
@@ -57,9 +58,9 @@ class Progress:
     def episode(self, episode: Episode, audit: Audit | None) -> None:
         """One more episode has ended."""
         self.seen += 1
-        self.done += episode.complete
-        self.success += episode.env_success
-        self.trained += episode.training
+        self.done += episode.end.complete
+        self.success += episode.end.env_success
+        self.trained += episode.request.training
         if audit is not None:
             info = f"VLAC: {self.done} done   verdict p50 {audit.latency_ms(50):.0f} ms"
         else:
@@ -83,7 +84,7 @@ class Progress:
 
     def _end_stage(self, quiet: bool = False) -> None:
         if self.task is not None:
-            self.bar.remove_task(self.task)  # type: ignore[arg-type]
+            self.bar.remove_task(self.task)
             self.task = None
         if quiet or self.name != "rollout" or not self.seen:
             self.name = ""

@@ -13,9 +13,8 @@ import ray
 from ray._common.utils import get_default_ray_temp_dir
 
 from verl.config import Config
-from verl.launch import remains, words
+from verl.launch import interrupt, remains, words
 from verl.launch.reaper import Reaper
-from verl.trainer import interrupt
 from verl.trainer.cluster import start_ray
 
 logger = logging.getLogger(__name__)

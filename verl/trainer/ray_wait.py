@@ -13,7 +13,8 @@ from typing import Any
 import ray
 
 from verl.errors import NoAnswerError
-from verl.trainer import interrupt, watchdog
+from verl.launch import interrupt
+from verl.trainer import watchdog
 
 SLICE_S = 1.0
 

@@ -7,19 +7,19 @@ import logging
 import math
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, SupportsFloat
 
 from verl.config import Config
+from verl.episode import Episode
 from verl.trainer.report.curves import draw_curves
 from verl.trainer.report.verdict_video import write_verdict_video
 from verl.trainer.run_folder import RunFolder
 from verl.trainer.tracking import Tracker
-from verl.trajectory import Episode
-
-if TYPE_CHECKING:
-    from verl.trainer.ppo.loop import Trainer
 
 logger = logging.getLogger(__name__)
+_OF_REQUEST = ("episode", "group", "task", "seed", "training")  # columns of episodes.jsonl
+_OF_END = ("steps", "complete", "score", "env_success", "env_success_step", "invalid", "value_holes", "outages")
 LISTED_VIDEOS = 100  # in the summary: the latest; the folder has all
 
 
@@ -33,47 +33,37 @@ class Recorder:
         self.videos: list[str] = []
         self.stages: dict[str, float] = defaultdict(float)  # seconds, summed over training episodes
 
-    def log(self, step: int, metrics: dict[str, Any]) -> None:
+    def log(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Numbers of this step; NaN (nothing to tell) is left out."""
         known = {name: float(value) for name, value in metrics.items() if not math.isnan(float(value))}
         self.tracker.log(step, known)
 
     def episode(self, episode: Episode, step: int) -> None:
         """A line in ``episodes.jsonl``, and a video when it was recorded."""
+        request, end = episode.request, episode.end
         row = {
             "step": step,
-            "episode": episode.episode,
-            "group": episode.group,
-            "task": episode.task,
-            "seed": episode.seed,
-            "training": episode.training,
-            "steps": episode.steps,
-            "complete": episode.complete,
-            "score": episode.score,
-            "env_success": episode.env_success,
-            "env_success_step": episode.env_success_step,
-            "invalid": episode.invalid_verdicts,
-            "value_holes": episode.value_holes,
-            "outages": episode.outages,
-            "timings": {k: round(v, 4) for k, v in episode.timings.items()},
+            **{name: getattr(request, name) for name in _OF_REQUEST},
+            **{name: getattr(end, name) for name in _OF_END},
+            "timings": {k: round(v, 4) for k, v in end.timings.items()},
             "ended": round(time.time(), 3),
         }
-        if episode.training:
-            for stage, seconds in episode.timings.items():
+        if request.training:
+            for stage, seconds in end.timings.items():
                 self.stages[stage] += seconds
         with open(self.folder.file("episodes.jsonl"), "a") as lines:
             lines.write(json.dumps(row, default=float) + "\n")
-        if episode.frames is None:
+        if end.frames is None:
             return
-        kind = "train" if episode.training else "eval"
-        ending = "done" if episode.complete else ("success" if episode.env_success else "end")
-        name = f"step{step:03d}-{kind}-{episode.episode & 0xFFFFFF:05d}-{ending}.mp4"
+        kind = "train" if request.training else "eval"
+        ending = "done" if end.complete else ("success" if end.env_success else "end")
+        name = f"step{step:03d}-{kind}-{request.episode & 0xFFFFFF:05d}-{ending}.mp4"
         try:
-            write_verdict_video(episode, self.folder.file("videos", name), self.config.critic.threshold)
+            write_verdict_video(end, self.folder.file("videos", name), self.config.critic.threshold)
             self.videos = [*self.videos, name][-LISTED_VIDEOS:]
         except (OSError, ValueError) as error:  # a video is not worth a run
             logger.warning("video %s not written: %s", name, error)
-        episode.frames = None
+        episode.forget_frames()
 
     def state(self) -> dict[str, Any]:
         """What a resumed run's summary needs of this one."""
@@ -85,45 +75,13 @@ class Recorder:
         self.stages.update(state["stages"])
         self.tracker.before_s = state["wall_s"]
 
-    def finish(self, trainer: Trainer) -> dict[str, Any]:
-        """Writes ``summary.json`` and ``curves.png``; returns the summary."""
-        audit, total = trainer.audit, trainer.audit.total
-        summary: dict[str, Any] = {
+    def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """Completes the run's ``summary``; writes it to ``summary.json``, and ``curves.png``; returns it."""
+        summary = {
             "run_id": self.folder.run_id,
-            "success_before": trainer.success_before,
-            "success_after": trainer.success_after,
-            "eval_episodes": trainer.schedule.evaluation_episodes(),
-            "eval_states": trainer.schedule.evaluation_states(),
-            "episodes": trainer.episodes,
-            "updates": trainer.updates,
-            "rollouts_without_update": trainer.skipped,
+            **summary,
             "wall_s": round(self.tracker.wall_s(), 1),
-            "verdict_p50_ms": audit.latency_ms(50),
-            "verdict_p99_ms": audit.latency_ms(99),
-            "verdicts": audit.verdicts,
-            "invalid_verdicts": audit.invalid,
-            "value_holes": audit.value_holes,
-            "outages": audit.outages,
-            "critic_precision": total.precision,
-            "critic_recall": total.recall,
-            "confusion": {
-                "both": total.both,
-                "false_done": total.false_done,
-                "missed": total.missed,
-                "neither": total.neither,
-            },
-            "groups_dropped": trainer.dropped_groups,
-            "episodes_lost": trainer.fleet.statistics.lost,
-            "episodes_given_up": trainer.fleet.statistics.given_up,
-            "episodes_dropped": trainer.fleet.statistics.dropped,
-            "replaced": {
-                "environments": trainer.fleet.statistics.environments_replaced,
-                "rollout_workers": trainer.fleet.statistics.workers_replaced,
-                **trainer.sidecars.state(),
-            },
-            "policy_s": round(trainer.fleet.statistics.policy_s, 1),
-            "time_s": {name: round(seconds, 1) for name, seconds in trainer.time_s.items()},
-            "episode_s": {s: round(t / max(1, trainer.episodes), 3) for s, t in self.stages.items()},
+            "episode_s": {s: round(t / max(1, summary["episodes"]), 3) for s, t in self.stages.items()},
             "videos": self.videos,
         }
         self.folder.write_json("summary.json", _without_nan(summary))

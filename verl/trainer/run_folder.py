@@ -5,19 +5,12 @@ config.yaml  metrics.jsonl  summary.json  curves.png  videos/  logs/  checkpoint
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 from verl.errors import ConfigError
-
-
-def new_run_id() -> str:
-    """Date, time and a random part: never twice."""
-    return datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
 
 
 class RunFolder:

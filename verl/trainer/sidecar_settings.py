@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from verl.config import CriticConfig
+from verl.critic_config import CriticConfig
 
 
 def sidecar_settings(critic: CriticConfig, run_id: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The learner: a Ray actor a rank, holding its shard of the policy under torch FSDP2.
 
-Every rank is handed the same :class:`~verl.trajectory.Samples`, takes every ``world``-th of each mini-batch, and makes
+Every rank is handed the same :class:`~verl.samples.Samples`, takes every ``world``-th of each mini-batch, and makes
 the same number of forward and backward passes (FSDP's collectives must match): a short rank pads with samples whose
 mask is zero.
 """
@@ -10,35 +10,24 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
+from torch.distributed.fsdp import FSDPModule
 
 from verl.config import ActorConfig, AlgorithmConfig, ModelConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
-from verl.models.openvla_oft.checkpoint import read as read_checkpoint
-from verl.trainer.ppo import core_algos
-from verl.trajectory import Samples
+from verl.samples import Samples
+from verl.workers.batch_split import micro_batches, mini_batches, shares
+from verl.workers.learner_files import LearnerFiles
+from verl.workers.loss import Loss
 from verl.workers.old_log_probs import LogProbDifferences, choose
 from verl.workers.sharded_policy import sharded_policy
-from verl.workers.split import micro_batches, mini_batches, shares
 from verl.workers.work import Report, Work, at_work
 
 logger = logging.getLogger(__name__)
-FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +66,9 @@ class Learner:
                 timeout=datetime.timedelta(minutes=10),
             )
         self.policy = self._sharded_policy()
-        self.reference = self._sharded_policy().eval() if options.algorithm.kl_ctrl.kl_coef > 0 else None
+        kl_coef = options.algorithm.kl_ctrl.kl_coef
+        reference = self._sharded_policy().eval() if kl_coef > 0 else None
+        self.loss = Loss(self.policy, reference, options.actor, kl_coef, options.temperature, self.device)
         optim = options.actor.optim
         named = [(n, p) for n, p in self.policy.named_parameters() if p.requires_grad]
         trained = [[p for n, p in named if n.startswith("value_head.") == head] for head in (False, True)]
@@ -93,9 +84,8 @@ class Learner:
             self.device.type,
             options.model.lora_rank,
         )
-        self._writer = ThreadPoolExecutor(1, "checkpoint")
-        self._writing: list[Future[Any]] = []
-        self._files = dist.new_group(backend="gloo")  # checkpoints are written beside updates, and from main memory
+        copies = world > 1 and self.device.type != "cpu"
+        self.files = LearnerFiles(self.policy, self.optimizer, options.model, rank, copies)
 
     def _sharded_policy(self) -> OpenVLAOFTPolicy:
         given = self.options
@@ -159,8 +149,8 @@ class Learner:
         counts = torch.tensor([gradient_mask.sum(), (batch.mask - gradient_mask).sum()], device=self.device)
         totals: dict[str, float] = {}
         for part, weight in micro_batches(batch, self._shares(len(batch))):
-            loss, metrics = self._loss(part, counts, weight, first)
-            (loss * self.world).backward()
+            loss, metrics = self.loss(part, counts, weight, first)
+            torch.autograd.backward(loss * self.world)
             self.work.step()
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
@@ -187,9 +177,10 @@ class Learner:
         for index in batches:
             mine_of = self._shares(len(index))
             for mine, (part, _) in zip(mine_of, micro_batches(samples.take(index), mine_of)):
-                log_probs = self.policy.evaluate(*self._inputs(part), self.options.temperature).log_probs
+                log_probs = self.policy.evaluate(*self.loss.inputs(part), self.options.temperature).log_probs
                 own[index[mine]] = log_probs[: len(mine)]
                 self.work.step()
+        assert isinstance(self.policy, FSDPModule)
         self.policy.reshard()  # without a backward pass after it FSDP leaves the root's weights gathered
         dist.all_reduce(own)
         rollout, replayed = torch.from_numpy(samples.old_log_probs), samples.imitation[:, None] > 0
@@ -199,57 +190,8 @@ class Learner:
         return replace(samples, old_log_probs=kept), differences
 
     def _shares(self, count: int) -> list[np.ndarray]:
-        """See :func:`~verl.workers.split.shares`."""
+        """See :func:`~verl.workers.batch_split.shares`."""
         return shares(count, self.rank, self.world, self.options.actor.ppo_micro_batch_size)
-
-    def _inputs(self, part: Samples):
-        """What the policy is asked about ``part``."""
-        return part.images, part.instructions, part.proprio, torch.from_numpy(part.tokens).to(self.device)
-
-    def _loss(self, part: Samples, counts: torch.Tensor, weight: float, first: LogProbDifferences | None):
-        """``counts``: tokens of the mini-batch in the policy gradient, and tokens that are imitated.
-
-        ``first``: told of the log-probabilities before and now, in the passes before the first step.
-        """
-        actor, device, count = self.options.actor, self.device, counts[0]
-        imitated = torch.from_numpy(part.imitation).to(device)[:, None]
-        mask = torch.from_numpy(part.mask).to(device) * (1 - imitated)
-        inputs = self._inputs(part)
-        output = self.policy.evaluate(*inputs, temperature=self.options.temperature)
-        old = torch.from_numpy(part.old_log_probs).to(device)
-        if first is not None:
-            first.add(output.log_probs, old, mask)
-        loss, metrics = core_algos.policy_loss(
-            output.log_probs,
-            old,
-            torch.from_numpy(part.advantages).to(device),
-            mask,
-            actor.clip_ratio_low,
-            actor.clip_ratio_high,
-            count,
-        )
-        metrics["policy_loss"] = loss.detach()
-        entropy = core_algos.masked_mean(output.entropy, mask, count)
-        metrics["entropy"] = entropy.detach()
-        loss = loss - actor.entropy_coeff * entropy
-        if actor.imitation_coeff > 0:
-            told = torch.from_numpy(part.mask).to(device) * imitated
-            imitation = -core_algos.masked_mean(output.log_probs, told, counts[1])
-            metrics["imitation_nll"] = imitation.detach()
-            loss = loss + actor.imitation_coeff * imitation
-        if self.reference is not None:
-            with torch.no_grad():
-                reference = self.reference.evaluate(*inputs, temperature=self.options.temperature).log_probs
-            kl = core_algos.masked_mean(core_algos.kl_to_reference(output.log_probs, reference), mask, count)
-            metrics["kl_to_reference"] = kl.detach()
-            loss = loss + self.options.algorithm.kl_ctrl.kl_coef * kl
-        if output.values is not None:
-            own = 1 - imitated[:, 0]
-            returns = torch.from_numpy(part.returns).to(device)
-            value = core_algos.value_loss(output.values * own, returns * own) * weight
-            metrics["value_loss"] = value.detach()
-            loss = loss + actor.value_coeff * value
-        return loss, metrics
 
     def _sum_over_ranks(self, totals: dict[str, float]) -> dict[str, float]:
         if self.world == 1:
@@ -269,58 +211,22 @@ class Learner:
 
     @at_work
     def weights(self) -> dict[str, torch.Tensor] | None:
-        """The whole policy on the CPU, from rank 0; None from the others. Adapters come merged."""
-        state = get_model_state_dict(self.policy, options=FULL)
-        return state if self.rank == 0 else None
+        """See :meth:`LearnerFiles.weights`."""
+        return self.files.weights()
 
     @at_work
     def save(self, folder: str) -> None:
-        """Copies the state, then writes it below ``folder`` in the background; :meth:`written` tells its end.
-
-        ``policy/`` is the published layout with adapters merged, written by rank 0. ``learner/`` is a distributed
-        checkpoint, each rank writes its own shard: the optimizer and, with adapters, the tensors that are trained (the
-        published layout has lost them, the others are in ``model.path``). Any number of ranks can load it.
-        """
-        model = get_model_state_dict(self.policy, options=FULL)
-        shards = dcp.async_save(self._shards(), checkpoint_id=Path(folder, "learner"), process_group=self._files)
-        assert isinstance(shards, Future)
-        self._writing = [shards]
-        if self.rank == 0:
-            if self.world == 1 or self.device.type == "cpu":  # gathered from other ranks they are copies already
-                model = {name: tensor.detach().clone() for name, tensor in model.items()}
-            source, target = self.options.model.path, Path(folder, "policy")
-            inputs = self.policy.config.inputs
-            self._writing.append(self._writer.submit(OpenVLAOFTPolicy.save_state, source, model, target, inputs))
-
-    def _shards(self) -> dict[str, Any]:
-        """This rank's part of what :meth:`save` writes and :meth:`load` reads."""
-        state = {"optimizer": get_optimizer_state_dict(self.policy, self.optimizer), "updates": self.updates}
-        if self.options.model.lora_rank > 0:
-            trained = {name for name, p in self.policy.named_parameters() if p.requires_grad}
-            model = get_model_state_dict(self.policy)
-            state["trained"] = {name: tensor for name, tensor in model.items() if name in trained}
-        return state
+        """See :meth:`LearnerFiles.save`."""
+        self.files.save(folder, self.updates)
 
     def written(self) -> bool:
-        """Whether what :meth:`save` began is complete on this rank. Raises what went wrong with it."""
-        if not all(writing.done() for writing in self._writing):
-            return False
-        for writing in self._writing:
-            writing.result()
-        return True
+        """See :meth:`LearnerFiles.written`."""
+        return self.files.written()
 
     @at_work
     def load(self, folder: str) -> None:
-        """Back to what :meth:`save` wrote, also with another number of ranks."""
-        saved = self._shards()
-        dcp.load(saved, checkpoint_id=Path(folder, "learner"), process_group=self._files)
-        if "trained" in saved:
-            set_model_state_dict(self.policy, saved["trained"], options=StateDictOptions(strict=False))
-        else:
-            whole = read_checkpoint(Path(folder) / "policy")
-            set_model_state_dict(self.policy, whole, options=StateDictOptions(full_state_dict=True))
-        set_optimizer_state_dict(self.policy, self.optimizer, saved["optimizer"])
-        self.updates = saved["updates"]
+        """See :meth:`LearnerFiles.load`."""
+        self.updates = self.files.load(folder)
 
     def close(self) -> None:
         with contextlib.suppress(Exception):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from verl.trainer.ppo.core_algos import kl_to_reference
+from verl.algorithms.core_algos import kl_to_reference
 
 # KL(rollout || learner) over which a person is told, nats a token.
 # Not recomputed: 0.002 is log-probabilities that differ by 0.063 (root mean square). The lower clip of 0.2 lies three

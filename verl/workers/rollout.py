@@ -19,9 +19,11 @@ import numpy as np
 import torch
 
 from verl.envs.checks import check_decisions
-from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeLost, EpisodeRequest, Observation
+from verl.envs.messages import Observation
+from verl.envs.pool import EnvPool
+from verl.episode import Decisions, Episode, EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.models.registry import POLICIES
-from verl.trajectory import Episode
+from verl.workers.advance import Advance
 from verl.workers.work import Report, Work
 
 logger = logging.getLogger(__name__)
@@ -51,20 +53,7 @@ class RolloutOptions:
 
 
 @dataclass(slots=True)
-class Advance:
-    """What happened in one call of :meth:`RolloutWorker.advance`."""
-
-    episodes: list[Episode] = field(default_factory=list)
-    lost: list[EpisodeLost] = field(default_factory=list)
-    running: int = 0
-    environments_replaced: int = 0
-    policy_s: float = 0.0
-    policy_batches: int = 0
-    policy_observations: int = 0
-
-
-@dataclass(slots=True)
-class _Decisions:
+class _Growing:
     """What the policy has seen and chosen in one running episode, a row a chunk."""
 
     images: list[np.ndarray] = field(default_factory=list)
@@ -72,6 +61,18 @@ class _Decisions:
     tokens: list[np.ndarray] = field(default_factory=list)
     log_probs: list[np.ndarray] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+
+    def up_to(self, end: EpisodeEnd) -> Decisions:
+        """Cut to the chunks of which at least one step counts."""
+        chunks = min(len(self.tokens), end.chunks)
+        shown = chunks if end.request.training else 0
+        return Decisions(
+            images=np.stack(self.images[: max(shown, 1)])[:shown],
+            proprio=np.stack(self.proprio[:chunks]),
+            tokens=np.stack(self.tokens[:chunks]),
+            log_probs=np.stack(self.log_probs[:chunks]),
+            values=np.array(self.values[:chunks], np.float32) if self.values else None,
+        )
 
 
 class RolloutWorker:
@@ -98,7 +99,7 @@ class RolloutWorker:
         self.pool = EnvPool(**options.pool)
         self.rows = fixed_rows(options, self.device)
         self.waiting: list[Observation] = []
-        self.decisions: dict[int, _Decisions] = {}
+        self.decisions: dict[int, _Growing] = {}
         self.training: dict[int, bool] = {}
 
     def load_weights(self, state: dict[str, torch.Tensor]) -> None:
@@ -108,7 +109,7 @@ class RolloutWorker:
     def advance(self, requests: list[EpisodeRequest], seconds: float) -> Advance:
         """Starts ``requests``, lets everything run for ``seconds``, returns what ended meanwhile."""
         for request in requests:
-            self.decisions[request.episode] = _Decisions()
+            self.decisions[request.episode] = _Growing()
             self.training[request.episode] = request.training
             self.pool.submit(request)
         report, end, replaced = Advance(), time.monotonic() + seconds, self.pool.replaced
@@ -132,7 +133,7 @@ class RolloutWorker:
         if isinstance(event, EpisodeEnd):
             decisions = self.decisions.pop(event.request.episode)
             self.training.pop(event.request.episode)
-            report.episodes.append(_episode(event, decisions))
+            report.episodes.append(Episode(event, decisions.up_to(event)))
         else:
             self.decisions.pop(event.request.episode, None)
             self.training.pop(event.request.episode, None)
@@ -198,44 +199,3 @@ def fixed_rows(options: RolloutOptions, device: torch.device) -> int | None:
     if not wanted:
         return None
     return 1 if device.type == "cpu" else min(options.max_batch_size, options.pool["size"])
-
-
-def _episode(end: EpisodeEnd, decisions: _Decisions) -> Episode:
-    """The finished episode, cut to the chunks of which at least one step counts."""
-    chunks = min(len(decisions.tokens), end.chunks)
-    shown = chunks if end.request.training else 0
-    values = np.array(decisions.values[:chunks], np.float32) if decisions.values else None
-    return Episode(
-        episode=end.request.episode,
-        group=end.request.group,
-        task=end.request.task,
-        seed=end.request.seed,
-        instruction=end.instruction,
-        training=end.request.training,
-        images=np.stack(decisions.images[: max(shown, 1)])[:shown],
-        proprio=np.stack(decisions.proprio[:chunks]),
-        tokens=np.stack(decisions.tokens[:chunks]),
-        log_probs=np.stack(decisions.log_probs[:chunks]),
-        values=values,
-        steps=end.steps,
-        complete=end.complete,
-        score=end.score,
-        step_rewards=end.step_rewards,
-        env_success=end.env_success,
-        env_success_step=end.env_success_step,
-        probabilities=_dense(end.asked, end.probabilities, end.steps),
-        critic_values=end.values,
-        invalid_verdicts=end.invalid,
-        value_holes=end.value_holes,
-        outages=end.outages,
-        latencies_us=end.latencies_us,
-        timings=end.timings,
-        frames=end.frames,
-    )
-
-
-def _dense(asked: np.ndarray, probabilities: np.ndarray, steps: int) -> np.ndarray:
-    """(steps + 1,) float32 P(done) by step, NaN where the critic was not asked or its answer had no meaning."""
-    dense = np.full(steps + 1, np.nan, np.float32)
-    dense[asked] = probabilities
-    return dense

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from shm_bridge.rules import FrameVerdict, value_steps
 from tests.verl.envs.fake_env import FakeEnv
-from verl.envs.judgement import Values
-from verl.envs.messages import Act, Dropped, Ended, Look
+from verl.envs.episode_scoring import Values
+from verl.envs.messages import Act, Look
+from verl.episode import EpisodeEnd, EpisodeLost
 from verl.errors import SidecarLostError
-from verl.rewards import value_steps
-from verl.termination import FrameVerdict
 
 
 class ScriptedChannel:
@@ -25,9 +25,7 @@ class ScriptedChannel:
         self.told.append(message)
         if isinstance(message, Look):
             self.looks.append(message)
-        elif isinstance(message, Ended):
-            self.ends.append(message.end)
-        elif isinstance(message, Dropped):
+        elif isinstance(message, EpisodeEnd | EpisodeLost):
             self.ends.append(message)
 
     def receive(self, timeout: float | None) -> Any | None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from tests.verl.envs.fake_env import FakeEnv
-from tests.verl.test_learner import TINY
+from tests.verl.workers.test_learner import TINY
 from verl.envs.checks import check_decisions, checked_proprio, checked_success
-from verl.envs.messages import EpisodeRequest, Observation
+from verl.envs.messages import Observation
+from verl.episode import EpisodeRequest
 from verl.errors import InvalidActionError, InvalidObservationError
 from verl.models.openvla_oft.tiny import make_policy, unit_stats
 from verl.workers.rollout import RolloutOptions, RolloutWorker
@@ -75,7 +76,7 @@ def test_a_policy_that_is_not_finite_is_named_with_the_episode(broken: str) -> N
 def test_a_rollout_with_broken_weights_ends_with_that_error(tmp_path: Path) -> None:
     """Tokens sampled from NaN are tokens like any other: nothing else would tell."""
     make_policy(tmp_path / "policy", TINY, {"tiny": unit_stats(7, 8)}, proprio_dim=8)
-    pool = {"env_config": {"name": "tests.verl.envs.dot_env:DotEnv"}, "bridge": None, "size": 1}
+    pool = {"env_config": {"name": "tests.verl.envs.dot_env:DotEnv"}, "critic": None, "size": 1}
     worker = RolloutWorker(
         RolloutOptions(
             str(tmp_path / "policy"), "tiny", False, 1.0, True, False, 4, None, "cpu", "float32", 1, 0, False, pool

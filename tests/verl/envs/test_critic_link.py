@@ -18,11 +18,13 @@ import pytest
 from shm_bridge import LaneReader, Reply, Server
 from shm_bridge.liveness.cleaning import clean_run
 from shm_bridge.names import entries
+from tests.verl.critic import critic_config
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.test_pool import FAKE, drive
 from verl.envs.critic_link import CriticLink, scored_frames
-from verl.envs.messages import BridgeConfig
-from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeLost, EpisodeRequest, Observation
+from verl.envs.messages import Observation
+from verl.envs.pool import EnvPool
+from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.errors import CriticBridgeError, SidecarLostError
 
 SIDECAR = Path(__file__).with_name("fake_sidecar.py")
@@ -78,9 +80,9 @@ def training(episode: int, **more: Any) -> EpisodeRequest:
 
 
 def pool_of(
-    run_id: str, size: int = 1, timeout_s: float = 20.0, env: dict[str, Any] | None = None, **bridge: Any
+    run_id: str, size: int = 1, timeout_s: float = 20.0, env: dict[str, Any] | None = None, **keys: Any
 ) -> EnvPool:
-    config = BridgeConfig(run_id, timeout_s=timeout_s, **bridge)
+    config = critic_config(run_id, verdict_timeout_s=timeout_s, **keys)
     return EnvPool({"name": FAKE, **(env or {})}, config, size)
 
 
@@ -103,7 +105,7 @@ def test_the_critic_ends_training_at_its_earliest_done_frame(run_id: str, start:
 
 
 @pytest.mark.parametrize(
-    ("bridge", "scored"),
+    ("keys", "scored"),
     [
         ({}, (0, 8, 16, 20)),
         ({"value_stride": 6}, (0, 6, 12, 18, 20)),
@@ -113,11 +115,11 @@ def test_the_critic_ends_training_at_its_earliest_done_frame(run_id: str, start:
     ],
 )
 def test_without_done_the_last_value_is_the_score(
-    run_id: str, start: Any, bridge: dict[str, Any], scored: tuple[int, ...]
+    run_id: str, start: Any, keys: dict[str, Any], scored: tuple[int, ...]
 ) -> None:
     """At max_steps the value list is asked over the right frames, the last always among them; its end / 100 is paid."""
     start()
-    with pool_of(run_id, **bridge) as pool:
+    with pool_of(run_id, **keys) as pool:
         pool.submit(training(0))
         (end,) = drive(pool, 1)
     assert isinstance(end, EpisodeEnd)
@@ -153,7 +155,7 @@ def test_one_write_per_frame_between_renderer_and_engine(run_id: str) -> None:
     with Server.create(run_id) as server:
         server.set_ready(True)
         env = FakeEnv({})
-        link = CriticLink(BridgeConfig(run_id), env.cameras[0], 8, "budget", lambda: None)
+        link = CriticLink(critic_config(run_id), env.cameras[0], 8, "budget", lambda: None)
         written: list[np.ndarray] = []
         render = env.render
         env.render = lambda camera, out: (written.append(out), render(camera, out))  # type: ignore[method-assign]
@@ -227,7 +229,7 @@ def test_the_next_episode_is_played_while_the_last_ones_verdicts_are_awaited(run
         play(pool, 0)
         play(pool, 1)
         assert pool.running == 2
-        pool._children[0].process.kill()
+        pool._handles[0].process.kill()
         lost = drive(pool, 2)
         assert sorted((type(end).__name__, end.request.episode) for end in lost) == [
             ("EpisodeLost", 0),
@@ -254,7 +256,7 @@ def test_a_process_that_stands_still_while_verdicts_are_awaited_is_replaced(run_
         pool.submit(training(0))
         play(pool, 0)
         assert pool.poll(2.5) == [], "it waits, and says so"
-        os.kill(pool._children[0].process.pid, signal.SIGSTOP)
+        os.kill(pool._handles[0].process.pid, signal.SIGSTOP)
         (end,) = drive(pool, 1)
         assert isinstance(end, EpisodeLost) and "silent for 1.5 s" in end.reason
 
@@ -315,7 +317,7 @@ def test_a_killed_environment_leaves_no_lane(run_id: str, start: Any) -> None:
         def kill(observation: Observation) -> None:
             if not killed:
                 killed.append(observation.episode)
-                pool._children[observation.env].process.kill()
+                pool._handles[observation.env].process.kill()
 
         over = drive(pool, 2, kill)
         assert sorted(type(end).__name__ for end in over) == ["EpisodeEnd", "EpisodeLost"]

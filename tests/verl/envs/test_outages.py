@@ -11,12 +11,12 @@ import pytest
 from shm_bridge import Kind, Status, Verdict
 from tests.verl.envs.test_critic_link import Sidecar, drive, pool_of, run_id, start, training  # noqa: F401 (fixtures)
 from verl.envs.critic_link import is_reply
-from verl.envs.pool import EpisodeEnd, EpisodeLost, EpisodeRequest
+from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.errors import CriticBridgeError, InvalidVerdictError, QuestionFailedError, SidecarLostError
 
 
-def play(run_id: str, episodes: int = 1, **bridge: Any) -> list[EpisodeEnd | EpisodeLost]:  # noqa: F811
-    with pool_of(run_id, **bridge) as pool:
+def play(run_id: str, episodes: int = 1, **keys: Any) -> list[EpisodeEnd | EpisodeLost]:  # noqa: F811
+    with pool_of(run_id, **keys) as pool:
         for number in range(episodes):
             pool.submit(training(number))
         return sorted(drive(pool, episodes), key=lambda end: end.request.episode)
@@ -97,7 +97,7 @@ def test_an_unreadable_reply_is_the_policys_matter(run_id: str, start: Any, poli
 def test_an_evaluation_goes_on_without_its_audit(run_id: str, start: Any) -> None:  # noqa: F811
     """The critic decides nothing there: an outage for good costs the audit, not the episode."""
     start(11, "down=1000")
-    with pool_of(run_id, timeout_s=1.0, audit_evaluation=True, env={"success_at": 13}) as pool:
+    with pool_of(run_id, timeout_s=1.0, audit_val=True, env={"success_at": 13}) as pool:
         pool.submit(EpisodeRequest(0, -1, 0, 0, training=False))
         (end,) = drive(pool, 1)
     assert isinstance(end, EpisodeEnd) and (end.steps, end.score) == (13, 1.0)

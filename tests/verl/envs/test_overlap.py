@@ -8,13 +8,16 @@ import random
 import numpy as np
 import pytest
 
+from shm_bridge.rules import FrameVerdict
+from tests.shm_bridge.rules.test_termination import random_verdict
+from tests.verl.critic import critic_config
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.scripted_doubles import ScriptedChannel, ScriptedCritic
-from tests.verl.test_termination import random_verdict
-from verl.envs.episode import EpisodeRunner
+from verl.critic_config import CriticConfig
+from verl.envs.episode_runner import EpisodeRunner
 from verl.envs.frames import PlainFrames, create_memory
-from verl.envs.messages import BridgeConfig, Dropped, Ended, EpisodeEnd, EpisodeRequest, PlayedOut
-from verl.termination import FrameVerdict
+from verl.envs.messages import PlayedOut
+from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 
 
 class CriticOfMany(ScriptedCritic):
@@ -35,11 +38,11 @@ class CriticOfMany(ScriptedCritic):
 def run_many(
     count: int,
     links: int,
-    bridge: BridgeConfig,
+    config: CriticConfig,
     many: dict[int, dict[int, FrameVerdict]],
     slow: bool,
     rng: random.Random,
-) -> tuple[list[EpisodeEnd | Dropped], ScriptedChannel]:
+) -> tuple[list[EpisodeEnd | EpisodeLost], ScriptedChannel]:
     """Episodes in a row through one runner, every third an evaluation; the last verdicts are waited for."""
     env = FakeEnv({"max_steps": 20, "success_at": 7})
     memory = create_memory(env.cameras, env.max_steps + 1)
@@ -47,7 +50,7 @@ def run_many(
     os.close(memory)
     channel = ScriptedChannel(random.Random(rng.random()), 8)
     critics = [CriticOfMany(random.Random(rng.random()), many, slow) for _ in range(links)]
-    runner = EpisodeRunner(env, channel, plain, critics, bridge)
+    runner = EpisodeRunner(env, channel, plain, critics, config)
     for number in range(count):
         runner.run(EpisodeRequest(number, 0, number % 2, number, training=number % 3 != 2, record=True))
     for critic in critics:
@@ -64,23 +67,22 @@ def test_verdicts_awaited_beside_the_next_episode_change_no_episode(reward: str)
     """200 rows of 7 episodes, some audited, with one link and with two: each ends once, and as it does alone."""
     rng = random.Random(5)
     for number in range(200):
-        bridge = BridgeConfig(
-            "run",
+        config = critic_config(
             hold=rng.randint(1, 3),
             invalid=rng.choice(["not_done", "drop"]),
             value_stride=4,
             reward=reward,
-            audit_evaluation=bool(number % 2),
+            audit_val=bool(number % 2),
         )
         many = {e: {step: random_verdict(rng) for step in range(1, 21)} for e in range(7)}
-        alone, channel = run_many(7, 1, bridge, many, False, rng)
+        alone, channel = run_many(7, 1, config, many, False, rng)
         assert not any(isinstance(message, PlayedOut) for message in channel.told)
-        beside, _ = run_many(7, 2, bridge, many, bool(number % 3), rng)
-        by_episode = {end.episode if isinstance(end, Dropped) else end.request.episode: end for end in beside}
+        beside, _ = run_many(7, 2, config, many, bool(number % 3), rng)
+        by_episode = {end.request.episode: end for end in beside}
         assert len(beside) == len(alone) == len(by_episode) == 7
         for one in alone:
-            other = by_episode[one.episode if isinstance(one, Dropped) else one.request.episode]
-            if isinstance(one, Dropped):
+            other = by_episode[one.request.episode]
+            if isinstance(one, EpisodeLost):
                 assert other == one
                 continue
             assert isinstance(other, EpisodeEnd)
@@ -99,9 +101,9 @@ def test_verdicts_awaited_beside_the_next_episode_change_no_episode(reward: str)
 def test_at_most_one_episode_is_awaited() -> None:
     """A critic that keeps silent holds up the third episode, not the second, and is told so to the pool."""
     many = {e: {step: FrameVerdict(True, False, 0.1) for step in range(1, 21)} for e in range(4)}
-    bridge = BridgeConfig("run", value_stride=4)
-    _, channel = run_many(4, 2, bridge, many, True, random.Random(1))
-    told = [m for m in channel.told if isinstance(m, PlayedOut | Ended)]
-    story = [m.episode if isinstance(m, PlayedOut) else -m.end.request.episode - 1 for m in told]
+    config = critic_config(value_stride=4)
+    _, channel = run_many(4, 2, config, many, True, random.Random(1))
+    told = [m for m in channel.told if isinstance(m, PlayedOut | EpisodeEnd)]
+    story = [m.episode if isinstance(m, PlayedOut) else -m.request.episode - 1 for m in told]
     # 0 played out; 1 is played, 0 awaited to its end; ... 2 is an evaluation without an audit and ends at once
     assert story == [0, -1, 1, -3, -2, 3, -4]

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from verl.envs.pool import EnvPool, EpisodeEnd, EpisodeLost, EpisodeRequest, Observation
+from verl.envs.messages import Observation
+from verl.envs.pool import EnvPool
+from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.errors import AssetsMissingError, ConfigError, EnvironmentFailedError
 
 FAKE = "tests.verl.envs.fake_env:FakeEnv"
@@ -60,11 +62,11 @@ def test_processes_are_kept_between_episodes(make_pool: Any) -> None:
     pool = make_pool(success_at=9)
     for number in range(10):
         pool.submit(request(number))
-    before = [child.process.pid for child in pool._children]
+    before = [handle.process.pid for handle in pool._handles]
     over = drive(pool, 10)
     assert sorted(end.request.episode for end in over) == list(range(10))
     assert all(isinstance(end, EpisodeEnd) and end.score == 1.0 and end.steps == 9 for end in over)
-    assert [child.process.pid for child in pool._children] == before
+    assert [handle.process.pid for handle in pool._handles] == before
     assert {end.instruction for end in over} == {"task 0", "task 1"}
 
 
@@ -99,7 +101,7 @@ def test_a_killed_process_costs_its_episode_and_no_other(make_pool: Any) -> None
     def kill_first(observation: Observation) -> None:
         if not victim and observation.step == 8:
             victim.append(observation.episode)
-            os.kill(pool._children[observation.env].process.pid, signal.SIGKILL)
+            os.kill(pool._handles[observation.env].process.pid, signal.SIGKILL)
 
     over = drive(pool, 4, kill_first)
     lost = [end for end in over if isinstance(end, EpisodeLost)]
@@ -202,7 +204,7 @@ def test_close_leaves_no_process(make_pool: Any) -> None:
     pool = make_pool()
     pool.submit(request(0))
     pool.poll(10.0)
-    pids = [child.process.pid for child in pool._children]
+    pids = [handle.process.pid for handle in pool._handles]
     pool.close()
     pool.close()
     for pid in pids:
@@ -213,14 +215,14 @@ def test_close_leaves_no_process(make_pool: Any) -> None:
 def test_processes_die_with_their_parent() -> None:
     """kill -9 of the pool's process, while a simulator hangs in mid-step, takes the environment processes along."""
     code = (
-        "import sys\nfrom verl.envs.pool import *\n"
+        "import sys\nfrom verl.envs.pool import EnvPool\nfrom verl.episode import EpisodeRequest\n"
         f"pool = EnvPool({{'name': {FAKE!r}, 'hang_at': 1}}, None, 2)\n"
         "import numpy as np\n"
         "for n in (1, 2): pool.submit(EpisodeRequest(n, 0, 0, n, False))\n"
         "seen = []\n"
         "while len(seen) < 2:\n    seen += pool.poll(1.0)\n"
         "for look in seen: pool.act(look.env, np.zeros((8, 7)))\n"
-        "print(*[c.process.pid for c in pool._children], flush=True)\n"
+        "print(*[c.process.pid for c in pool._handles], flush=True)\n"
         "sys.stdin.read()\n"
     )
     parent = subprocess.Popen(

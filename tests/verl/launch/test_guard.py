@@ -24,7 +24,7 @@ sys.exit(code)
 STUBBORN = """
 import os, signal, subprocess, sys, time
 from shm_bridge import Server
-from verl.trainer import interrupt
+from verl.launch import interrupt
 stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", stubborn], start_new_session=True, stdout=subprocess.PIPE)
 child.stdout.readline()

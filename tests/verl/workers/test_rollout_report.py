@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from verl.envs.messages import EpisodeEnd, EpisodeRequest
-from verl.workers.rollout import _Decisions, _episode
+from verl.episode import EpisodeEnd, EpisodeRequest
+from verl.workers.rollout import _Growing
 
 CHUNKS, STEPS = 3, 20
 
@@ -33,6 +33,6 @@ def test_the_pictures_of_an_evaluation_stay_with_the_worker(training):
         invalid=0,
         latencies_us=np.zeros(0, np.int64),
     )
-    episode = _episode(end, _Decisions(pictures, rows, rows, rows))
-    assert episode.images.shape == (CHUNKS if training else 0, 1, 8, 8, 3)
-    assert episode.chunks == CHUNKS and np.array_equal(episode.proprio, np.stack(rows))
+    decisions = _Growing(pictures, rows, rows, rows).up_to(end)
+    assert decisions.images.shape == (CHUNKS if training else 0, 1, 8, 8, 3)
+    assert len(decisions) == CHUNKS and np.array_equal(decisions.proprio, np.stack(rows))

@@ -29,7 +29,8 @@ class ActionTokens:
 
     def decode(self, tokens: np.ndarray) -> np.ndarray:
         """Token ids to float64 bin centres in (-1, 1), shape kept. Other ids are clipped to the action tokens."""
-        return self._values[np.clip(np.asarray(tokens) - self.first, 0, self.bins - 1)]
+        values: np.ndarray = self._values[np.clip(np.asarray(tokens) - self.first, 0, self.bins - 1)]
+        return values
 
     def index(self, tokens: torch.Tensor) -> torch.Tensor:
         """Token ids to positions 0..bins-1 in the slice of logits that belongs to the action tokens."""

@@ -11,6 +11,8 @@ are zeros, told apart by their rotary positions alone, and each is read one posi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn.functional import linear
@@ -22,7 +24,8 @@ STOP_TOKEN = 2  # </s> of LLaMA
 def make_decoder(config: LlamaConfig, attention: str) -> LlamaForCausalLM:
     """LLaMA without weights whose attention layers are not causal."""
     config._attn_implementation = attention
-    model = LlamaForCausalLM(config)
+    make: Callable[[LlamaConfig], LlamaForCausalLM] = LlamaForCausalLM  # whose own signature has no types
+    model = make(config)
     for layer in model.model.layers:
         layer.self_attn.is_causal = False
     return model
@@ -38,7 +41,7 @@ class ParallelDecoder:
         """Hidden states from which the action tokens are read.
 
         Args:
-            patches: (B, P, D) projected patches, the proprio embedding behind them.
+            patches: (B, P, D) projected patches, then the proprio embedding.
             prompts: (B, L) int64 token ids starting with <s>, padded at the right.
             lengths: (B,) int64, tokens of each prompt without padding.
 
@@ -59,14 +62,16 @@ class ParallelDecoder:
         output = self.llama.model(inputs_embeds=embedded, attention_mask=self._mask(real), use_cache=False)
         read = count + ends - 1 + torch.arange(self.action_tokens, device=prompts.device)[None, :]
         hidden = output.last_hidden_state
-        return hidden.gather(1, read[..., None].expand(-1, -1, hidden.shape[-1]))
+        read_at: torch.Tensor = hidden.gather(1, read[..., None].expand(-1, -1, hidden.shape[-1]))
+        return read_at
 
     def logits(self, hidden: torch.Tensor, first: int, count: int) -> torch.Tensor:
         """(B, A, D) to (B, A, count) float32 logits of the vocabulary's ``count`` tokens from ``first`` on."""
         head: nn.Module = self.llama.lm_head
         if type(head) is nn.Linear:  # the other rows are never needed: 256 of 32064 in the published checkpoints
             return linear(hidden, head.weight[first : first + count]).float()
-        return head(hidden)[..., first : first + count].float()
+        logits: torch.Tensor = head(hidden)[..., first : first + count].float()
+        return logits
 
     def _mask(self, real: torch.Tensor) -> torch.Tensor:
         """The attention mask in the form that the attention implementation takes: only padding is hidden."""

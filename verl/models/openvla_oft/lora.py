@@ -14,7 +14,7 @@ SCALING = "lora_scaling"
 _KEPT_TRAINABLE = ("proprio_projector", "value_head")
 
 
-def add_lora(policy: nn.Module, rank: int, alpha: float, dropout: float = 0.0) -> None:
+def add_lora(policy: nn.Module, rank: int, alpha: int, dropout: float = 0.0) -> None:
     """Puts adapters on every linear layer that takes part, but ``lm_head``; freezes everything else.
 
     OpenVLA-OFT's ``all-linear``: vision blocks, projector and decoder. The small heads (proprio, value) stay trainable

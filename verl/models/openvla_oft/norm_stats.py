@@ -52,7 +52,8 @@ def load(folder: Path, from_config: dict[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return from_config
     try:
-        return json.loads(path.read_text())
+        stats: dict[str, Any] = json.loads(path.read_text())
+        return stats
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from None
 

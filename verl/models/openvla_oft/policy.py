@@ -148,7 +148,7 @@ class OpenVLAOFTPolicy(nn.Module):
 
     # ---- for the learner
 
-    def add_lora(self, rank: int, alpha: float, dropout: float = 0.0) -> None:
+    def add_lora(self, rank: int, alpha: int, dropout: float = 0.0) -> None:
         """Adapters on every linear layer but ``lm_head``; everything else but the small heads is frozen."""
         lora.add_lora(self, rank, alpha, dropout)
 
@@ -166,7 +166,8 @@ class OpenVLAOFTPolicy(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.language_model.model.embed_tokens.weight.device
+        device: torch.device = self.language_model.model.embed_tokens.weight.device
+        return device
 
     @torch.no_grad()
     def predict(
@@ -251,7 +252,8 @@ class OpenVLAOFTPolicy(nn.Module):
 
     def patches(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels (B, cameras * 6, size, size) to (B, cameras * patches, D) embeddings."""
-        return self.projector(self.vision_backbone(pixels))
+        patches: torch.Tensor = self.projector(self.vision_backbone(pixels))
+        return patches
 
     def hidden(
         self, patches: torch.Tensor, prompts: torch.Tensor, lengths: torch.Tensor, proprio: torch.Tensor | None

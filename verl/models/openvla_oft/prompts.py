@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from verl.models.openvla_oft.errors import CheckpointError, InputError
 
@@ -49,7 +50,7 @@ class Prompts:
         return tuple(ids)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer, from its own files only."""
     files = ("tokenizer.json", "tokenizer.model")
     if not any((folder / name).exists() for name in files):
@@ -57,5 +58,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads and a forked env process do not mix
     if (folder / "tokenizer.json").exists():
         special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-        return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **special)
+        make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast  # whose own signature has no types
+        return make(tokenizer_file=str(folder / "tokenizer.json"), **special)
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -5,6 +5,7 @@ Used for the shipped CPU policy (its warm start is in ``verl.models.warm_start``
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,8 @@ def make_tokenizer(vocab: int, instructions: tuple[str, ...] = DEFAULT_INSTRUCTI
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in _SPECIAL])
     tokenizer.add_special_tokens([AddedToken(_PAD, special=True, normalized=False)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token=_PAD
-    )
+    make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast  # whose own signature has no types
+    return make(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token=_PAD)
 
 
 def make_config(

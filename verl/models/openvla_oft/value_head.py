@@ -31,4 +31,5 @@ class ValueHead(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """The values, float32."""
         x = self.norm(hidden[:, 0].to(self.fc1.weight.dtype))
-        return self.fc2(self.act(self.fc1(x)))[:, 0].float()
+        values: torch.Tensor = self.fc2(self.act(self.fc1(x)))[:, 0].float()
+        return values

@@ -11,7 +11,8 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import LayerScale
+from timm.layers.layer_scale import LayerScale
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -30,7 +31,9 @@ class ScaledResidual(nn.Module):
         return x * self.scale_factor
 
 
-def make_featurizer(model_id: str, image_size: int, act_layer: str | None, overrides: dict[str, Any]) -> nn.Module:
+def make_featurizer(
+    model_id: str, image_size: int, act_layer: str | None, overrides: dict[str, Any]
+) -> VisionTransformer:
     """A timm vision transformer without weights and classifier, its LayerScales renamed."""
     try:
         model = timm.create_model(
@@ -38,6 +41,8 @@ def make_featurizer(model_id: str, image_size: int, act_layer: str | None, overr
         )
     except (RuntimeError, ValueError, TypeError) as error:
         raise ConfigError(f"timm_model_ids: {model_id!r} cannot be built: {error}") from None
+    if not isinstance(model, VisionTransformer):
+        raise ConfigError(f"timm_model_ids: {model_id!r} is no vision transformer")
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, LayerScale):
@@ -63,7 +68,7 @@ class VisionBackbone(nn.Module):
                     f"timm_model_ids: the backbones make {counts[0]} and {counts[1]} patches; they must agree"
                 )
         self.checkpointing = False
-        # What lies behind the second-to-last layer is in the files but takes no part: it must not be trained.
+        # What comes after the second-to-last layer is in the files but takes no part: it must not be trained.
         used = {id(p) for p in self.used_parameters()}
         for parameter in self.parameters():
             parameter.requires_grad_(id(parameter) in used)
@@ -76,15 +81,16 @@ class VisionBackbone(nn.Module):
     @property
     def num_patches(self) -> int:
         """Patches of one image."""
-        return self.featurizer.patch_embed.num_patches
+        patches: int = self.featurizer.patch_embed.num_patches
+        return patches
 
-    def featurizers(self) -> list[nn.Module]:
+    def featurizers(self) -> list[VisionTransformer]:
         """The backbones, in the order of the input's channels."""
         return [self.featurizer, self.fused_featurizer] if self.fused else [self.featurizer]
 
     def used_blocks(self) -> list[nn.Module]:
         """The transformer blocks that take part in the forward pass."""
-        return [block for model in self.featurizers() for block in model.blocks[:-1]]
+        return [block for model in self.featurizers() for block in list(model.blocks)[:-1]]
 
     def used_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that take part in the forward pass."""
@@ -103,17 +109,18 @@ class VisionBackbone(nn.Module):
             images.append(torch.cat([self._patches(m, v) for m, v in zip(self.featurizers(), views)], dim=2))
         return torch.cat(images, dim=1)
 
-    def _patches(self, model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    def _patches(self, model: VisionTransformer, pixels: torch.Tensor) -> torch.Tensor:
         x = model.patch_embed(pixels.to(model.patch_embed.proj.weight.dtype))
         x = model.norm_pre(model.patch_drop(model._pos_embed(x)))
-        for block in model.blocks[:-1]:
+        for block in list(model.blocks)[:-1]:
             recompute = self.checkpointing and self.training
             x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
-        return x[:, model.num_prefix_tokens :]
+        patches: torch.Tensor = x[:, model.num_prefix_tokens :]
+        return patches
 
 
 class Projector(nn.Module):
-    """Patch features into the decoder's embedding space: three layers behind fused backbones, two behind one."""
+    """Patch features into the decoder's embedding space: three layers after fused backbones, two after one."""
 
     def __init__(self, fused: bool, vision_dim: int, text_dim: int) -> None:
         super().__init__()
@@ -128,7 +135,8 @@ class Projector(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, N, vision_dim) to (B, N, text_dim)."""
         x = self.fc2(self.act(self.fc1(x)))
-        return self.fc3(self.act(x)) if self.fused else x
+        x = self.fc3(self.act(x)) if self.fused else x
+        return x
 
 
 class ProprioProjector(nn.Module):
@@ -142,4 +150,5 @@ class ProprioProjector(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, proprio_dim) to (B, text_dim)."""
-        return self.fc2(self.act(self.fc1(x)))
+        projected: torch.Tensor = self.fc2(self.act(self.fc1(x)))
+        return projected

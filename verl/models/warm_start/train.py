@@ -86,7 +86,7 @@ def train(
         likelihood, goal = _losses(policy, heads, data, index, tokens, weights, step < config.vision_steps)
         loss = goal if step < config.vision_steps else likelihood + config.goal_weight * goal
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(trained, config.grad_clip)
         optimizer.step()
         losses = [*losses[-49:], float((goal if step < config.vision_steps else likelihood).detach())]

@@ -19,45 +19,19 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
-from verl.envs.pool import EpisodeLost, EpisodeRequest
+from verl.episode import Episode, EpisodeLost, EpisodeRequest
 from verl.errors import NoAnswerError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.heartbeat import SILENT_S, Heartbeat
+from verl.trainer.ppo.fleet_statistics import WINDOW, FleetStatistics
 from verl.trainer.watchdog import OwnTime
-from verl.trajectory import Episode
+from verl.workers.advance import Advance
 
 logger = logging.getLogger(__name__)
 SLICE_S = 1.0  # how long a worker runs before it reports
 TRIES = 2  # of one request that fails by itself
-MOST_REASONS = 32  # kept apart; some name an actor, and no two are alike
-WINDOW = 200  # the latest episodes, over which the share of lost ones is taken
 MOST_FAILURES = 3  # in a row: the worker is given up, the others go on
 GONE = (RayActorError, ObjectLostError)  # it, or its node with what it had reported
-
-
-@dataclass(slots=True)
-class FleetStatistics:
-    """Where the rollout's time went, and what went wrong, over the whole run; seconds are summed over workers.
-
-    Attributes:
-        lost: tries that did not end, each given up or made once more.
-        lost_with_workers: of those, the ones that a rollout worker took with it.
-        given_up: requests that were lost twice; their groups are smaller.
-        dropped: requests that the policy for unreadable replies took out; their groups are smaller.
-        recent: 1 for a lost try, 0 for an episode, of the latest ``WINDOW``.
-    """
-
-    policy_s: float = 0.0
-    policy_batches: int = 0
-    policy_observations: int = 0
-    lost: int = 0
-    lost_with_workers: int = 0
-    lost_reasons: dict[str, int] = field(default_factory=dict)
-    given_up: int = 0
-    dropped: int = 0
-    workers_replaced: int = 0
-    environments_replaced: int = 0
-    recent: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -161,7 +135,7 @@ class Fleet:
                         queue.extend(refill(lost.request.group))
                     for episode in episodes:
                         finished.append(episode)
-                        queue.extend(refill(episode.group))
+                        queue.extend(refill(episode.request.group))
                         yield episode
                 elif worker.call is not None and (reason := self._too_late(worker)):
                     self._replace(worker, queue, reason)
@@ -201,10 +175,7 @@ class Fleet:
         except RayTaskError as error:
             raise RunFailedError(f"rollout worker {worker.index}: {error.cause}") from error
         worker.call, worker.loading, worker.failures = None, None, 0
-        self.statistics.policy_s += report.policy_s
-        self.statistics.policy_batches += report.policy_batches
-        self.statistics.policy_observations += report.policy_observations
-        self.statistics.environments_replaced += report.environments_replaced
+        self.statistics.worked(report)
         gone: list[EpisodeLost] = []
         for lost in report.lost:
             worker.running.pop(lost.request.episode)
@@ -217,17 +188,17 @@ class Fleet:
             else:
                 gone.append(lost)
         for episode in report.episodes:
-            worker.running.pop(episode.episode)
-            self._failed.pop(episode.episode, None)
-            self._note(0)
+            worker.running.pop(episode.request.episode)
+            self._failed.pop(episode.request.episode, None)
+            self.statistics.tried(failed=False)
         return list(report.episodes), gone
 
     def _try_again(self, lost: EpisodeLost) -> bool:
         """Counts a try that failed by itself; False when it was the last. Raises when too many do."""
         stats, number = self.statistics, lost.request.episode
-        self._count_lost(lost.reason)
-        self._note(1)
-        if (failed := sum(stats.recent)) > self.max_lost_share * WINDOW:
+        stats.count_lost(lost.reason)
+        stats.tried(failed=True)
+        if (failed := stats.recently_failed) > self.max_lost_share * WINDOW:
             raise RunFailedError(
                 f"{failed} of the latest {len(stats.recent)} episodes were lost, more than "
                 f"trainer.max_lost_share={self.max_lost_share:g} of {WINDOW}; the last: {lost.reason}"
@@ -246,18 +217,6 @@ class Fleet:
         )
         return False
 
-    def _note(self, lost: int) -> None:
-        self.statistics.recent = [*self.statistics.recent, lost][-WINDOW:]
-
-    def _count_lost(self, reason: str, number: int = 1) -> None:
-        if not number:
-            return
-        stats = self.statistics
-        stats.lost += number
-        told = reason if reason in stats.lost_reasons or len(stats.lost_reasons) < MOST_REASONS else "another reason"
-        stats.lost_reasons[told] = stats.lost_reasons.get(told, 0) + number
-        logger.warning("%d episode(s) lost: %s", number, reason)
-
     def _replace(self, worker: _Worker, queue: deque[EpisodeRequest], reason: str) -> None:
         """A new actor in the place of one that died or hangs; its episodes are run again."""
         ray.kill(worker.actor)
@@ -267,7 +226,7 @@ class Fleet:
         worker.call = worker.loading = None
         worker.failures += 1
         self.statistics.lost_with_workers += lost
-        self._count_lost(f"rollout worker {reason}", lost)
+        self.statistics.count_lost(f"rollout worker {reason}", lost)
         if worker.failures >= MOST_FAILURES:
             logger.warning("rollout worker %d %s: given up", worker.index, reason)
             self.workers.remove(worker)
@@ -287,7 +246,7 @@ class Fleet:
             ray.kill(worker.actor)
 
 
-def _taken_out(report: Any) -> Any:
+def _taken_out(report: Advance) -> Advance:
     """A copy of a worker's report. Its arrays are views that keep all of it in Ray's store while one of them lives, and
     that store is small: what a rollout brings would overflow it, and one view kept for good would keep a report.
     """

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from verl.envs.pool import EpisodeLost
-from verl.trainer.ppo.batch import keeps, usable_groups
-from verl.trainer.ppo.core_algos import GroupFilter
-from verl.trajectory import Episode
+from verl.algorithms.batch import keeps, usable_groups
+from verl.algorithms.core_algos import GroupFilter
+from verl.episode import Episode, EpisodeLost
 
 MOST_OVERSAMPLING = 4
 
@@ -36,7 +35,7 @@ class RolloutGroups:
 
     def wants_another(self, group: int) -> bool:
         """One of ``group`` has ended; whether another group is to be started now."""
-        members = [e for e in self.finished if e.group == group]
+        members = [e for e in self.finished if e.request.group == group]
         if len(members) + sum(lost.request.group == group for lost in self.given_up) < self.size:
             return False
         if usable_groups(members, self.size) and keeps(self.rule, members):
@@ -51,7 +50,7 @@ class RolloutGroups:
 
     def sort(self) -> None:
         """By number: sums and buffers must not depend on who came first."""
-        self.finished.sort(key=lambda e: e.episode)
+        self.finished.sort(key=lambda e: e.request.episode)
 
     def with_signal(self, episodes: list[Episode]) -> list[list[Episode]]:
         """The groups of ``episodes`` that are trained on."""

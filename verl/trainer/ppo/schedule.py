@@ -1,7 +1,7 @@
 """Which initial state is rolled out next: pure logic, the same for the same seed, resumable.
 
 Training counts up through its initial states, evaluation takes the same few each time, and the two never meet
-(:mod:`verl.envs.split`).
+(:mod:`verl.envs.seed_split`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from verl.config import DataConfig
-from verl.envs.pool import EpisodeRequest
-from verl.envs.split import evaluation_seed, training_seed
+from verl.envs.seed_split import evaluation_seed, training_seed
+from verl.episode import EpisodeRequest
 
 EVALUATION_EPISODES = 1 << 40  # numbers of evaluation episodes start here: they never meet training ones
 

@@ -1,0 +1,179 @@
+"""An update is counted when it was made; what is done every so many updates is done once for each count."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from verl.episode import EpisodeLost
+from verl.errors import RunFailedError
+from verl.trainer.load_config import load_config
+from verl.trainer.ppo import groups, rollouts
+from verl.trainer.ppo.fleet_statistics import FleetStatistics
+from verl.trainer.ppo.loop import Trainer
+from verl.trainer.ppo.schedule import Schedule
+
+MADE = {"steps": 2.0, "steps_skipped": 0.0, "recomputed": 0.0, "mismatch_kl": 0.0, "mismatch_max": 0.0}
+NOT_FINITE = {**MADE, "steps": 0.0, "steps_skipped": 2.0}
+
+
+class FakeFleet:
+    """Plays every request at once. ``signal[n]``: whether the n-th training group's rollouts differ."""
+
+    def __init__(self, make_episode, signal: list[bool]) -> None:
+        self.make_episode, self.signal, self.statistics = make_episode, signal, FleetStatistics()
+
+    def load_weights(self, weights) -> None: ...
+
+    def run(self, requests, finished, given_up, refill):
+        queue = list(requests)
+        while queue:
+            request = queue.pop(0)
+            good = request.training and self.signal[request.group] and request.episode % 2 == 0
+            finished.append(
+                self.make_episode(
+                    request.episode, steps=8, score=float(good), group=request.group, training=request.training
+                )
+            )
+            queue.extend(refill(finished[-1].request.group))
+            yield finished[-1]
+
+
+class FakeCheckpoints:
+    def __init__(self) -> None:
+        self.last, self.best, self.saved = None, None, []
+
+    def save(self, step, learners, state, arrays) -> None:
+        self.last = step
+        self.saved.append((step, state, arrays))
+
+    def tick(self) -> None: ...
+
+    def wait(self) -> None: ...
+
+    def mark_best(self, step: int) -> None:
+        self.best = step
+
+
+@pytest.fixture
+def make_trainer(make_episode):
+    """A trainer whose workers and learners are played by the test; ``learnt``: what each update was asked with."""
+
+    def make(signal: list[bool], *overrides: str, results=()) -> Trainer:
+        config, _ = load_config(
+            [
+                "data.n_samples=2",
+                "data.train_batch_size=1",
+                "data.val_batch_size=2",
+                "trainer.videos=0",
+                f"trainer.total_episodes={2 * len(signal)}",
+                "trainer.val_before_train=false",
+                *overrides,
+            ]
+        )
+        rows: list[tuple[int, dict]] = []
+        recorder = SimpleNamespace(
+            log=lambda step, metrics: rows.append((step, metrics)),
+            episode=lambda *_: None,
+            state=dict,
+            rows=rows,
+            restore=lambda _: None,
+        )
+        progress = SimpleNamespace(
+            stage=lambda *_: None, episode=lambda *_: None, evaluated=lambda *_: None, note=lambda *_: None
+        )
+        sidecars = SimpleNamespace(phase=lambda _: None, state=dict, restore=lambda _: None)
+        fleet, outcomes, learnt = FakeFleet(make_episode, signal), list(results), []
+
+        def learn(samples, rollout):
+            learnt.append((rollout, samples))
+            return outcomes.pop(0) if outcomes else MADE
+
+        learners = SimpleNamespace(update=learn, weights=lambda: None, actors=[])
+        trainer = Trainer(
+            config, Schedule(config.data, 1), fleet, learners, sidecars, recorder, progress, FakeCheckpoints()
+        )
+        trainer.learnt = learnt
+        return trainer
+
+    return make
+
+
+def evaluations(trainer: Trainer) -> list[int]:
+    return [step for step, metrics in trainer.recorder.rows if "val/success" in metrics]
+
+
+@pytest.fixture(autouse=True)
+def one_group_a_rollout(monkeypatch):
+    """No group is started in the place of one without a signal: such a rollout has no update."""
+    monkeypatch.setattr(groups, "MOST_OVERSAMPLING", 1)
+
+
+def test_a_rollout_without_a_signal_is_no_update(make_trainer):
+    """Counts, metrics, names of checkpoints and evaluations are of updates made, each once; draws are by rollout."""
+    signal = [False, True, False, False, True, True, False]
+    trainer = make_trainer(signal, "trainer.save_freq=1", "trainer.test_freq=2")
+    trainer.fit()
+    assert (trainer.counts.updates, trainer.counts.rollouts, trainer.counts.skipped) == (3, 7, 4)
+    assert [rollout for rollout, _ in trainer.learnt] == [2, 5, 6]
+    assert [step for step, *_ in trainer.checkpoints.saved] == [1, 2, 3]
+    assert evaluations(trainer) == [2, 3]
+    skipped = [metrics["actor/skipped"] for _, metrics in trainer.recorder.rows if "actor/skipped" in metrics]
+    assert skipped == [1, 1, 2, 3, 3, 3, 4]
+    _, state, _ = trainer.checkpoints.saved[1]
+    assert (state["updates"], state["rollouts"]) == (2, 5)
+
+
+def test_the_limit_of_updates_counts_those_made(make_trainer):
+    trainer = make_trainer([False, True, False, True, True], "trainer.total_training_steps=2")
+    trainer.fit()
+    assert (trainer.counts.updates, trainer.counts.rollouts) == (2, 4)
+
+
+def test_without_any_signal_the_run_ends_with_its_episodes(make_trainer):
+    """No update, one checkpoint (of the weights it began with) and one evaluation."""
+    trainer = make_trainer(
+        [False] * 5,
+        "trainer.total_training_steps=3",
+        "trainer.save_freq=1",
+        "trainer.test_freq=1",
+        "trainer.val_before_train=true",
+    )
+    trainer.fit()
+    assert (trainer.counts.updates, trainer.counts.rollouts, trainer.counts.episodes) == (0, 5, 10)
+    assert [step for step, *_ in trainer.checkpoints.saved] == [0] and evaluations(trainer) == [0]
+
+
+def test_an_update_without_a_finite_gradient_is_none(make_trainer):
+    trainer = make_trainer([True, True, True], "trainer.save_freq=1", results=[MADE, NOT_FINITE, MADE])
+    trainer.fit()
+    assert (trainer.counts.updates, trainer.counts.skipped) == (2, 1)
+    assert [step for step, *_ in trainer.checkpoints.saved] == [1, 2]
+
+
+def test_two_rollouts_between_the_same_updates_draw_differently(make_trainer, monkeypatch):
+    """Rewards dealt out at random, with no update made: the key is the rollout's number, also after a resume."""
+    drawn = []
+    monkeypatch.setattr(rollouts, "shuffle_rewards", lambda episodes, rng: (drawn.append(rng.random()), episodes)[1])
+    trainer = make_trainer([False] * 6, "critic.shuffle=true")
+    trainer.fit()
+    assert trainer.counts.updates == 0 and len(set(drawn)) == 6
+    (_, state, arrays), *_ = trainer.checkpoints.saved
+    resumed = make_trainer([False] * 8, "critic.shuffle=true", "trainer.val_before_train=true")
+    resumed.restore(state, arrays)
+    resumed.fit()
+    assert len(set(drawn)) == 8 and resumed.counts.rollouts == 8 and evaluations(resumed) == [0]  # at its end
+
+
+def test_an_evaluation_that_lost_a_state_for_good_has_no_success(make_trainer, monkeypatch):
+    """Of what is left the share would be that of the states on which the simulator does not fail."""
+    trainer = make_trainer([True])
+
+    def run(requests, finished, given_up, refill):
+        given_up.append(EpisodeLost(requests[0], "the simulator died"))
+        return iter(())
+
+    monkeypatch.setattr(trainer.fleet, "run", run)
+    with pytest.raises(RunFailedError, match="1 of 2 evaluation episodes were lost twice: the simulator died"):
+        trainer.evaluate()

@@ -1,0 +1,53 @@
+"""How an update's samples are split: every sample once, no short tail, the same number of passes on every rank."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.verl.workers.test_learner import checkpoint, free_port, options, samples  # noqa: F401 (a fixture)
+from verl.workers.batch_split import mini_batches, shares
+from verl.workers.learner import Learner
+
+
+@given(st.integers(0, 500), st.integers(1, 70))
+def test_mini_batches_are_equal_to_one_sample_and_near_the_size_asked_for(count, size):
+    """Never under two thirds of it, never over one and a half, unless all samples are fewer."""
+    parts = mini_batches(np.random.default_rng(0).permutation(count), size)
+    assert sorted(np.concatenate([np.zeros(0, int), *parts]).tolist()) == list(range(count))
+    lengths = [len(part) for part in parts]
+    if count >= size:
+        assert min(lengths) >= int(2 * size / 3) and max(lengths) <= -(-3 * size // 2)
+        assert max(lengths) - min(lengths) <= 1
+    if count % size == 0:
+        assert set(lengths) <= {size}
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 8))
+def test_every_rank_makes_as_many_passes_and_every_sample_is_in_one(count, world, micro):
+    split = [shares(count, rank, world, micro) for rank in range(world)]
+    assert len({len(of_rank) for of_rank in split}) == 1
+    assert sorted(np.concatenate([index for of_rank in split for index in of_rank]).tolist()) == list(range(count))
+    assert max(len(index) for of_rank in split for index in of_rank) <= micro
+
+
+@pytest.mark.parametrize(("count", "steps"), [(9, [9]), (11, [11]), (12, [6, 6]), (17, [9, 8]), (3, [3])])
+def test_a_learner_makes_no_step_from_a_short_tail(checkpoint, monkeypatch, count, steps):  # noqa: F811
+    """Mini-batches of 8: a tail that is under a half of it joins the others."""
+    given = options(checkpoint)
+    actor = dataclasses.replace(given.actor, ppo_mini_batch_size=8, ppo_epochs=1)
+    learner, seen = Learner(dataclasses.replace(given, actor=actor), 0, 1, f"127.0.0.1:{free_port()}"), []
+    mini_batch = learner._mini_batch
+
+    def watched(batch, *more):
+        seen.append(len(batch))
+        return mini_batch(batch, *more)
+
+    monkeypatch.setattr(learner, "_mini_batch", watched)
+    metrics = learner.update(samples(checkpoint, count), 0)
+    learner.close()
+    assert seen == steps and metrics["steps"] == len(steps)

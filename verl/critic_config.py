@@ -1,0 +1,85 @@
+"""The section ``critic`` of the configuration: how the critic is asked, and what its answers mean.
+
+Environment processes are given it as it is; they need no more of the configuration than this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from shm_bridge import ConfigError as RulesError
+from shm_bridge.rules import ASKED_EVERY, DoneRules, RewardRules
+from verl.config_tree import in_range, one_of
+from verl.critic_noise import VerdictNoise
+from verl.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsConfig:
+    done: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarConfig:
+    start: bool
+    python: str | None
+    config: dict[str, Any]
+    max_restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CriticConfig:
+    """One value a key; a wrong one raises ConfigError.
+
+    Attributes:
+        run_id: of the sidecar; None until it is bound to a run.
+        noise: seeded by ``data.seed``.
+        done_rules, reward_rules: built from the keys here.
+    """
+
+    enable: bool
+    run_id: str | None
+    every: str
+    threshold: float
+    hold: int
+    reward: str
+    weights: WeightsConfig
+    value_stride: int
+    invalid: str
+    invalid_warn_share: float
+    invalid_stop_share: float | None
+    verdict_timeout_s: float
+    max_failures: int
+    overlap: bool
+    audit_val: bool
+    audit_min_precision: float
+    audit_stop: bool
+    noise: VerdictNoise
+    shuffle: bool
+    ready_timeout_s: float
+    sidecar: SidecarConfig
+    done_rules: DoneRules = field(init=False)
+    reward_rules: RewardRules = field(init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            done = DoneRules(self.threshold, self.hold, self.invalid)
+            reward = RewardRules(self.reward, self.weights.done, self.weights.value, self.value_stride)
+        except RulesError as error:
+            raise ConfigError(f"critic.{error}") from None
+        object.__setattr__(self, "done_rules", done)
+        object.__setattr__(self, "reward_rules", reward)
+        one_of("critic.every", self.every, ASKED_EVERY)
+        if not self.verdict_timeout_s > 0:
+            raise ConfigError(f"critic.verdict_timeout_s={self.verdict_timeout_s!r}: must be over 0 seconds")
+        in_range("critic.invalid_warn_share", self.invalid_warn_share, 0, 1)
+        if self.invalid_stop_share is not None:
+            in_range("critic.invalid_stop_share", self.invalid_stop_share, 0, 1)
+        in_range("critic.max_failures", self.max_failures, 1)
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody asks the critic: training, or an audit of evaluations."""
+        return self.enable or self.audit_val

@@ -1,0 +1,71 @@
+"""What of the episodes the learner sees. There is no field for the simulator's success: a test holds that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(slots=True)
+class Samples:
+    """Chunks of many episodes, flattened: the learner's whole input.
+
+    Attributes:
+        images: (N, cameras, H, W, 3) uint8.
+        proprio: (N, P) float32.
+        instructions: N strings.
+        tokens: (N, L) int64.
+        old_log_probs: (N, L) float32.
+        mask: (N, L) float32, 1 where the token's action was executed and counts.
+        advantages: (N, L) float32.
+        returns: (N,) float32, targets of the value head; zeros when there is none.
+        imitation: (N,) float32, 1 for replayed chunks: imitated (NLL), not in the policy gradient.
+    """
+
+    images: np.ndarray
+    proprio: np.ndarray
+    instructions: list[str]
+    tokens: np.ndarray
+    old_log_probs: np.ndarray
+    mask: np.ndarray
+    advantages: np.ndarray
+    returns: np.ndarray
+    imitation: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def digest(self) -> str:
+        """32 hex digits over all of it, names, dtypes and shapes too: equal for two runs that train on the same."""
+        digest = hashlib.blake2b(digest_size=16)
+        for f in fields(self):
+            value = getattr(self, f.name)
+            array = value if isinstance(value, np.ndarray) else None
+            head = [f.name, str(array.dtype), array.shape] if array is not None else [f.name, value]
+            digest.update(json.dumps(head).encode())
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def take(self, index: np.ndarray) -> Samples:
+        """The samples at ``index``, in that order."""
+        arrays = {name: getattr(self, name)[index] for name in _ARRAYS}
+        return Samples(instructions=[self.instructions[i] for i in index], **arrays)
+
+    @staticmethod
+    def join(parts: list[Samples]) -> Samples:
+        """The samples of all ``parts``, one after the other."""
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+        return Samples(instructions=[text for part in parts for text in part.instructions], **arrays)
+
+
+_ARRAYS = tuple(f.name for f in fields(Samples) if f.name != "instructions")
+
+
+def token_mask(steps: int, chunks: int, chunk_length: int, action_dim: int) -> np.ndarray:
+    """(chunks, chunk_length * action_dim) float32: 1 for the tokens of the first ``steps`` actions, 0 after them."""
+    flat = np.arange(chunks * chunk_length * action_dim) < steps * action_dim
+    return flat.reshape(chunks, chunk_length * action_dim).astype(np.float32)
