@@ -2,7 +2,7 @@
 
 The waiter writes the number of this sleep into its parked word, fences, looks once more, and only then sleeps; the
 other side publishes, fences, reads the parked word, and posts when there is a number it has not posted for. So one of
-them always sees the other, and a sleep is posted for once (tests/shm_bridge/test_model.py checks all interleavings).
+them always sees the other, and a sleep is posted for once (sync/test_model.py checks all interleavings).
 Under it lies a safety net: no sleep is longer than a slice, so a lost post costs one slice.
 
 Waking takes longer than the last steps of a publication. So the other side may ring BEFORE them and again after: when

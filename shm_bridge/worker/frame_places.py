@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Union
+
 import numpy as np
 
 from shm_bridge.errors import FramesFull, InvalidRequest
 from shm_bridge.memory.lane_memory import LaneMemory
 from shm_bridge.memory.layout import FrameState, FrameWord
+from shm_bridge.spec import Kind
 from shm_bridge.sync.ordering import MASK, publish_fence
 from shm_bridge.worker.frame_slot import FrameSlot
 from shm_bridge.worker.lane_state import LaneState
@@ -14,6 +17,7 @@ from shm_bridge.worker.lane_state import LaneState
 STATE, SEQ, STEP, EPISODE = (int(word) for word in (FrameWord.STATE, FrameWord.SEQ, FrameWord.STEP, FrameWord.EPISODE))
 WRITING, PUBLISHED = int(FrameState.WRITING), int(FrameState.PUBLISHED)
 MAX_STEP = 1 << 63
+FrameName = Union[FrameSlot, int, "np.integer[np.typing.NBitBase]", None]  # itself, or its step
 
 
 class FramePlaces:
@@ -97,7 +101,21 @@ class FramePlaces:
         state.seq = (state.seq + 1) & MASK
         state.place = (place + 1) % self._capacity
 
-    def find(self, frame: FrameSlot | int | np.integer[np.typing.NBitBase] | None, key: str) -> FrameSlot:
+    def asked_about(
+        self, kind: Kind, frame: FrameName, span: tuple[FrameName, FrameName], pair: tuple[FrameName, FrameName]
+    ) -> tuple[FrameSlot, FrameSlot]:
+        """First and last frame of a question: DONE ``frame``, VALUE ``span`` (first, last), CRITIC ``pair`` (before,
+        after)."""
+        if kind == Kind.DONE:
+            slot = self.find(frame, "frame")
+            return slot, slot
+        if kind == Kind.VALUE:
+            return self.find(span[0], "first"), self.find(span[1], "last")
+        if kind == Kind.CRITIC:
+            return self.find(pair[0], "before"), self.find(pair[1], "after")
+        raise InvalidRequest(f"kind={kind!r}; must be one of {[str(k) for k in Kind]}")
+
+    def find(self, frame: FrameName, key: str) -> FrameSlot:
         """A published frame of this episode, by itself or by its step."""
         by_step = self._state.by_step
         if isinstance(frame, FrameSlot):

@@ -27,18 +27,15 @@ from shm_bridge.errors import (
 )
 from shm_bridge.liveness import forks
 from shm_bridge.liveness.attachment import Attachment, Patience
-from shm_bridge.memory import layout, segment
-from shm_bridge.memory.header import LaneIdentity
-from shm_bridge.memory.lane_memory import create_lane
+from shm_bridge.memory import layout
 from shm_bridge.memory.layout import ServerWord, WorkerWord
 from shm_bridge.memory.memory_plan import memory_plan
-from shm_bridge.names import lane_name
 from shm_bridge.spec import MAX_NAME_BYTES, MAX_TASK_BYTES, Kind, LaneSpec, UInt8Array, Verdict, checked_name
 from shm_bridge.sync.ordering import MASK
 from shm_bridge.sync.parking import Parking, Sleeper
-from shm_bridge.sync.semaphore import Semaphore
 from shm_bridge.worker.frame_places import FramePlaces
 from shm_bridge.worker.frame_slot import FrameSlot
+from shm_bridge.worker.lane_files import create_files, remove_files
 from shm_bridge.worker.lane_state import LaneState
 from shm_bridge.worker.open_questions import OpenQuestions, Ticket
 
@@ -88,13 +85,8 @@ class Lane:
         self._closed: type[BridgeClosed] | None = None
         self._patience = Patience(attachment, grace)
         self.run_id, self.name, self.spec = attachment.run_id, name, spec
-        self.index, self.generation = attachment.index, attachment.next_generation()
-        identity = LaneIdentity(self.index, self.generation, name, spec)
-        epoch = attachment.control.epoch
-        self._memory = create_lane(self.run_id, identity, epoch, first_ticket, first_frame)
-        semaphore_name = lane_name(self.run_id, self.index, self.generation)
-        Semaphore.remove(semaphore_name)
-        self._semaphore = Semaphore(semaphore_name, create=True)
+        self._memory, self._semaphore = create_files(attachment, spec, name, first_ticket, first_frame)
+        self.index, self.generation = attachment.index, attachment.generation
         self._words = self._memory.words
         sleeper = chosen(Sleeper)(self._words, WORDS + WorkerWord.PARKED, self._semaphore)
         self._parking = Parking(sleeper, spin_us)
@@ -244,14 +236,7 @@ class Lane:
                 return ticket
         self._check_open()
         self._attachment.bell.announce()  # the sidecar wakes while the question is being written
-        if kind == DONE:
-            first_slot = last_slot = self._frames.find(frame, "frame")
-        elif kind == VALUE:
-            first_slot, last_slot = self._frames.find(first, "first"), self._frames.find(last, "last")
-        elif kind == CRITIC:
-            first_slot, last_slot = self._frames.find(before, "before"), self._frames.find(after, "after")
-        else:
-            raise InvalidRequest(f"kind={kind!r}; must be one of {[str(k) for k in Kind]}")
+        first_slot, last_slot = self._frames.asked_about(kind, frame, (first, last), (before, after))
         if not self._questions.has_room(kind):
             self._questions.wait_for_room(kind, timeout, self._until)
         return self._questions.ask(kind, first_slot, last_slot, stride, deadline)
@@ -342,12 +327,7 @@ class Lane:
         self._closed = BridgeClosed
         forks.forget(self)
         self._state.close()
-        self._attachment.withdraw()
-        segment.unlink(lane_name(self.run_id, self.index, self.generation))
-        self._semaphore.unlink()
-        self._semaphore.close()
-        self._attachment.detach()
-        self._memory.close()
+        remove_files(self._attachment, self._memory, self._semaphore)
 
     def _forked(self) -> None:
         self._closed = ForkedProcess

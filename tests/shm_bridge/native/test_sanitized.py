@@ -13,7 +13,7 @@ import pytest
 from shm_bridge.build_native import build
 from tests.shm_bridge.conftest import ROOT
 
-FILES = ("test_native.py", "test_lane.py", "test_hostile.py", "test_faults.py")
+FILES = ("native/test_native.py", "worker/test_lane.py", "test_hostile.py", "test_faults.py")
 FLAGS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer")
 
 
