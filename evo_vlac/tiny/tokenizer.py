@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from evo_vlac.prompts import table
+from evo_vlac.prompts import CHAT_TEMPLATE, table
 from evo_vlac.tiny.words import SENTENCES, WORDS
 
 if TYPE_CHECKING:
@@ -25,15 +25,6 @@ SPECIAL_TOKENS = (
     "<IMG_CONTEXT>",
     "<video>",
 )
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<IMG_CONTEXT>\n{% elif part['type'] == 'video' %}<video>\n"
-    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""ChatML, as ms-swift's template ``internvl_hf`` writes it."""
 
 _SLOTS = re.compile(r"\{\}|<image>")
 
