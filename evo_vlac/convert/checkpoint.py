@@ -1,6 +1,6 @@
 """Converting a whole checkpoint folder, one shard in memory at a time.
 
-The target appears when everything in it is complete: it is written beside itself and renamed.
+The target is written to a temporary folder beside it and renamed when complete.
 """
 
 from __future__ import annotations

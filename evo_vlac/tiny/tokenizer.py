@@ -1,8 +1,8 @@
 """The tiny critic's tokenizer: byte-level BPE, whole words for manipulation English, one token per fixed prompt phrase.
 
-Every digit is a token of its own (verdicts are read off digit tokens). The fixed sentences of VLAC's prompts are single
-tokens, which makes a done query about 40 tokens long in place of about 95: on a CPU that is most of its cost. Any other
-text falls back to pieces and at last to bytes, so nothing is unknown.
+Every digit is a token (verdicts are read from digit tokens). The fixed sentences of VLAC's prompts are single tokens,
+which makes a done query about 40 tokens long in place of about 95: on a CPU that is most of its cost. Any other text is
+split into pieces, in the end into bytes: no text is unknown.
 """
 
 from __future__ import annotations
