@@ -1,8 +1,8 @@
-"""What lies at a path that somebody calls a checkpoint, before anything heavy is loaded.
+"""What kind of checkpoint a folder holds, and whether it can be loaded; no weights are read.
 
 Two kinds run here. NATIVE: transformers' own ``InternVLForConditionalGeneration``. REMOTE: the published
 ``InternVLChatModel``, whose own code only runs right under transformers 4 (under 5 its rotary buffers are
-left uninitialised: wrong numbers, no error), so it is refused there, with the way out.
+left uninitialised: wrong numbers, no error). It is refused there, and the error says how to convert it.
 """
 
 from __future__ import annotations

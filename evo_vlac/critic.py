@@ -1,4 +1,4 @@
-"""The typed face of VLAC: ask an engine, get results that say whether they can be trusted.
+"""VLAC's questions as typed methods; every result says whether the answer could be read.
 
 Critic.done / critic / trajectory / describe / ask / action
     -> queries.py -> Engine -> parsing.py -> values.py, metrics.py
@@ -278,6 +278,6 @@ class Critic:
 
 
 def _negated(result: CriticResult) -> CriticResult:
-    """The answer to a pair shown in reverse, turned around."""
+    """The answer to a pair shown in reverse, with the sign changed."""
     value = result.value if math.isnan(result.value) else 0.0 - result.value
     return CriticResult(value, result.valid, result.text, result.probability, result.after, result.before, result.error)

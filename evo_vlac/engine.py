@@ -3,9 +3,8 @@
     queries.py --Query--> Engine.answer --Answer--> parsing.py
 
 A :class:`Query` is a finished question: text, images, how many tokens may come back. An engine turns a list
-of them into as many answers. Everything about VLAC's wording lies before it and everything about reading
-numbers lies behind it, so engines (ms-swift here, vLLM or a remote server elsewhere) can be exchanged without
-changing a verdict.
+of them into as many answers. Engines know neither VLAC's wording nor how numbers are read, so they (ms-swift here,
+vLLM or a remote server elsewhere) can be exchanged without changing a verdict.
 """
 
 from __future__ import annotations
@@ -112,8 +111,8 @@ class Engine(Protocol):
     name: str
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        """As many answers as queries, in their order. A query that fails gets ``Answer.error``; never raises
-        for it."""
+        """As many answers as queries, in their order. A query that fails gets ``Answer.error``;
+        nothing is raised for it."""
 
     def close(self) -> None:
         """Frees the model. Calling it twice is allowed."""

@@ -1,4 +1,4 @@
-"""What can go wrong in the critic, one exception class per failure."""
+"""The exceptions of this package, one class per failure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Anything people call an image, as an upright RGB picture of the model's size.
+"""Loads images of any kind as upright RGB pictures, and resizes them for the model.
 
-Arrays, PIL images, paths, URLs, data URIs and base64 text are taken; what is none of these is one clear
-ImageError.
+Arrays, PIL images, paths, URLs, data URIs and base64 text are taken; anything else is an ImageError.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writing results so that a file is either whole or not there."""
+"""Writes files atomically: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from evo_vlac.errors import OutputError
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path``, with its suffix; it takes the place of ``path`` when the block ends well.
+    """A temporary path beside ``path``, with its suffix; renamed to ``path`` when the block ends without an error.
 
-    Raises OutputError where the folder cannot be written; the temporary file never stays.
+    Raises OutputError where the folder cannot be written; the temporary file is always removed.
     """
     target = Path(path)
     try:
@@ -42,14 +42,14 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Writes a text file whole."""
+    """Writes a text file atomically."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
     return Path(path)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> Path:
-    """Writes a JSON file whole."""
+    """Writes a JSON file atomically."""
     return write_text(path, to_json(value, indent=2) + "\n")
 
 

@@ -29,7 +29,7 @@ _ACTION = re.compile(
     re.ASCII,
 )
 _SHORT_ACTION = re.compile(r"\(\s*([+-]?[\d.]+(?:[\s,]+[+-]?[\d.]+){6})\s*\)")
-_RICH_SHARE = 0.1  # alternatives below this share of the best are noise, not opinion
+_RICH_SHARE = 0.1  # alternatives below this share of the best are noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def parse_critic(answer: Answer, *, rich: bool = False, think: bool = False) -> 
     invalid.
 
     ``rich``: the probability-weighted number, one decimal (see :func:`rich_text`). ``think``: the number
-    stands behind ``</think>``; the percentages of both images are read too.
+    comes after ``</think>``; the percentages of both images are read too.
     """
     text = answer.text
     if answer.error is not None:
@@ -122,7 +122,7 @@ def parse_critic(answer: Answer, *, rich: bool = False, think: bool = False) -> 
         after = float(second.group(1)) if second else None
         if "</think>" not in text:
             return CriticResult(_NAN, False, text, before=before, after=after)
-    number = _number(_behind_think(rich_text(answer) if rich else text))
+    number = _number(_after_think(rich_text(answer) if rich else text))
     if number is None or abs(number) > 100:
         return CriticResult(_NAN, False, text, before=before, after=after)
     logprob = sum(token.logprob for token in answer.tokens) if answer.tokens else _NAN
@@ -192,7 +192,7 @@ def _runs(tokens: Sequence[TokenInfo]) -> Iterator[list[TokenInfo]]:
 
 def _rich_number(run: Sequence[TokenInfo]) -> str:
     alone = len(run) == 1
-    value, scale = 0.0, 0  # scale: decimal places behind the dot so far, 0 in front of it
+    value, scale = 0.0, 0  # scale: decimal places after the dot so far, 0 before it
     for token in run:
         digits = token.text.strip()
         if digits == ".":
@@ -235,5 +235,5 @@ def _number(text: str) -> float | None:
     return float(match.group(1)) if match else None
 
 
-def _behind_think(text: str) -> str:
+def _after_think(text: str) -> str:
     return text.rsplit("</think>", 1)[-1]

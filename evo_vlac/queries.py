@@ -154,19 +154,6 @@ def action_query(
     return _text(kind, prompt, tuple(views), system, temperature, tokens)
 
 
-def action_inverse_query(before: Image, after: Image, *, system: str | None = None, temperature: float = 0.0) -> Query:
-    """Which action lies between two images?"""
-    return _text("action_inverse", prompts.fill("action_inverse"), (before, after), system, temperature, _ACTION_TOKENS)
-
-
-def action_score_query(
-    now: Image, state: Sequence[float], action: Sequence[float], task: str, *, system: str | None = None
-) -> Query:
-    """How good is this action in this state? A number."""
-    prompt = prompts.fill("action_score", prompts.state(state), prompts.state(action), task)
-    return _text("action_score", prompt, (now,), system, 0.0, _NUMBER_TOKENS).with_(top_logprobs=TOP)
-
-
 def short_state(values: Sequence[float]) -> str:
     """The short form of a state: seven numbers in brackets."""
     if len(values) != 7:

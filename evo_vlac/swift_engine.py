@@ -190,7 +190,7 @@ def request_config(max_new_tokens: int, temperature: float, top_logprobs: int, t
 
 
 def _quiet_swift() -> Any:
-    """ms-swift's engine class, with its chatter below warnings left out."""
+    """ms-swift's engine class, with its log messages below errors silenced."""
     try:
         from swift.infer_engine import TransformersEngine
         from swift.utils import get_logger

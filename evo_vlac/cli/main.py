@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EvoVlacError as error:
         sys.stderr.write(f"evo_vlac {options.command}: {error}\n")
         return 2
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

@@ -33,7 +33,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--adapter", help="peft adapter folder, as finetune writes it")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: %(default)s)")
     group.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 (default: %(default)s)")
-    group.add_argument("--batch-size", type=int, default=16, help="questions at once; halved when memory ends")
+    group.add_argument("--batch-size", type=int, default=16, help="questions at once; halved on out-of-memory")
     group.add_argument("--no-system-prompt", action="store_true", help="leave out the system prompt of the training")
 
 
@@ -44,7 +44,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def open_critic(options: argparse.Namespace, title: str = "asking") -> Iterator[Critic]:
-    """A critic over the chosen model; closed at the end. What libraries print meanwhile goes to standard error."""
+    """A critic over the chosen model; closed at the end. What libraries print goes to standard error."""
     from evo_vlac.swift_engine import SwiftEngine
 
     with contextlib.redirect_stdout(sys.stderr):
@@ -92,7 +92,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None, form: str = ".2f") -> str:
-    """A number for a table; blank where there is none, "?" where it is not known."""
+    """A number for a table; blank for None, "?" for NaN."""
     if value is None:
         return ""
     return "?" if value != value else format(value, form)

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Screens a dataset; everything is written at the end, whole."""
+    """Screens a dataset; the results are written at the end."""
     settings = ScreenOptions(
         skip=options.skip,
         reverse=not options.no_reverse,

@@ -52,8 +52,8 @@ class ChatMethods:
         torch_dtype: Any = torch.bfloat16,
         adapter: str | None = None,
     ) -> None:
-        """Loads a checkpoint, and an adapter onto it. What kind it is, is read off the checkpoint: ``model_type`` is
-        only checked. A CUDA device that is not there becomes the best one that is, with a warning."""
+        """Loads a checkpoint, and an adapter onto it. Its kind is read from the checkpoint; ``model_type`` is only
+        checked. A CUDA device that is not there becomes the best one that is, with a warning."""
         if model_type not in MODEL_TYPES:
             raise OptionError(f"model_type is {model_type!r}; allowed: {', '.join(MODEL_TYPES)}")
         device = device_map

@@ -23,7 +23,7 @@ def transform_images(text: str) -> str:
 
 
 def trojectory_example_prompt(images: Sequence[Any], task: str) -> str:
-    """The opening that shows a reference trajectory (spelt as upstream spells it)."""
+    """The opening that shows a reference trajectory (upstream's spelling)."""
     return prompts.trajectory(len(images), task)
 
 

@@ -1,4 +1,4 @@
-"""``magic_smooth`` and ``magic_split`` of ``GAC_model``: cutting recordings by what the critic says of them."""
+"""``magic_smooth`` and ``magic_split`` of ``GAC_model``: cutting recordings by the critic's values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RecordingMethods(TrajectoryMethods):
         think: bool = False,
         max_skip: int = 3,
     ) -> list[dict[str, Any]]:
-        """Leaves out stretches that do not get the task forward, as long as a jump over them does; writes
+        """Leaves out stretches without progress, where the step over them has some; writes
         ``<name>_smoothed/`` beside the file (recording and video) and returns the remaining steps."""
         recording = read_recording(file_path)
         images = recording.images()
@@ -79,7 +79,7 @@ class RecordingMethods(TrajectoryMethods):
         done_assist: bool = False,
         ref_image_list: Any = None,
     ) -> list[dict[str, Any]]:
-        """Splits a recording where its value peaks and bottoms out; writes ``<name>_segments/`` beside the file
+        """Splits a recording at the peaks and valleys of its values; writes ``<name>_segments/`` beside the file
         (``ascending/``, ``descending/``, ``videos/``) and returns the segments: type, start, end, data, images."""
         recording = read_recording(file_path)
         images = recording.images()

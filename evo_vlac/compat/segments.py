@@ -1,4 +1,4 @@
-"""Where a value curve turns: stretches that rise and stretches that fall."""
+"""Splits a value curve into rising and falling segments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def split_segments(
     values: Sequence[float], *, extra_peaks: Sequence[int] = (), prominence: float = 0.1, distance: int = 2
 ) -> list[Segment]:
     """Splits at peaks and valleys whose prominence is at least that share of the curve's range and that lie at least
-    ``distance`` values apart. ``extra_peaks`` are peaks known otherwise. A last falling stretch is left out."""
+    ``distance`` values apart. ``extra_peaks`` are further peaks, by index. A falling segment at the end is left out."""
     from scipy.signal import find_peaks
 
     curve = np.asarray(values, dtype=np.float64)

@@ -141,7 +141,7 @@ def read_data_and_create_video(
 
 
 def _numbers(values: Sequence[Any] | None) -> list[float]:
-    """What is a number becomes one; None is 0; what is none is NaN, and drawn as unreadable."""
+    """The values as floats: None is 0; what is no number is NaN, and drawn as unreadable."""
     out = []
     for value in values if values is not None else ():
         try:

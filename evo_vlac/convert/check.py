@@ -1,4 +1,4 @@
-"""The converted checkpoint against the published code, where an environment that runs it is at hand."""
+"""Compares a converted checkpoint with the published code, run in an environment of its own."""
 
 from __future__ import annotations
 

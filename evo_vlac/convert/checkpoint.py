@@ -1,6 +1,6 @@
 """Converting a whole checkpoint folder, one shard in memory at a time.
 
-The target appears when everything in it is complete: it is written beside itself and renamed.
+The target is written to a temporary folder beside it and renamed when complete.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from evo_vlac.convert.config import full_config
 from evo_vlac.convert.tokenizer import build_tokenizer
 from evo_vlac.convert.weights import convert_tensor
 from evo_vlac.errors import CheckpointError, OutputError
+from evo_vlac.prompts import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
     import torch
@@ -73,8 +74,6 @@ def convert(source: str | Path, target: str | Path) -> Report:
 def _write_settings(folder: Path, source: Path, config: dict[str, Any], tokenizer: Any) -> None:
     from transformers import InternVLProcessor, InternVLVideoProcessor
     from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
-
-    from evo_vlac.tiny.tokenizer import CHAT_TEMPLATE
 
     height, width = config["vision_config"]["image_size"]
     size = {"height": height, "width": width}

@@ -1,4 +1,4 @@
-"""A folder of videos (or of folders of pictures) and a file that says what each of them shows.
+"""A folder of videos (or of folders of pictures), and a file with the task of each.
 
 tasks.json     {"a.mp4": "lift the cube", "b.mp4": {"task": "...", "success": false}}
 tasks.jsonl    {"video": "a.mp4", "task": "...", "success": true}   a line each

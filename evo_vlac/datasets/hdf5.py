@@ -7,7 +7,7 @@
     obs/<camera>_image     uint8 (N, H, W, 3), upright (robomimic, this project)
     obs/<camera>_rgb       uint8 (N, H, W, 3), rows from bottom to top (LIBERO keeps OpenGL's order)
     obs/proprio            (N, 8) float32 (this project)
-    objects/<name>         (N, 3) float32: where the simulator had it, in metres (this project)
+    objects/<name>         (N, 3) float32: its position in the simulator, in metres (this project)
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def _floats(group: Any, key: str) -> npt.NDArray[np.float32] | None:
 
 
 def _dones(group: Any, frames: int) -> tuple[bool, ...] | None:
-    """robosuite's sparse reward is the success itself, and robomimic's ``dones`` may only mark the end; so rewards that
-    are 0 or 1 go first, unless the file says ``success`` itself (then its ``dones`` are this project's, exact)."""
+    """robosuite's sparse reward is the success itself, and robomimic's ``dones`` may only mark the end. So rewards that
+    are 0 or 1 are preferred, unless the file says ``success`` itself (then its ``dones`` are this project's, exact)."""
     if "rewards" in group and "success" not in group.attrs:
         rewards = np.asarray(group["rewards"])
         if rewards.size and set(np.unique(rewards)) <= {0, 1}:
@@ -127,7 +127,7 @@ def _task(path: Path, attrs: Any) -> str:
             continue
         if isinstance(info, dict) and info.get("language_instruction"):
             return str(info["language_instruction"]).strip('" ')
-    if path.stem.endswith("_demo"):  # LIBERO names its files after the instruction, behind the scene's name
+    if path.stem.endswith("_demo"):  # LIBERO names its files after the instruction, after the scene's name
         words = [word for word in path.stem.removesuffix("_demo").split("_") if not word.isupper()]
         return " ".join(word for word in words if not word.startswith("SCENE"))
     return ""

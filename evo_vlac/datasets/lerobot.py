@@ -111,7 +111,7 @@ class _Dataset:
         length = int(episode.get("length") or len(frames) - first)
         part = list(frames[first : first + length])
         if not part:
-            raise DatasetError(f"{file}: episode {index} should start at {start} s, behind the video's end")
+            raise DatasetError(f"{file}: episode {index} should start at {start} s, after the video's end")
         return part
 
 

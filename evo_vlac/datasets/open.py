@@ -1,4 +1,4 @@
-"""Opening a dataset without having to say what it is."""
+"""Opens a dataset; its format is guessed unless it is named."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def open_dataset(path: str | Path, format: str = "auto", options: DatasetOptions
 
 
 def guess_format(root: Path) -> str:
-    """What a dataset is, by what lies at its path."""
+    """The format of the dataset at a path."""
     if is_lerobot(root):
         return "lerobot"
     if is_hdf5(root) or (root.is_dir() and any(is_hdf5(file) for file in root.rglob("*"))):

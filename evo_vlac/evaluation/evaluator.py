@@ -95,7 +95,7 @@ class Judged:
 
 def judge(critic: Critic, trajectories: Iterable[Trajectory], options: EvaluationOptions) -> Iterator[Judged]:
     """Asks the critic about one trajectory after the other. The first success of each task is the reference trajectory
-    of the others. Raises DatasetError where there are none."""
+    of the others. Raises DatasetError without trajectories."""
     references: dict[str, Trajectory] = {}
     empty = True
     for trajectory in trajectories:

@@ -77,7 +77,7 @@ def evaluate(
     options: EvaluationOptions | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Evaluates a critic on a dataset. Raises DatasetError where there is nothing to evaluate on."""
+    """Evaluates a critic on a dataset. Raises DatasetError for a dataset without trajectories."""
     options = options or EvaluationOptions()
     judged: list[Judged] = []
     for one in judge(critic, trajectories, options):
@@ -92,7 +92,7 @@ def evaluate(
 
 
 def _grouped(scored: Sequence[tuple[str, Row | None]]) -> dict[str, Figures]:
-    """Figures by task; and over all trajectories, where there are any."""
+    """Figures by task and over all trajectories; empty without any."""
     rows = [(task, row) for task, row in scored if row is not None]
     if not rows:
         return {}

@@ -1,7 +1,7 @@
-"""How far a critic can be trusted: its verdicts on episodes it never saw, against the simulator's.
+"""Held-out judging: a critic's verdicts on episodes it was not trained on, against the simulator's.
 
-Three views: each frame on its own; each episode as training lives it (it ends at the critic's first done, which is
-right if the simulator agrees at that frame); and the order of values along successes (VOC).
+Three views: each frame on its own; each episode as in training (it ends at the critic's first done, which is right
+if the simulator agrees at that frame); and the order of values along successes (VOC).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class HeldoutOptions:
 
 @dataclass(frozen=True, slots=True)
 class HeldoutReport:
-    """All episodes, and what follows from them."""
+    """All episodes, and the figures made of them."""
 
     options: HeldoutOptions
     episodes: tuple[Judged, ...]

@@ -1,7 +1,7 @@
-"""What the critic says of every trajectory of a dataset, ranked, and which of them (and of their steps) to keep.
+"""Screening: ranks the trajectories of a dataset by the critic, and says which of them, and which steps, to keep.
 
 After the paper (arXiv 2509.15937): trajectories are dropped by VOC and NR, steps with a negative critic are masked. The
-done verdict on the last frames is added, since a trajectory can move forward all along and still not arrive.
+done verdict on the last frames is added, since a trajectory can make progress and still not finish.
 """
 
 from __future__ import annotations

@@ -26,17 +26,12 @@ figure { margin: 2em 0; border: 1px solid #ddd; padding: 1em; border-radius: 6px
 _COLUMNS = ("#", "trajectory", "task", "frames", "VOC", "VROC", "F1", "NR", "value", "done", "masked", "verdict")
 
 
-def annotation_of(row: Row) -> Annotation:
-    """What is drawn for a row."""
-    critics = Series(row.scored[1:], row.critics)
-    return Annotation(task=row.task, values=Series(row.scored, row.values), critics=critics)
-
-
 def picture(trajectory: Trajectory, row: Row) -> bytes:
     """A PNG of the trajectory with its curves."""
+    values, critics = Series(row.scored, row.values), Series(row.scored[1:], row.critics)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
-        summary_picture(path, list(trajectory.frames), annotation_of(row))
+        summary_picture(path, list(trajectory.frames), Annotation(task=row.task, values=values, critics=critics))
         return path.read_bytes()
 
 
@@ -45,23 +40,7 @@ def write_html(
 ) -> Path:
     """Writes the report: a table in the order of ``rows``, and below it a picture (PNG by name) of each trajectory."""
     kept = sum(row.keep for row in rows)
-    head = "".join(
-        f"<th>{name}</th>"
-        for name in (
-            "#",
-            "trajectory",
-            "task",
-            "frames",
-            "VOC",
-            "VROC",
-            "F1",
-            "NR",
-            "value",
-            "done",
-            "masked",
-            "verdict",
-        )
-    )
+    head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
     body = "".join(_line(rank, row) for rank, row in enumerate(rows, 1))
     figures = "".join(_figure(row, pictures[row.name]) for row in rows if row.name in pictures)
     text = (

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evo_vlac.tiny.tokenizer import CHAT_TEMPLATE, build_tokenizer
+from evo_vlac.prompts import CHAT_TEMPLATE
+from evo_vlac.tiny.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
     from transformers import InternVLForConditionalGeneration, InternVLProcessor

@@ -1,8 +1,8 @@
 """The tiny critic's tokenizer: byte-level BPE, whole words for manipulation English, one token per fixed prompt phrase.
 
-Every digit is a token of its own (verdicts are read off digit tokens). The fixed sentences of VLAC's prompts are single
-tokens, which makes a done query about 40 tokens long in place of about 95: on a CPU that is most of its cost. Any other
-text falls back to pieces and at last to bytes, so nothing is unknown.
+Every digit is a token (verdicts are read from digit tokens). The fixed sentences of VLAC's prompts are single tokens,
+which makes a done query about 40 tokens long in place of about 95: on a CPU that is most of its cost. Any other text is
+split into pieces, in the end into bytes: no text is unknown.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from evo_vlac.prompts import table
+from evo_vlac.prompts import CHAT_TEMPLATE, table
 from evo_vlac.tiny.words import SENTENCES, WORDS
 
 if TYPE_CHECKING:
@@ -25,15 +25,6 @@ SPECIAL_TOKENS = (
     "<IMG_CONTEXT>",
     "<video>",
 )
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<IMG_CONTEXT>\n{% elif part['type'] == 'video' %}<video>\n"
-    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""ChatML, as ms-swift's template ``internvl_hf`` writes it."""
 
 _SLOTS = re.compile(r"\{\}|<image>")
 

@@ -1,9 +1,9 @@
-"""The tiny critic's first lesson: to see where things are.
+"""Trains the tiny critic's vision tower to locate objects, before it is fine-tuned.
 
 VLAC starts from an InternVL whose vision tower has seen millions of pictures; a tiny one starts from random weights,
-and done questions alone, one bit a picture, leave it blurred for many thousands of steps. So the tower and its
-projector learn first to tell the simulator's position of the hand and of each object from single frames, by one linear
-layer on all visual tokens that is thrown away afterwards. Positions are in the training files (``objects/<name>`` of
+and done questions alone, one bit a picture, teach it too little in many thousands of steps. So the tower and its
+projector first learn to tell the simulator's position of the hand and of each object from single frames, by one linear
+layer on all visual tokens that is dropped afterwards. Positions are in the training files (``objects/<name>`` of
 :mod:`evo_vlac.datasets.hdf5`); the critic itself is never shown any.
 """
 
@@ -38,7 +38,7 @@ class LookConfig:
     warmup_steps: int = 200
     weight_decay: float = 0.05
     held_out: int = 20
-    """Every so many-th episode is not learnt, but judged."""
+    """Every ``held_out``-th episode is not learnt but judged."""
     seed: int = 0
 
 
@@ -88,9 +88,9 @@ def read_sights(paths: Sequence[Path], held_out: int, camera: str = CAMERA) -> S
 
 
 def learn_to_look(model: Path, paths: Sequence[Path], output: Path, config: LookConfig) -> dict[str, float]:
-    """Trains vision tower and projector of ``model`` on these files; ``output`` appears whole.
+    """Trains vision tower and projector of ``model`` on these files; ``output`` is renamed into place when complete.
 
-    Returns the mean distance in millimetres between told and true position on held-out episodes, by object.
+    Returns the mean distance in millimetres of predicted and true position on held-out episodes, by object.
     """
     sights = read_sights(paths, config.held_out)
     torch.manual_seed(config.seed)
@@ -140,7 +140,7 @@ class _Reader(nn.Module):
 
     @torch.inference_mode()
     def distances(self, frames: npt.NDArray[np.uint8], places: npt.NDArray[np.float32]) -> torch.Tensor:
-        """(B, K) metres between told and true; NaN where there is no such object."""
+        """(B, K) distance in metres of predicted and true position; NaN for an object that the scene does not have."""
         off: torch.Tensor = self(frames) * self.deviation + self.mean - torch.from_numpy(places)
         distances: torch.Tensor = off.reshape(len(frames), -1, 3).norm(dim=2)
         return distances

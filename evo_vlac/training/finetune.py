@@ -4,7 +4,7 @@
                                                                          last one --> OUT/final
 
 ms-swift runs as a child: it changes global state, and a crash in it must not take the caller along. Its output goes to
-``OUT/training.log``; the lines that report progress are passed on. ``OUT/final`` appears whole or not at all.
+``OUT/training.log``; the lines that report progress are passed on. ``OUT/final`` is renamed into place when complete.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def finetune(config: FinetuneConfig, progress: Progress | None = None) -> Finetu
 
 
 def publish(checkpoint: Path, final: Path) -> None:
-    """Copy what inference needs of a checkpoint to ``final``; the folder appears whole."""
+    """Copy what inference needs of a checkpoint to ``final``; the folder is renamed into place when complete."""
     partial = final.with_name(final.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The right answers: progress and done of a trajectory's frames, by the VLAC paper (arXiv 2509.15937).
+"""Labels: progress and done of a trajectory's frames, by the VLAC paper (arXiv 2509.15937).
 
 For frames i < j of a success that ends at T the critic is ``(j - i) / (T - i)``, the share of the remaining work; the
 reversed pair has the negative. Done is 0 before 0.8 T and 1 after 0.95 T, frames between are left out; where the data
@@ -16,7 +16,7 @@ from evo_vlac.errors import OptionError
 def critic_label(before: int, after: int, end: int) -> int:
     """Percent of the remaining work done from frame ``before`` to ``after`` of a success that ends at frame ``end``.
 
-    Frames behind the end count as the end; the same work undone has the negative sign.
+    Frames after the end count as the end; a pair in reverse order has the negative sign.
     """
     if end < 1:
         raise OptionError(f"end is {end}; a success takes at least one step")
@@ -44,8 +44,8 @@ def done_labels(demo: Outline, before: float = 0.8, after: float = 0.95) -> list
 def state_answer(proprio: Sequence[float]) -> str:
     """Gripper position and opening in millimetres, of fixed width so that a digit's place says what it counts.
 
-    ``proprio``: eef position (3,) in metres, axis-angle (3,), finger positions (2,) in metres. x and y count from 0.5 m
-    behind and beside the origin, so that no sign is needed.
+    ``proprio``: eef position (3,) in metres, axis-angle (3,), finger positions (2,) in metres. 0.5 m
+    is added to x and y, so that no sign is needed.
     """
     x, y, z, *_, left, right = proprio
     places = (x + 0.5, y + 0.5, z, abs(left - right))

@@ -208,10 +208,10 @@ class PairSampler:
         end = self.ends[demo]
         distance = max(1, min(end, round(float(np.exp(self.rng.uniform(0, np.log(end)))))))
         start = int(self.rng.integers(0, end - distance + 1))
-        behind = 0
+        after = 0
         if start + distance == end:  # any frame of the finished state is as good an end as the first
-            behind = int(self.rng.integers(0, self._until(demo) - end + 1))
-        return demo, start, start + distance + behind
+            after = int(self.rng.integers(0, self._until(demo) - end + 1))
+        return demo, start, start + distance + after
 
     def _critic(self) -> Pair:
         demo, i, j = self._span()
@@ -262,7 +262,7 @@ class PairSampler:
         return Pair("state", demo, (frame,), self.demos[demo].task, state_answer(proprio[frame].tolist()))
 
     def _reference(self) -> Pair:
-        """A pair behind 2 to 6 frames of a success of the same task, another one where there is another."""
+        """A pair after 2 to 6 frames of a success of the same task (of another episode, if there is one)."""
         demo, i, j = self._span()
         task = self.demos[demo].task
         same = [d for d in self.with_success if self.demos[d].task == task and d != demo] or [demo]
@@ -272,7 +272,7 @@ class PairSampler:
         return Pair("reference", demo, (0, i, j), task, answer, other, tuple(shown))
 
     def _think(self) -> Pair:
-        """The same with both images' progress spelt out first."""
+        """The same, with both images' progress written out first."""
         pair = self._reference()
         end = self.ends[pair.demo]
         first, second = (round(100 * min(frame, end) / end) for frame in pair.frames[1:])

@@ -1,4 +1,4 @@
-"""Upstream's path to its data helpers; they live in :mod:`evo_vlac.compat.data_processing`."""
+"""Upstream's path to its data helpers; defined in :mod:`evo_vlac.compat.data_processing`."""
 
 from __future__ import annotations
 

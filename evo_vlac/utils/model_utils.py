@@ -1,4 +1,4 @@
-"""Upstream's path to the model class; it lives in :mod:`evo_vlac.compat.gac_model`."""
+"""Upstream's path to the model class; defined in :mod:`evo_vlac.compat.gac_model`."""
 
 from __future__ import annotations
 

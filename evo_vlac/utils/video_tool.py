@@ -1,4 +1,4 @@
-"""Upstream's path to its video helpers; they live in :mod:`evo_vlac.compat.video_tool`."""
+"""Upstream's path to its video helpers; defined in :mod:`evo_vlac.compat.video_tool`."""
 
 from __future__ import annotations
 

@@ -41,11 +41,6 @@ class Video:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def every(self, skip: int) -> Video:
-        """Every ``skip``-th frame and the last one."""
-        keep = sorted({*range(0, len(self), max(1, skip)), len(self) - 1})
-        return Video(tuple(self.frames[i] for i in keep), self.fps / max(1, skip), self.name)
-
 
 def read_video(source: VideoLike, fps: float | None = None, size: tuple[int, int] | None = None) -> Video:
     """Reads a trajectory whole, at most at ``fps`` frames a second (a slower source is left as it is) and, where

@@ -1,4 +1,4 @@
-"""Drawing text in any script: each character in the first font at hand that has it.
+"""Drawing text in any script: each character in the first installed font that has it.
 
 DejaVu Sans comes with matplotlib and covers Latin, Greek, Cyrillic, Arabic and more; for Chinese, Japanese, Korean and
 others the machine's own fonts are searched (Noto, WenQuanYi, PingFang, Microsoft YaHei, ...). ``EVO_VLAC_FONT`` names a

@@ -23,8 +23,8 @@ _MAX_FPS = 1000
 
 
 class VideoWriter:
-    """Takes frames one by one; the file appears, whole, when the ``with`` block ends well. Sizes are those of the first
-    frame, rounded up to even numbers (the edge is repeated). The folder is made."""
+    """Takes frames one by one; the file is renamed into place when the ``with`` block ends without an error. Sizes are
+    those of the first frame, rounded up to even numbers (the edge is repeated). The folder is made."""
 
     def __init__(self, path: str | os.PathLike[str], fps: float) -> None:
         if not 0 < fps <= _MAX_FPS:

@@ -1,4 +1,4 @@
-"""What cannot be loaded is refused before anything heavy happens, with the way out."""
+"""What cannot be loaded is refused before anything heavy happens and the error says what to do."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_rich_of_a_certain_model_is_the_number_itself(digits: list[str]) -> None
 
 
 def test_think_answers_carry_both_percentages() -> None:
-    """The number behind </think>, and the way of both images."""
+    """The number after </think>, and the way of both images."""
     text = "<think> first image progressing: 20% second image progressing: 45.5% </think> +31"
     result = parse_critic(Answer(text), think=True)
     assert (result.value, result.before, result.after) == (31, 20, 45.5)
@@ -179,5 +179,5 @@ def test_actions_are_read_in_both_forms() -> None:
 
 
 def test_a_task_ends_at_its_mark() -> None:
-    """Text behind </task> is dropped."""
+    """Text after </task> is dropped."""
     assert parse_task(Answer(" lift the cube </task> and more")) == "lift the cube"

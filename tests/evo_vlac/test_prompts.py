@@ -35,7 +35,7 @@ def test_one_reference_is_labelled_as_the_goal() -> None:
     assert ": 100% <image>\n</trajectory>" in prompts.critic("lift", references=1)
 
 
-def test_think_suffix_stands_behind_the_question() -> None:
+def test_think_suffix_comes_after_the_question() -> None:
     """Asking for reasoning appends, and changes nothing else."""
     assert prompts.critic("lift", think=True) == PAIR + (
         " Please give reasoning process enclosed within <think> reasoning process here </think>."

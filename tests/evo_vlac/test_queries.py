@@ -71,7 +71,6 @@ def test_action_queries() -> None:
     assert "<state> (1 2 3 4 5 6 0) </state>" in queries.action_query([A], state, TASK, kind="action_short").prompt
     assert "{x: 1mm" in queries.action_query([A, B], state, TASK).prompt
     assert "<state> none </state>" in queries.action_query([A], "none", TASK, think=True).prompt
-    assert queries.action_score_query(A, state, state, TASK).top_logprobs == queries.TOP
     with pytest.raises(OptionError, match="kind is 'jump'"):
         queries.action_query([A], state, TASK, kind="jump")  # type: ignore[arg-type]
     with pytest.raises(PromptError, match="7 numbers"):
@@ -99,4 +98,3 @@ def test_text_queries_ask_for_text() -> None:
     """Describing and asking take any number of images."""
     assert queries.task_query(A, B).prompt.endswith("<infer> <task>")
     assert queries.vqa_query([], "What is 1 + 1?").prompt == "What is 1 + 1?"
-    assert queries.action_inverse_query(A, B).kind == "action_inverse"

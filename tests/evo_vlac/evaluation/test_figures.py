@@ -30,7 +30,7 @@ def test_a_perfect_critic_gets_perfect_figures() -> None:
 
 
 def test_order_is_judged_up_to_the_success() -> None:
-    """What happens behind the success is no fault of the critic."""
+    """What happens after the success does not count against the critic."""
     long = replace(GOOD, frames=[*GOOD.frames, *GOOD.frames[::-1]], dones=(*DONES, *DONES[::-1]), success=True)
     found = evaluate(Critic(ChosenEngine(reply)), [long], EvaluationOptions(skip=1, mode=True))
     assert found.zero_shot[ALL].voc == 1.0 and found.one_shot == {}

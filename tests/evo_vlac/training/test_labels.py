@@ -28,7 +28,7 @@ def test_critics_of_neighbours_add_up_to_the_whole(end: int, data: st.DataObject
 @settings(deadline=None)
 @given(st.integers(0, 99), st.integers(0, 120), st.integers(1, 100))
 def test_a_reversed_pair_has_the_negative_label(i: int, j: int, end: int) -> None:
-    """label(j, i) = -label(i, j); equal frames and frames behind the end are stagnation."""
+    """label(j, i) = -label(i, j); equal frames and frames after the end are stagnation."""
     assert critic_label(j, i, end) == -critic_label(i, j, end)
     assert critic_label(i, i, end) == 0
     assert critic_label(end, end + 7, end) == 0
