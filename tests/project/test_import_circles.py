@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("evo_vlac",)
+PACKAGES = ("shm_bridge", "evo_vlac", "sidecar", "verl")
 
 
 def imports(package: str) -> dict[str, set[str]]:

@@ -2,7 +2,9 @@
 
 A read is ``x.key`` where ``x`` is a group of the configuration: an attribute of the group's name
 (``config.critic.hold``), or a variable that was annotated with the group's class or assigned from such an attribute
-(``critic = self.config.critic``). A key may also be read by another one (``${trainer.run_id}`` in YAML).
+(``critic = self.config.critic``), or ``self`` in a method of the group's class other than ``__post_init__``, which
+checks; what that hands to ``...Rules(...)`` is read there. A key may also be read by another one
+(``${trainer.run_id}`` in YAML).
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ PLACES = {
 
 def groups(kind: type = Config, where: str = "") -> Iterator[tuple[str, type]]:
     """Each group of keys: its place in the configuration, and its class."""
+    built = {field.name for field in dataclasses.fields(kind) if not field.init}
     for name, hint in typing.get_type_hints(kind).items():
-        if dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(hint) and name not in built:
             place = f"{where}.{name}" if where else PLACES.get(name, name)
             yield place, typing.cast(type, hint)
             yield from groups(typing.cast(type, hint), place)
@@ -43,7 +46,7 @@ KEYS = [
     (f"{place}.{field.name}", kind.__name__, field.name)
     for place, kind in GROUPS.items()
     for field in dataclasses.fields(kind)
-    if not dataclasses.is_dataclass(typing.get_type_hints(kind)[field.name])
+    if field.init and not dataclasses.is_dataclass(typing.get_type_hints(kind)[field.name])
 ]
 
 
@@ -53,8 +56,9 @@ class Reads(ast.NodeVisitor):
     def __init__(self, tree: ast.AST) -> None:
         self.found: set[tuple[str, str]] = set()
         self.known: dict[str, str] = {}  # variable, or attribute of self -> the class of the group it holds
-        for node in ast.walk(tree):
-            self._learn(node)
+        for _ in range(2):  # an assignment may be met before the parameter that it takes
+            for node in ast.walk(tree):
+                self._learn(node)
         self.visit(tree)
 
     def _learn(self, node: ast.AST) -> None:
@@ -82,10 +86,28 @@ class Reads(ast.NodeVisitor):
             return CLASS_OF.get(node.attr) or self.known.get(ast.unparse(node))
         return self.known.get(node.id) if isinstance(node, ast.Name) else None
 
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self.known.pop("self", None)
+        for method in node.body:
+            if isinstance(method, ast.FunctionDef) and node.name in CLASS_OF.values():
+                handed = [method] if method.name != "__post_init__" else list(rules_calls(method))
+                self.known["self"] = node.name
+                for part in handed:
+                    self.visit(part)
+                del self.known["self"]
+            self.visit(method)
+
     def visit_Attribute(self, node: ast.Attribute) -> None:
         if isinstance(node.ctx, ast.Load) and (kind := self.group(node.value)) is not None:
             self.found.add((kind, node.attr))
         self.generic_visit(node)
+
+
+def rules_calls(method: ast.FunctionDef) -> Iterator[ast.Call]:
+    """Calls that build the rules of the reward from keys."""
+    for node in ast.walk(method):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Rules"):
+            yield node
 
 
 READ = {read for path in SOURCES for read in Reads(ast.parse(path.read_text())).found}
@@ -103,8 +125,8 @@ def test_a_key_without_a_reader_is_found() -> None:
     tree = ast.parse(
         "def f(config, fsdp: FsdpConfig):\n"
         "    actor, policy = config.actor, config.policy\n"
-        "    return policy.config.num_images_in_input, actor.grad_clip, config.critic.noise.false_done, fsdp.dtype\n"
+        "    return policy.config.num_images_in_input, actor.grad_clip, config.critic.weights.value, fsdp.dtype\n"
     )
     found = Reads(tree).found
-    assert {("ActorConfig", "grad_clip"), ("NoiseConfig", "false_done"), ("FsdpConfig", "dtype")} <= found
+    assert {("ActorConfig", "grad_clip"), ("WeightsConfig", "value"), ("FsdpConfig", "dtype")} <= found
     assert not any(name == "num_images_in_input" for _, name in found)

@@ -15,7 +15,7 @@ from verl.errors import ConfigError
 from verl.trainer.load_config import load_config
 from verl.trainer.preflight import preflight
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
