@@ -121,9 +121,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._misbehave(mode)
 
     def _poisoned(self, picture: str) -> bool:
-        """The first picture seen in this mode is never answered again, all others are."""
+        """The first picture of an early step seen in this mode is never answered again, all others are.
+
+        After the done step pictures are asked about ahead: nobody waits for the answers.
+        """
         name = hashlib.blake2b(picture.encode(), digest_size=16).hexdigest()
-        self.critic.poison = self.critic.poison or name
+        if self.critic.poison is None and 0 < step_of(_picture(picture)) < DONE_AT:
+            self.critic.poison = name
         return self.critic.poison == name
 
     def _misbehave(self, mode: str) -> None:
