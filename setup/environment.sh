@@ -74,7 +74,7 @@ check_rendering() { # the simulator draws without a screen through EGL
 
 ensure_environment() {
     local hash extra missing=()
-    hash="$(cat "$ROOT/pyproject.toml" "$ROOT"/setup/* "$ROOT"/shm_bridge/native/*.p* | cksum)" # pip builds the native backend
+    hash="$(cat "$ROOT"{,/shm_bridge}/pyproject.toml "$ROOT"/setup/* "$ROOT"/shm_bridge/native/*.p* | cksum)" # pip builds the native backend
     for extra in "$@"; do
         [ "$(cat "$VENV/.ready-$extra" 2>/dev/null)" = "$hash" ] || missing+=("$extra")
     done
@@ -88,7 +88,7 @@ ensure_environment() {
         [ -x "$VENV/bin/python" ] || "$(find_python)" -m venv "$VENV" || die "could not create $VENV"
         install_torch
         say "  the packages of $list, as pinned in setup/constraints.txt ..."
-        pip_install "$list" -e "$ROOT[$list]"
+        pip_install "$list" -e "$ROOT/shm_bridge" -e "$ROOT[$list]" # ours first: no other package of that name slips in
         heal_torchvision
         for extra in "${missing[@]}"; do echo "$hash" >"$VENV/.ready-$extra"; done
         exec 9>&-

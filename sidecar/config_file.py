@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from evo_vlac.shipped_models import model_folder
 from sidecar.config import Config
 from sidecar.errors import ConfigError
 
@@ -21,6 +22,8 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     tree = _read(Path(path)) if path is not None else {}
     for override in overrides:
         _apply(tree, override)
+    if isinstance(model := tree.get("model"), str):
+        tree["model"] = model_folder(model)
     return from_mapping(tree)
 
 

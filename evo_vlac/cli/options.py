@@ -16,6 +16,7 @@ from evo_vlac.errors import OptionError
 from evo_vlac.images import load_image
 from evo_vlac.outputs import to_json, write_json
 from evo_vlac.progress import bar
+from evo_vlac.shipped_models import model_folder
 from evo_vlac.video.reader import PICTURES, Video, read_video
 
 DEFAULT_MODEL = "models/vlac-tiny"
@@ -49,7 +50,7 @@ def open_critic(options: argparse.Namespace, title: str = "asking") -> Iterator[
 
     with contextlib.redirect_stdout(sys.stderr):
         engine = SwiftEngine(
-            options.model,
+            model_folder(options.model),
             device=options.device,
             dtype=options.dtype,
             max_batch_size=options.batch_size,

@@ -137,8 +137,8 @@ def merge(passes: list[Row]) -> Row:
     return merged
 
 
-def main(arguments: list[str]) -> int:
-    options = parse(arguments)
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     rows = plan(options)
     found: dict[int, list[Row]] = {}
     for repeat in range(options.repeats):
@@ -161,4 +161,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -126,8 +126,8 @@ def _cleaned_text(found: dict[str, list[str]], dry_run: bool) -> str:
     return "".join(lines) or "nothing to clean\n"
 
 
-def main(arguments: list[str]) -> int:
-    options = parse(arguments)
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         if options.command == "watch":
             watch(options)
@@ -158,4 +158,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 from verl.launch import interrupt
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs ``verl.trainer.main_ppo`` under a run id known here, and cleans up after it; its exit code."""
     interrupt.leave()  # first: the imports below take long enough for a Ctrl-C
     from verl.errors import VerlError
@@ -17,6 +17,8 @@ def main(arguments: list[str]) -> int:
     from verl.launch.guard import run_guarded
     from verl.launch.run_id import new_run_id
 
+    if arguments is None:
+        arguments = sys.argv[1:]
     given = _given_run_id(arguments)
     run_id = given or new_run_id()
     extra = [] if given else [f"trainer.run_id={run_id}"]
@@ -52,4 +54,4 @@ def _given_run_id(arguments: list[str]) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from evo_vlac.shipped_models import model_folder
 from verl.config import Config
 from verl.errors import ConfigError
 from verl.trainer.critic_folder import as_tree, critic_rules
@@ -58,6 +59,12 @@ def _compose(overrides: list[str]) -> dict[str, Any]:
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         resolved = OmegaConf.to_container(compose("ppo_trainer", overrides=overrides), resolve=True)
     assert isinstance(resolved, dict)
+    for section, key in (
+        (resolved["actor_rollout_ref"]["model"], "path"),
+        (resolved["critic"]["sidecar"]["config"], "model"),
+    ):
+        if isinstance(section.get(key), str):
+            section[key] = model_folder(section[key])
     return {str(key): value for key, value in resolved.items()}
 
 

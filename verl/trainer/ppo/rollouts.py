@@ -23,6 +23,7 @@ from verl.trainer.progress import Progress
 from verl.trainer.recorder import Recorder
 
 logger = logging.getLogger(__name__)
+IN_A_ROW = 16  # episodes dropped one after the other, at least, and a whole rollout's: nothing more can be learnt
 
 
 class Rollouts:
@@ -43,7 +44,8 @@ class Rollouts:
         """Groups until ``train_batch_size`` of them are kept, or the episodes are used up; the episodes to train on.
 
         Raises:
-            RunFailedError: it brought no episode, or the critic crossed a line that ends the run.
+            RunFailedError: it brought no episode, a rollout's number of episodes in a row was dropped, or the critic
+                crossed a line that ends the run.
         """
         data, counts = self.config.data, self.counts
         size = data.n_samples
@@ -77,12 +79,20 @@ class Rollouts:
         return self.counts.rollouts == 0 or left <= 2 * data.train_batch_size * data.n_samples
 
     def _play(self, requests: list[EpisodeRequest], groups: RolloutGroups) -> None:
+        most, before = max(IN_A_ROW, len(requests)), 0
+
         def refill(number: int) -> list[EpisodeRequest]:
+            if (row := len(groups.given_up) - before) > most:
+                raise RunFailedError(
+                    f"{row} episodes in a row were dropped (critic.invalid={self.config.critic.invalid}); the last: "
+                    f"{groups.given_up[-1].reason}"
+                )
             return self.schedule.group() if groups.wants_another(number) else []
 
         with self.counts.timed("rollout"):
             self.progress.stage("rollout", len(requests))
             for episode in self.fleet.run(requests, groups.finished, groups.given_up, refill):
+                before = len(groups.given_up)
                 self.audit.add(episode)
                 self.recorder.episode(episode, self.counts.updates)
                 self.progress.episode(episode, self.audit)
