@@ -43,6 +43,7 @@ BY_THE_CLOCK = {  # heartbeats, looks whether the other side lives, figures once
     "Service._watch_engine",
     "SocketChannel.alive",
 }
+COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>")  # calls in Python 3.11, none in 3.12
 VERDICT_WRITTEN = ("ServedLane.answer", "VerdictRecords.write")  # native code writes it within the first
 START = """
 import os
@@ -84,6 +85,8 @@ class Recorder:
         if event not in ("call", "return") or self._is_muted(frame, event):
             return
         code = frame.f_code
+        if code.co_name in COMPREHENSIONS:
+            return
         if code.co_filename == "<string>":  # what dataclass and NamedTuple write
             if event == "call" and code.co_name == "__init__":
                 self._made(type(frame.f_locals.get("self")), code.co_qualname)
