@@ -1,6 +1,6 @@
 """The service: takes questions off the bridge, keeps the engine busy, puts replies back.
 
-    main thread      Server.take (parked on the doorbell) -> planner -> batcher -> wakes an engine thread
+    main thread      Server.wait (parked on the doorbell) and poll -> planner -> batcher -> wakes an engine thread
                      watches for a wedged engine, probes, publishes metrics, beats
     engine threads   batcher -> engine.answer -> replies -> Server.answer; phases; one thread per slot of the engine
 
