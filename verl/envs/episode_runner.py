@@ -29,6 +29,7 @@ from verl.envs.messages import Act, Look, PlayedOut
 from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 
 PATIENCE_S = 0.005  # between looks at the lane while an action is awaited and verdicts are in flight
+DROP_PAUSE_S, LONGEST_DROP_PAUSE_S = 0.5, 8.0  # after a dropped episode, doubled with each further one
 
 
 class Channel(Protocol):
@@ -69,6 +70,7 @@ class EpisodeRunner:
         self.simulator_limit_s = simulator_limit_s
         self._links = list(links)
         self._awaited: list[EpisodeScoring] = []  # in the order in which they were played
+        self._dropped = 0  # episodes one after the other
         self.first_camera = env.cameras[0].name
         self.all_cameras = [camera.name for camera in env.cameras]
 
@@ -84,6 +86,7 @@ class EpisodeRunner:
             InvalidVerdictError: an answer without a meaning, and ``critic.invalid`` is ``stop``.
             SidecarLostError: training cannot go on without the critic.
         """
+        self._pause()
         self._begin(request)
         try:
             self._play()
@@ -114,11 +117,21 @@ class EpisodeRunner:
             end = result()
             kept = end is None
             if end is not None:
+                self._dropped = self._dropped + 1 if isinstance(end, EpisodeLost) and end.dropped else 0
                 self.channel.send(end)
         finally:
             if not kept:
                 self._awaited.remove(scoring)
                 scoring.close()
+
+    def _pause(self) -> None:
+        """A dropped episode ends early: a critic that is unreadable for seconds must not eat the episodes of hours."""
+        pause = min(LONGEST_DROP_PAUSE_S, DROP_PAUSE_S * 2.0 ** (self._dropped - 1)) if self._dropped else 0.0
+        until = time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, DROP_PAUSE_S))
+            self.settle()
+            self.channel.alive()
 
     def _begin(self, request: EpisodeRequest) -> None:
         config = self.config

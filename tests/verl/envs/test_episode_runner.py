@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.scripted_doubles import ScriptedChannel, ScriptedCritic
 from verl.critic_config import CriticConfig
 from verl.critic_noise import VerdictNoise
+from verl.envs import episode_runner
 from verl.envs.episode_runner import EpisodeRunner
 from verl.envs.frames import PlainFrames, create_memory
 from verl.envs.messages import Look
@@ -224,3 +226,26 @@ def test_training_without_a_sidecar_ends_in_a_typed_error() -> None:
     with pytest.raises(SidecarLostError):
         run(critic_config(), critic)
     assert critic.ended == 1
+
+
+def test_each_further_dropped_episode_is_followed_by_a_longer_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.5 s, 1, 2, ... and the parent hears of it; an episode that counts ends the row."""
+    slept: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), perf_counter=lambda: 0.0, sleep=slept.append)
+    monkeypatch.setattr(episode_runner, "time", clock)
+    env = FakeEnv({"max_steps": 3})
+    memory = create_memory(env.cameras, env.max_steps + 1)
+    plain = PlainFrames(memory, env.cameras, env.max_steps + 1, writable=True)
+    os.close(memory)
+    readable = {step: FrameVerdict(True, False, 0.1) for step in range(1, 4)}
+    unreadable = {**readable, 1: FrameVerdict(False, False, float("nan"))}
+    critic = ScriptedCritic(random.Random(0), unreadable, np.zeros(9, np.float32))
+    runner = EpisodeRunner(
+        env, ScriptedChannel(random.Random(0), 8), plain, [critic], critic_config("run", invalid="drop")
+    )
+    pauses = []
+    for number, verdicts in enumerate([unreadable] * 4 + [readable] * 2):
+        critic.verdicts, before = verdicts, sum(slept)
+        runner.run(EpisodeRequest(number, 0, 1, 0, True))
+        pauses.append(sum(slept) - before)
+    assert pauses == [0.0, 0.5, 1.0, 2.0, 4.0, 0.0] and max(slept) <= 0.5

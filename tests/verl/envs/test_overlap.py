@@ -14,10 +14,17 @@ from tests.verl.critic import critic_config
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.scripted_doubles import ScriptedChannel, ScriptedCritic
 from verl.critic_config import CriticConfig
+from verl.envs import episode_runner
 from verl.envs.episode_runner import EpisodeRunner
 from verl.envs.frames import PlainFrames, create_memory
 from verl.envs.messages import PlayedOut
 from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After dropped episodes, of which there are many here."""
+    monkeypatch.setattr(episode_runner, "DROP_PAUSE_S", 0.0)
 
 
 class CriticOfMany(ScriptedCritic):
