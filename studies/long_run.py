@@ -45,7 +45,7 @@ COMMON = [
     "trainer.logger=[console]",
     "trainer.val_before_train=false",
     "trainer.test_freq=-1",
-    "trainer.save_freq=20",
+    "trainer.save_freq=5",
     "critic.audit_min_precision=0",
     "data.val_batch_size=2",
 ]
@@ -67,6 +67,12 @@ TASKS = {
     "default": (1_000, ["data.filter_accuracy=false", "actor_rollout_ref.actor.ppo_epochs=1"]),
 }
 ALLOWED = {"mb": 8.0, "fds": 4.0, "objects": 8.0, "s": 0.5}
+STORE = {
+    "store objects": "ray/objects",
+    "store mb": "ray/mb",
+    "store overflow mb": "ray/overflow_mb",
+    "spilled mb": "ray/spilled_mb",
+}
 BY_DESIGN = ("logs mb",)
 START_S, STILL_S = 300.0, 300.0
 Sample = dict[str, float]
@@ -101,8 +107,8 @@ def processes(root: psutil.Process) -> Sample:
     return found
 
 
-def sample(root: psutil.Process, folder: Path) -> Sample:
-    """Everything, now."""
+def sample(root: psutil.Process, folder: Path, before: int) -> Sample:
+    """Everything, now; of Ray's store the most since the last of ``before`` samples (weights on their way come and go)."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     stores = [row for row in rows if "ray/objects" in row]
     updates = [row["wall_s"] for row in stores]
@@ -113,13 +119,10 @@ def sample(root: psutil.Process, folder: Path) -> Sample:
     for session in Path("/tmp/ray").glob("session_2*"):
         if any(session.name.endswith(f"_{p.pid}") for p in root.children(recursive=True)):
             found["ray session mb"] = folder_mb(session)
-    for row in stores[-1:]:
-        found |= {
-            "store objects": row["ray/objects"],
-            "store mb": row["ray/mb"],
-            "store overflow mb": row["ray/overflow_mb"],
-            "spilled mb": row["ray/spilled_mb"],
-        }
+    recent = stores[-max(1, len(stores) // (before + 1)) :]
+    for name, key in STORE.items():
+        if recent:
+            found[name] = max(row[key] for row in recent)
     if len(updates) > 2:
         found["a step of training s"] = float(np.median(np.diff(updates)[-5:]))
     return found
@@ -160,12 +163,12 @@ def measure(task: str, episodes: int, overrides: list[str], console: Console) ->
                     said = (Path(work) / "out.txt").read_text()[-2000:]
                     raise TimeoutError(f"no episode for {STILL_S:.0f} s; {said}")
                 if now >= (len(samples) + 1) * episodes // 10:
-                    samples.append({"episodes": float(now), **sample(root, folder)})
+                    samples.append({"episodes": float(now), **sample(root, folder, len(samples))})
                     console.print(f"{now} episodes after {time.monotonic() - started:.0f} s")
                 time.sleep(0.2)
             while child.poll() is None and count(folder) < episodes - episodes // 50:
                 time.sleep(0.1)
-            samples.append({"episodes": float(count(folder)), **sample(root, folder)})
+            samples.append({"episodes": float(count(folder)), **sample(root, folder, len(samples))})
             code = child.wait(600)
         finally:
             if child.poll() is None:
