@@ -108,7 +108,7 @@ def processes(root: psutil.Process) -> Sample:
 
 
 def sample(root: psutil.Process, folder: Path, before: int) -> Sample:
-    """Everything, now; of Ray's store the most since the last of ``before`` samples (weights on their way come and go)."""
+    """Everything, now; of Ray's store the most since the last of ``before`` samples: weights come and go."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     stores = [row for row in rows if "ray/objects" in row]
     updates = [row["wall_s"] for row in stores]
