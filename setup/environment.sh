@@ -98,11 +98,13 @@ ensure_environment() {
 }
 
 ensure_bridge_environment() {
+    local hash
     [ -e "$VENV/.ready-dev" ] && return
     VENV="$ROOT/.venv-bridge"
-    [ -e "$VENV/.ready" ] && return
+    hash="$(cat "$ROOT/shm_bridge/pyproject.toml" "$ROOT"/setup/* "$ROOT"/shm_bridge/native/*.p* | cksum)"
+    [ "$(cat "$VENV/.ready" 2>/dev/null)" != "$hash" ] || return 0
     say "Setting up $VENV for shm_bridge (once, seconds)"
-    "$(find_python)" -m venv "$VENV" || die "could not create $VENV"
+    [ -x "$VENV/bin/python" ] || "$(find_python)" -m venv "$VENV" || die "could not create $VENV"
     pip_install shm_bridge -e "$ROOT/shm_bridge[dev]"
-    touch "$VENV/.ready"
+    echo "$hash" >"$VENV/.ready"
 }

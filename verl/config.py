@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from verl.config_tree import build, in_range, one_of
+from verl.config_tree import build, group, in_range, one_of
 from verl.critic_config import CriticConfig
 from verl.errors import ConfigError
 
@@ -217,11 +217,12 @@ class Config:
     @classmethod
     def from_mapping(cls, tree: dict[str, Any]) -> Config:
         """From the resolved configuration tree (``OmegaConf.to_container(cfg, resolve=True)``)."""
-        shared, critic = tree["actor_rollout_ref"], tree["critic"]
-        noise = {**critic["noise"], "seed": tree["data"]["seed"]}
+        shared, critic = group(tree["actor_rollout_ref"], "actor_rollout_ref"), group(tree["critic"], "critic")
+        data = build(DataConfig, tree["data"], "data")
+        noise = {**group(critic["noise"], "critic.noise"), "seed": data.seed}
         return cls(
-            env={**tree["env"], "suite": tree["data"]["task_suite_name"]},  # the key that SimpleVLA-RL users set
-            data=build(DataConfig, tree["data"], "data"),
+            env={**group(tree["env"], "env"), "suite": data.task_suite_name},  # the key that SimpleVLA-RL users set
+            data=data,
             model=build(ModelConfig, shared["model"], "actor_rollout_ref.model"),
             actor=build(ActorConfig, shared["actor"], "actor_rollout_ref.actor"),
             rollout=build(RolloutConfig, shared["rollout"], "actor_rollout_ref.rollout"),

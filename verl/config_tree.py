@@ -22,21 +22,29 @@ def in_range(key: str, value: float, low: float, high: float = float("inf")) -> 
         raise ConfigError(f"{key}={value!r}: must be from {low} to {high}")
 
 
-def build(kind: type[T], tree: Mapping[str, Any], where: str) -> T:
+def group(tree: object, where: str) -> Mapping[str, Any]:
+    """``tree`` itself, where it is a group of keys. Raises ConfigError for anything else."""
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{where}={tree!r}: must be a group of keys")
+    return tree
+
+
+def build(kind: type[T], tree: object, where: str) -> T:
     """An instance of dataclass ``kind`` from a mapping, numbers and lists brought to the declared types.
 
     Raises:
         ConfigError: a key is unknown or missing, or a value has another type.
     """
+    keys = group(tree, where)
     hints = typing.get_type_hints(kind)
     known = {f.name for f in fields(kind) if f.init}  # type: ignore[arg-type]
-    unknown = sorted(set(tree) - known)
+    unknown = sorted(set(keys) - known)
     if unknown:
         raise ConfigError(f"{where}.{unknown[0]}: unknown key; known are {', '.join(sorted(known))}")
-    missing = sorted(known - set(tree))
+    missing = sorted(known - set(keys))
     if missing:
         raise ConfigError(f"{where}.{missing[0]}: missing")
-    return kind(**{name: _convert(hints[name], tree[name], f"{where}.{name}") for name in known})
+    return kind(**{name: _convert(hints[name], keys[name], f"{where}.{name}") for name in known})
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

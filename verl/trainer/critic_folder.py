@@ -67,9 +67,8 @@ def critic_rules(tree: Mapping[str, Any]) -> list[CriticRule]:
     Raises:
         ConfigError: naming the file, the key, its value and what is allowed.
     """
-    sidecar = (tree.get("critic", {}).get("sidecar") or {}).get("config") or {}
-    model = sidecar.get("model")
-    if not isinstance(model, str) or not model or sidecar.get("engine") in ELSEWHERE:
+    model, engine = (_at(tree, f"critic.sidecar.config.{key}") for key in ("model", "engine"))
+    if not isinstance(model, str) or not model or engine in ELSEWHERE:
         return []
     file = Path(model).expanduser() / FILE
     return read_rules(file) if file.is_file() else []

@@ -50,7 +50,7 @@ def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, 
             # a group of hydra's, since only hydra knows whether a later layer sets the same key
             ConfigStore.instance().store("found", as_tree(rules), group=CRITIC_GROUP, package="_global_")
             resolved = _compose([f"{CRITIC_GROUP}=found", *wanted])
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # the last: null for a group, in hydra
         raise ConfigError(_unknown_key(error) or _one_line(error)) from None
     return Config.from_mapping(resolved), resolved
 
@@ -59,13 +59,18 @@ def _compose(overrides: list[str]) -> dict[str, Any]:
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         resolved = OmegaConf.to_container(compose("ppo_trainer", overrides=overrides), resolve=True)
     assert isinstance(resolved, dict)
-    for section, key in (
-        (resolved["actor_rollout_ref"]["model"], "path"),
-        (resolved["critic"]["sidecar"]["config"], "model"),
-    ):
-        if isinstance(section.get(key), str):
-            section[key] = model_folder(section[key])
+    for key in ("actor_rollout_ref.model.path", "critic.sidecar.config.model"):
+        _find_model(resolved, key)
     return {str(key): value for key, value in resolved.items()}
+
+
+def _find_model(tree: Any, key: str) -> None:
+    """Puts the folder of a shipped model in the place of its name; see :mod:`evo_vlac.shipped_models`."""
+    *groups, name = key.split(".")
+    for group in groups:
+        tree = tree.get(group) if isinstance(tree, dict) else None
+    if isinstance(tree, dict) and isinstance(tree.get(name), str):
+        tree[name] = model_folder(tree[name])
 
 
 def _one_preset(overrides: list[str]) -> list[str]:

@@ -171,6 +171,7 @@ def _innermost(error: BaseException) -> str:
 def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Console) -> None:
     from verl.trainer.assemble import Run
     from verl.trainer.checkpoint import find_checkpoint, rewind
+    from verl.trainer.preflight import namesakes
     from verl.trainer.progress import Progress
     from verl.trainer.ray_session import ray_session
     from verl.trainer.recorder import Recorder
@@ -183,6 +184,8 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
         logger.warning("%s", text)
         console.print(text, markup=False)
 
+    for line in namesakes():
+        note(line)
     checkpoint = find_checkpoint(config.trainer, folder, note)
     with ExitStack() as parts:
         recorder = Recorder(config, folder, tree, rewind(folder, checkpoint))

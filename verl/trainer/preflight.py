@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -25,6 +27,16 @@ def preflight(config: Config) -> None:
     check(config.env)
     if config.critic.asked and config.critic.sidecar.start:
         check_sidecar(config.critic)
+
+
+def namesakes() -> Iterator[str]:
+    """A line for each installed package that has the name of one of ours: its files may lie in the same folder."""
+    for name in ("verl", "sidecar"):
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        yield f"a package {name!r} {version} that is not this project's is installed beside it: uninstall one of them"
 
 
 def check_policy(config: Config) -> None:

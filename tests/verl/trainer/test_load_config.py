@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,3 +104,20 @@ def test_every_stride_that_is_taken_gives_even_pairs(every, stride, steps):
         return
     drawn = [s for s in range(steps + 1) if every == "step" or s % chunk == 0 or s % stride == 0 or s == steps]
     assert scored_frames(drawn, steps, stride)[1] == value_steps(steps, stride)
+
+
+@pytest.mark.parametrize(
+    "key", ["critic.sidecar", "critic", "critic.noise", "actor_rollout_ref.model", "actor_rollout_ref", "data", "env"]
+)
+def test_a_group_without_keys_is_refused_in_a_line(key, tmp_path):
+    """Null where a group of keys belongs, on the command line or in a file."""
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(nested(key)))
+    for arguments in ([f"{key}=null"], None), ([], str(tmp_path / "mine.yaml")):
+        with pytest.raises(ConfigError):
+            load_config(*arguments)
+
+
+def nested(key: str) -> dict[str, Any] | None:
+    """The tree in which ``key`` is null."""
+    first, _, rest = key.partition(".")
+    return {first: nested(rest) if rest else None}

@@ -13,7 +13,7 @@ import pytest
 
 from verl.errors import ConfigError
 from verl.trainer.load_config import load_config
-from verl.trainer.preflight import preflight
+from verl.trainer.preflight import namesakes, preflight
 
 ROOT = Path(__file__).parents[3]
 
@@ -82,3 +82,14 @@ def test_the_sidecars_own_python_is_asked(tmp_path, monkeypatch):
     assert told() == expected
     monkeypatch.setenv("SIDECAR_PYTHON", os.fspath(tmp_path / "nowhere"))
     assert "cannot be run (No such file or directory)" in told()
+
+
+def test_a_package_of_our_name_from_elsewhere_is_noticed(tmp_path, monkeypatch):
+    """The registry's ``verl`` beside ours: one line. Without it none: ours are named vlac-rl."""
+    assert list(namesakes()) == []
+    record = tmp_path / "verl-0.5.0.dist-info" / "METADATA"
+    record.parent.mkdir()
+    record.write_text("Metadata-Version: 2.1\nName: verl\nVersion: 0.5.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (line,) = namesakes()
+    assert line.startswith("a package 'verl' 0.5.0 that is not this project's")
