@@ -107,7 +107,7 @@ def test_every_stride_that_is_taken_gives_even_pairs(every, stride, steps):
 
 
 @pytest.mark.parametrize(
-    "key", ["critic.sidecar", "critic", "critic.noise", "actor_rollout_ref.model", "actor_rollout_ref", "data", "env"]
+    "key", ["critic.sidecar", "critic", "critic.noise", "actor_rollout_ref.model", "actor_rollout_ref", "data"]
 )
 def test_a_group_without_keys_is_refused_in_a_line(key, tmp_path):
     """Null where a group of keys belongs, on the command line or in a file."""
@@ -115,6 +115,14 @@ def test_a_group_without_keys_is_refused_in_a_line(key, tmp_path):
     for arguments in ([f"{key}=null"], None), ([], str(tmp_path / "mine.yaml")):
         with pytest.raises(ConfigError):
             load_config(*arguments)
+
+
+def test_an_environment_that_is_null_is_refused_on_the_command_line_and_unset_in_a_file(tmp_path):
+    """It names a group of keys: null selects none."""
+    with pytest.raises(ConfigError):
+        load_config(["env=null"])
+    (tmp_path / "mine.yaml").write_text("env: null\n")
+    assert load_config([], str(tmp_path / "mine.yaml"))[0].env["name"] == "robosuite"
 
 
 def nested(key: str) -> dict[str, Any] | None:
