@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from verl.envs.robosuite_env import RobosuiteEnv
 from verl.envs.scripted import ScriptedExpert
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.warm_start.evaluate import make_env, success_rate
+from verl.trainer.report.table import wilson
 
 START = "models/openvla-oft-tiny"
 FIRST_SEED = 150_000  # evaluation states (verl.envs.split) that no published table uses
@@ -81,12 +85,11 @@ def cube_within(env: RobosuiteEnv, centimetres: float) -> None:
     sampler.x_range = sampler.y_range = [-centimetres / 100, centimetres / 100]
 
 
-def interval(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    z, share = 1.96, successes / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+def provenance(arguments: list[str]) -> dict[str, str]:
+    """What a figure needs beside it: command, commit, date."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
+    command = f"python studies/default_baselines.py {' '.join(arguments)}"
+    return {"command": command, "commit": commit.strip(), "date": time.strftime("%Y-%m-%d")}
 
 
 def main() -> None:
@@ -111,12 +114,17 @@ def main() -> None:
             cube_within(env, size)
             _, steps = success_rate(make(), env, seeds, 0.0, progress=lambda _, t=task: progress.advance(t))
             successes = sum(step >= 0 for step in steps)
-            low, high = interval(successes, len(steps))
+            low, high = wilson(successes, len(steps))
             results.append({"policy": name, "success": successes / len(steps), "low": low, "high": high})
             table.add_row(name, f"{successes / len(steps):.1%}", f"{low:.0%} to {high:.0%}")
             progress.remove_task(task)
             if given.json:
-                told = {"episodes": given.episodes, "first_seed": FIRST_SEED, "rows": results}
+                told = {
+                    **provenance(sys.argv[1:]),
+                    "episodes": given.episodes,
+                    "first_seed": FIRST_SEED,
+                    "rows": results,
+                }
                 Path(given.json).write_text(json.dumps(told, indent=1) + "\n")
     env.close()
     Console().print(table)

@@ -89,6 +89,16 @@ class Stage:
 
 LOOK = LookConfig(steps=2800)
 SCRIPTED = ("train-mixed", "train-hard", "train-red", "train-green")
+MOSTLY_DONE = Shares(
+    done=0.64,
+    done_wrong_task=0.06,
+    critic=0.16,
+    reversed=0.05,
+    stagnant=0.03,
+    critic_wrong_task=0.01,
+    failed=0.04,
+    describe=0.01,
+)
 STAGES = (
     Stage(
         "training",
@@ -117,16 +127,7 @@ STAGES = (
         5e-4,
         1,
         0.25,
-        Shares(
-            done=0.64,
-            done_wrong_task=0.06,
-            critic=0.16,
-            reversed=0.05,
-            stagnant=0.03,
-            critic_wrong_task=0.01,
-            failed=0.04,
-            describe=0.01,
-        ),
+        MOSTLY_DONE,
         (*SCRIPTED, "train-policy"),
         0.35,
         0.62,
@@ -138,16 +139,7 @@ STAGES = (
         2e-4,
         2,
         0.25,
-        Shares(
-            done=0.64,
-            done_wrong_task=0.06,
-            critic=0.16,
-            reversed=0.05,
-            stagnant=0.03,
-            critic_wrong_task=0.01,
-            failed=0.04,
-            describe=0.01,
-        ),
+        MOSTLY_DONE,
         (*SCRIPTED, "train-policy"),
         0.35,
         0.68,
