@@ -60,7 +60,9 @@ class OpenQuestions:
 
     @property
     def unanswered(self) -> list[OpenQuestion]:
-        return [question for ticket, question in self._state.open.items() if not self.was_cancelled(ticket)]
+        """Neither cancelled nor taken over."""
+        cancelled = self._state.cancelled
+        return [one for ticket, one in self._state.open.items() if (cancelled - ticket) & MASK >= HALF]
 
     def has_room(self, kind: Kind) -> bool:
         """Whether the next ticket's place is free (and the value list, for a VALUE); collects what has come."""
