@@ -67,7 +67,7 @@ class Service:
         self.replies = ReplyBuilder(config, clock)
         self.batcher = Batcher(config.batch.max_size, int(config.batch.max_wait_ms * 1e6), clock)
         self._beat, self._clock = beat, clock
-        self._invalid, self.trace = InvalidLog(config.invalid), Trace(config.trace) if config.trace else None
+        self._invalid, self.trace = InvalidLog(config.invalid), None if config.trace is None else Trace(config.trace)
         self._lock = threading.Lock()
         self._work_ready = threading.Condition(self._lock)
         self._phase_done = threading.Condition(self._lock)
