@@ -7,10 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from sidecar_process import SPEC, leftovers, sidecar, until, verdict
 
 from shm_bridge import Lane
 from shm_bridge.errors import SidecarUnreachable
+from tests.support.sidecar_process import SPEC, leftovers, sidecar, until, verdict
 
 SHM = Path("/dev/shm")
 REMOVED = {"control": ":control", "lock": ":lock", "bell": ":bell"}

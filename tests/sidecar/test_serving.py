@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from sidecar_process import Sidecar, leftovers, show, sidecar, until, verdict
 
 from shm_bridge import Controller, Kind, Phase, Status, VerdictTimeout
+from tests.support.sidecar_process import Sidecar, leftovers, show, sidecar, until, verdict
 
 
 @pytest.fixture(scope="module")
