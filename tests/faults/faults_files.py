@@ -18,7 +18,7 @@ from tests.faults.run import Run
 SHM = Path("/dev/shm")
 FULL_DISK = EndsWithin(60, r"(?=.*(no space|full))(?=.*checkpoints)")
 FULL_SHM = EndsWithin(180, r"(?=.*/dev/shm)(?=.*\d)")
-UNLINKED = EndsWithin(150, r"sidecar|/dev/shm")
+UNLINKED = EndsWithin(150, r"sidecar.*no such run")
 NO_FOLDER = EndsWithin(60, r"no such file.*(episodes|checkpoints|metrics|logs)")
 OVERWRITTEN = 5  # times
 FLIPPED_AT = 0.6  # of a file's length: in the tensors, after the head
@@ -55,7 +55,8 @@ def lane_distrusted(lab: Lab) -> Facts:
 
 @fault("shm-unlinked", UNLINKED, "all of the run's files in /dev/shm are removed (RemoveIPC=yes at a log-out)")
 def shm_unlinked(lab: Lab) -> Facts:
-    run = lab.start()
+    """The phase after the rollout finds no sidecar: it waits as long as for one that loads its model, and says why."""
+    run = lab.start("critic.ready_timeout_s=30")
     run.wait_episodes()
     run.now()
     for name in run.shm():

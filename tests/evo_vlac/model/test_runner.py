@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evo_vlac.engine import Answer, Query
+from evo_vlac.critic import Critic
+from evo_vlac.engine import Answer, Engine, Query
 from evo_vlac.model import shared_prefix
 from evo_vlac.model.loading import build_runner, load, place
 from evo_vlac.model.runner import Limits, ModelRunner
@@ -105,6 +106,13 @@ def test_episodes_share_the_references_but_not_the_first_frame(
     first_frame = prompt.ends[6] - prompt.ends[5]
     own = len(prompt.ids) - prompt.ends[6]
     assert first_frame + own <= counted.positions <= first_frame + own + 7
+
+
+def test_a_critic_asks_it_as_any_engine(runner: ModelRunner) -> None:
+    """No sidecar is needed: values of a trajectory, and dones of which some can be read."""
+    assert isinstance(runner, Engine)
+    assert len(Critic(runner).trajectory(FRAMES[:5], TASK).values) == 5
+    assert any(one.valid for one in Critic(runner).done(FRAMES, TASK))
 
 
 def test_unkeyed_images_are_never_mistaken_for_others(runner: ModelRunner) -> None:
