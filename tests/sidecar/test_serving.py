@@ -116,7 +116,7 @@ def test_the_trace_shows_batches_waits_and_phases(served: Sidecar) -> None:
         whole = file.read_text().rpartition("\n")[0].removesuffix(",")
         return [one for one in json.loads(whole + "]") if one["name"] == name]
 
-    until(lambda: "done x 1" in file.read_text() and "to ROLLOUT" in file.read_text().rpartition("\n")[0])
+    until(lambda: "done x 1" in file.read_text() and "to UPDATE" in file.read_text())
     (batch, *_), (wait, *_) = events("done x 1"), events("waiting: done")
     assert batch["ph"] == "X" and batch["dur"] >= 20_000 and batch["args"]["size"] == 1
     assert wait["ph"] == "b" and wait["ts"] <= batch["ts"]
