@@ -68,9 +68,10 @@ class Demonstrations:
                     demos += found
                 small = [_samples(demo, chunk) for demo in demos]
                 images = _images(demos, [len(arrays[0]) for arrays in small], cameras)
+                tasks = [demo.task for demo in demos]
         except DatasetError as error:
             raise InputError(str(error)) from error
-        texts = tuple(demo.task for demo, arrays in zip(demos, small) for _ in arrays[0])
+        texts = tuple(task for task, arrays in zip(tasks, small) for _ in arrays[0])
         proprio, actions, mask, goals = (np.concatenate(column) for column in zip(*small))
         return cls(images, proprio, actions, mask, goals, texts, len(demos))
 
