@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,6 +56,47 @@ def read_demonstrations(paths: Sequence[Path], camera: str = CAMERA, tasks: Sequ
 
 
 def _read_file(path: Path, options: DatasetOptions) -> Iterator[Trajectory]:
+    with stored_demos(path) as demos:
+        for demo in demos:
+            yield _trajectory(demo, options)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDemo:
+    """An episode of an open file, whose arrays are read when they are asked for. ``group``: where it is stored."""
+
+    name: str
+    task: str
+    group: Any
+
+    @property
+    def kind(self) -> str:
+        """What was to happen in it; "unknown" where the file does not say."""
+        return str(self.group.attrs.get("kind", "unknown"))
+
+    @property
+    def success(self) -> bool | None:
+        """Whether it achieved its task, where the file says so itself."""
+        return bool(self.group.attrs["success"]) if "success" in self.group.attrs else None
+
+    @property
+    def actions(self) -> npt.NDArray[np.float32] | None:
+        """(N - 1, A), where there are some."""
+        return _floats(self.group, "actions")
+
+    @property
+    def proprio(self) -> npt.NDArray[np.float32] | None:
+        """(N, P), where there is some."""
+        return _floats(self.group, "obs/proprio")
+
+    def frames(self, camera: str | None = None) -> npt.NDArray[np.uint8]:
+        """uint8 (N, H, W, 3), upright, of one camera (None: the first that is no wrist camera)."""
+        return _frames(self.name, self.group, camera)
+
+
+@contextmanager
+def stored_demos(path: Path) -> Iterator[list[StoredDemo]]:
+    """The episodes of a file in the order of their numbers, while it is open. Raises DatasetError."""
     import h5py
 
     if not path.is_file():
@@ -64,29 +107,31 @@ def _read_file(path: Path, options: DatasetOptions) -> Iterator[Trajectory]:
                 raise DatasetError(f"{path} has no group 'data'; found: {', '.join(file) or 'nothing'}")
             data = file["data"]
             task = _task(path, data.attrs)
-            for name in sorted(data, key=lambda name: natural(Path(name))):
-                yield _trajectory(f"{path.stem}/{name}", data[name], task, options)
+            names = sorted(data, key=lambda name: natural(Path(name)))
+            yield [
+                StoredDemo(f"{path.stem}/{name}", str(data[name].attrs.get("task", "")) or task, data[name])
+                for name in names
+            ]
     except OSError as error:
         raise DatasetError(f"{path} is not an HDF5 file that can be read: {error}") from error
 
 
-def _trajectory(name: str, group: Any, task: str, options: DatasetOptions) -> Trajectory:
-    frames = _frames(name, group, options.camera)
-    dones = _dones(group, len(frames))
-    attrs = group.attrs
-    success = bool(attrs["success"]) if "success" in attrs else (any(dones) if dones is not None else None)
+def _trajectory(demo: StoredDemo, options: DatasetOptions) -> Trajectory:
+    frames = demo.frames(options.camera)
+    dones = _dones(demo.group, len(frames))
+    success = demo.success if demo.success is not None or dones is None else any(dones)
     whole = Trajectory(
-        name=name,
-        task=options.task or str(attrs.get("task", "")) or task,
+        name=demo.name,
+        task=options.task or demo.task,
         frames=list(frames),
         fps=min(_FPS, options.fps or _FPS),
         dones=dones,
         success=success,
-        kind=str(attrs.get("kind", "unknown")),
-        seed=int(attrs.get("seed", -1)),
-        actions=_floats(group, "actions"),
-        proprio=_floats(group, "obs/proprio"),
-        objects={key: np.asarray(places, dtype=np.float32) for key, places in group.get("objects", {}).items()},
+        kind=demo.kind,
+        seed=int(demo.group.attrs.get("seed", -1)),
+        actions=demo.actions,
+        proprio=demo.proprio,
+        objects={key: np.asarray(places, dtype=np.float32) for key, places in demo.group.get("objects", {}).items()},
     )
     return whole.take(sample_indices(_FPS, options.fps or _FPS, len(frames)))
 
@@ -136,18 +181,19 @@ def _task(path: Path, attrs: Any) -> str:
 class Hdf5Writer:
     """Writes trajectories to a file that appears, whole, when the ``with`` block ends well."""
 
-    def __init__(self, path: Path, env_name: str, task: str, camera: str = CAMERA) -> None:
+    def __init__(self, path: Path, env_name: str, task: str, camera: str = CAMERA, **attributes: str) -> None:
+        """``attributes``: more of the whole file, as ``task_name``. Raises OutputError."""
         import h5py
 
         self.path, self.camera, self.count = path, camera, 0
-        self._partial = path.with_name(path.name + ".part")
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = h5py.File(self._partial, "w")
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error}") from error
         self._data = self._file.create_group("data")
-        self._data.attrs.update(env_name=env_name, task=task)
+        self._data.attrs.update(env_name=env_name, task=task, **attributes)
 
     def __enter__(self) -> Hdf5Writer:
         return self
@@ -161,15 +207,17 @@ class Hdf5Writer:
         else:
             self._partial.unlink(missing_ok=True)
 
-    def write(self, trajectory: Trajectory) -> None:
-        """Appends a trajectory."""
+    def write(self, trajectory: Trajectory, others: Mapping[str, npt.NDArray[np.uint8]] | None = None) -> None:
+        """Appends a trajectory. ``others``: the frames (N, H, W, 3) of more cameras than the writer's own, by name."""
         group = self._data.create_group(f"demo_{self.count}")
         attrs = {"num_samples": len(trajectory) - 1, "kind": trajectory.kind, "seed": trajectory.seed}
         group.attrs.update(attrs, task=trajectory.task)
         if trajectory.success is not None:
             group.attrs["success"] = trajectory.success
-        frames = np.asarray(trajectory.frames)
-        group.create_dataset(f"obs/{self.camera}_image", data=frames, chunks=(1, *frames.shape[1:]), compression="lzf")
+        for camera, frames in {self.camera: np.asarray(trajectory.frames), **(others or {})}.items():
+            # gzip: every HDF5 library reads it
+            stored = {"chunks": (1, *frames.shape[1:]), "compression": "gzip", "compression_opts": 1}
+            group.create_dataset(f"obs/{camera}{_UPRIGHT}", data=frames, **stored)
         dones = None if trajectory.dones is None else np.array(trajectory.dones, dtype=bool)
         for name, array in (("dones", dones), ("actions", trajectory.actions), ("obs/proprio", trajectory.proprio)):
             if array is not None:

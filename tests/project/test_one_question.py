@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 
 MOST_FILES, MOST_TYPES = 30, 11  # what is there today; a change that needs more says why
 

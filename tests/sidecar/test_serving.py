@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from sidecar_process import Sidecar, leftovers, show, sidecar, until, verdict
 
 from shm_bridge import Controller, Kind, Phase, Status, VerdictTimeout
+from tests.support.sidecar_process import Sidecar, leftovers, show, sidecar, until, verdict
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_the_direct_engine_serves(tmp_path: Path, critic_path: Path) -> None:
     from evo_vlac.parsing import parse_done
     from evo_vlac.queries import done_query
     from sidecar.config import Config
-    from sidecar.engines.direct_loader import load_direct
+    from sidecar.engines.direct import load_direct
 
     engine = load_direct(Config(run_id="x", model=str(critic_path)))
     frames = [np.random.default_rng(step).integers(0, 256, (16, 16, 3), np.uint8) for step in range(12)]

@@ -30,7 +30,7 @@ from verl.workers.advance import Advance
 logger = logging.getLogger(__name__)
 SLICE_S = 1.0  # how long a worker runs before it reports
 TRIES = 2  # of one request that fails by itself
-MOST_FAILURES = 3  # in a row: the worker is given up, the others go on
+MOST_FAILURES = 3  # with no episode between them: the worker is given up, the others go on
 GONE = (RayActorError, ObjectLostError)  # it, or its node with what it had reported
 
 
@@ -174,7 +174,9 @@ class Fleet:
             return [], []
         except RayTaskError as error:
             raise RunFailedError(f"rollout worker {worker.index}: {error.cause}") from error
-        worker.call, worker.loading, worker.failures = None, None, 0
+        worker.call = worker.loading = None
+        if report.episodes or report.lost:  # that it reports is not enough: it may die of what it was given
+            worker.failures = 0
         self.statistics.worked(report)
         gone: list[EpisodeLost] = []
         for lost in report.lost:

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from sidecar.engines import last_layer, packed, tower_attention
-from sidecar.engines.kv import Layers, join, make_cache
-from sidecar.engines.shared_prefix import Shared, install
+from evo_vlac.model import last_layer, packed, tower_attention
+from evo_vlac.model.kv import Layers, join, make_cache
+from evo_vlac.model.shared_prefix import Shared, install
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from sidecar.engines import packed
+from evo_vlac.model import packed
 
 NAME = "vlac_cpu_tower"
 _LEAST = 256  # positions; fewer gain nothing

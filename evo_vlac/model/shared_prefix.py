@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from sidecar.engines.kv import Layers
+from evo_vlac.model.kv import Layers
 
 NAME = "vlac_shared_prefix"
 _Parts = tuple[torch.Tensor, torch.Tensor]

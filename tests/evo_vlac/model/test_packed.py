@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from sidecar.bench.shapes import SHAPES, STATISTICS, build
-from sidecar.engines import packed, tower_attention
-from sidecar.engines.direct_loader import build_direct
+from evo_vlac.model import packed, tower_attention
+from evo_vlac.model.loading import Loaded, build_runner
+from evo_vlac.model.runner import ModelRunner
+from evo_vlac.tiny.model import TinyConfig, build_model, build_processor
+
+
+def weights_of(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def built(config: TinyConfig) -> tuple[int, ModelRunner]:
+    """How many weights a model has before it is changed, and the runner that changed it."""
+    processor = build_processor(config)
+    model = build_model(config, processor)
+    return weights_of(model), build_runner(Loaded(model, processor.tokenizer))
 
 
 @pytest.mark.parametrize("activation", [None, "gelu"])
@@ -37,13 +51,11 @@ def test_a_packed_tower_sees_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     image = torch.randn(2, 3, 112, 112)
     found = []
     for works in (True, False):
-        model, processor = build(SHAPES["tiny"], "cpu", torch.float32)
-        whole = sum(p.numel() for p in model.parameters())
         monkeypatch.setattr(packed, "works", lambda dtype, works=works: works)
-        engine = build_direct(model, processor.tokenizer, *STATISTICS)
+        whole, runner = built(TinyConfig())
         with torch.inference_mode():
-            found.append(engine.backbone.features(image))
-        assert (sum(p.numel() for p in model.parameters()) < whole / 2) == works
+            found.append(runner.backbone.features(image))
+        assert (weights_of(runner.backbone.model) < whole / 2) == works
     assert torch.allclose(*found, atol=1e-5)
 
 
@@ -67,10 +79,9 @@ def test_a_tower_that_attends_so_sees_the_same(monkeypatch: pytest.MonkeyPatch) 
     found = []
     for foreign in (True, False):
         monkeypatch.setattr(tower_attention, "_foreign_to_mkl", lambda foreign=foreign: foreign)
-        model, processor = build(SHAPES["small"], "cpu", torch.float32)
-        engine = build_direct(model, processor.tokenizer, *STATISTICS)
-        name = engine.backbone.model.model.vision_tower.config._attn_implementation
+        _, runner = built(TinyConfig(image_size=448))
+        name = runner.backbone.model.model.vision_tower.config._attn_implementation
         assert (name == tower_attention.NAME) == (foreign and packed.works(torch.float32))
         with torch.inference_mode():
-            found.append(engine.backbone.features(image))
+            found.append(runner.backbone.features(image))
     assert torch.allclose(*found, atol=1e-4)

@@ -1,27 +1,24 @@
-"""Builds a direct engine: from a checkpoint folder, or around a model that is already loaded."""
+"""Loads a checkpoint of the InternVL family, and builds what runs it: from a folder, or around a loaded model."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from evo_vlac import checkpoint
+from evo_vlac.convert.kept_copy import native
 from evo_vlac.device import resolve_device, resolve_dtype
-from evo_vlac.errors import EvoVlacError
-from sidecar.config import Config, DirectConfig, MemoryConfig
-from sidecar.engines.backbone import NativeBackbone
-from sidecar.engines.converted import native
-from sidecar.engines.decoding import Decoder
-from sidecar.engines.direct import DirectEngine, Limits
-from sidecar.engines.offload import WeightOffload
-from sidecar.engines.pixels import Pixels
-from sidecar.engines.prompt_tokens import PromptTokens
-from sidecar.errors import CheckpointError, EngineUnavailableError
+from evo_vlac.model.backbone import NativeBackbone
+from evo_vlac.model.decoding import Decoder
+from evo_vlac.model.pixels import Pixels
+from evo_vlac.model.prompt_tokens import PromptTokens
+from evo_vlac.model.runner import Limits, ModelRunner
 
 logger = logging.getLogger(__name__)
 _CACHED_BYTES = 8 << 20  # of one layer's widest activation, on a CPU
@@ -30,14 +27,38 @@ _KEPT_BYTES = 2 << 30  # of keys and values, on a GPU
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # InternVL's, where a checkpoint says nothing
 
 
-def load_direct(config: Config) -> DirectEngine:
-    """The engine for ``config.model``. Raises CheckpointError, EngineUnavailableError, MemoryBudgetError."""
-    assert config.model is not None  # the configuration holds it
-    device, dtype = place(config.device, config.dtype)
-    try:
-        found = native(checkpoint.inspect(config.model), config.direct.converted_dir)
-    except EvoVlacError as error:
-        raise CheckpointError(f"model={config.model}: {error}") from None
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A checkpoint in memory: transformers' own model, unchanged, and what turns words and pictures into its input.
+
+    ``mean``, ``std``: of the pictures' channels, of values 0 to 1.
+    """
+
+    model: Any
+    tokenizer: Any
+    mean: Sequence[float] = _MEAN
+    std: Sequence[float] = _STD
+
+
+def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """Where and in what a model runs. Raises OptionError, EngineError where there is no such device."""
+    found = resolve_device(device, auto_mps=False)  # nobody has tried these kernels on MPS
+    return torch.device(found), getattr(torch, resolve_dtype(dtype, found))
+
+
+def load(
+    path: str | Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    adapter: str | None = None,
+    converted_dir: str | None = None,
+) -> Loaded:
+    """The checkpoint in folder ``path``, with ``adapter`` (a LoRA folder) merged into it.
+
+    A published one (remote code) is read from its converted copy, which is made in ``converted_dir`` when there is
+    none. Raises CheckpointError, OutputError.
+    """
+    found = native(checkpoint.inspect(path), converted_dir)
     from transformers import AutoTokenizer, InternVLForConditionalGeneration
     from transformers.utils import logging as transformers_logging
 
@@ -45,36 +66,31 @@ def load_direct(config: Config) -> DirectEngine:
     model: Any = InternVLForConditionalGeneration.from_pretrained(
         found.path, dtype=dtype, attn_implementation="sdpa", local_files_only=True
     )
-    if config.adapter is not None:
-        model = _merged(model, config.adapter)
+    if adapter is not None:
+        model = _merged(model, adapter)
     tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True)
-    mean, std = read_statistics(found.path)
-    return build_direct(model.to(device), tokenizer, mean, std, config.direct, config.memory)
+    return Loaded(model.to(device), tokenizer, *read_statistics(found.path))
 
 
-def build_direct(
-    model: Any,
-    tokenizer: Any,
-    mean: Sequence[float] = _MEAN,
-    std: Sequence[float] = _STD,
-    direct: DirectConfig | None = None,
-    memory: MemoryConfig | None = None,
-) -> DirectEngine:
-    """The engine around ``model`` (an InternVLForConditionalGeneration where it is to run), which is changed for it:
-    it cannot be saved afterwards."""
-    direct, memory = direct or DirectConfig(), memory or MemoryConfig()
-    model = model.eval().requires_grad_(False)
-    backbone = NativeBackbone(model, direct.compile)
+def build_runner(
+    loaded: Loaded, limits: Limits | None = None, *, compiled: bool = False, force_number: bool = False
+) -> ModelRunner:
+    """The runner around a model (an InternVLForConditionalGeneration where it is to run), which is changed for it: it
+    can neither be trained nor saved afterwards. ``limits.chunk_images`` is lowered where fewer are faster.
+
+    ``compiled``: torch.compile of tower and decoder. ``force_number``: see :mod:`evo_vlac.model.number_reading`.
+    """
+    limits, tokenizer = limits or Limits(), loaded.tokenizer
+    model = loaded.model.eval().requires_grad_(False)
+    backbone = NativeBackbone(model, compiled)
     height, width = model.config.vision_config.image_size
-    pixels = Pixels((height, width), mean, std, backbone.device, backbone.dtype)
+    pixels = Pixels((height, width), loaded.mean, loaded.std, backbone.device, backbone.dtype)
     images, positions, kept = at_once(model.config, backbone.device, backbone.dtype)
-    images = direct.chunk_images if images is None else min(images, direct.chunk_images)
-    limits = Limits(int(memory.feature_cache_mb * 2**20), int(memory.prefix_cache_mb * 2**20), images)
-    budget = None if memory.budget_gb is None else int(memory.budget_gb * 1e9)
-    weights = WeightOffload(model, backbone.device, budget)
-    decoder = Decoder(backbone, tokenizer, end_ids(model, tokenizer), direct.force_number, positions, kept)
+    if images is not None:
+        limits = replace(limits, chunk_images=min(images, limits.chunk_images))
+    decoder = Decoder(backbone, tokenizer, end_ids(model, tokenizer), force_number, positions, kept)
     tokens = PromptTokens(tokenizer, int(model.config.image_seq_length))
-    return DirectEngine(backbone, tokens, pixels, decoder, weights, limits)
+    return ModelRunner(backbone, tokens, pixels, decoder, limits)
 
 
 def at_once(config: Any, device: torch.device, dtype: torch.dtype) -> tuple[int | None, int | None, int | None]:
@@ -97,15 +113,6 @@ def at_once(config: Any, device: torch.device, dtype: torch.dtype) -> tuple[int 
     (height, across), (tall, wide) = vision.image_size, vision.patch_size
     image = ((height // tall) * (across // wide) + 1) * vision.intermediate_size * dtype.itemsize
     return max(1, _CACHED_BYTES // image), max(1, _CACHED_BYTES // width), None
-
-
-def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """Where and in what a model runs. Raises EngineUnavailableError where there is no such device."""
-    try:
-        found = resolve_device(device, auto_mps=False)  # nobody has tried this engine on MPS
-        return torch.device(found), getattr(torch, resolve_dtype(dtype, found))
-    except EvoVlacError as error:
-        raise EngineUnavailableError(f"device={device}: {error}") from None
 
 
 def end_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel, Qwen2Config, Qwen2Model, Qwen3Config, Qwen3Model
 
-from sidecar.engines import last_layer, shared_prefix
-from sidecar.engines.kv import make_cache
+from evo_vlac.model import last_layer, shared_prefix
+from evo_vlac.model.kv import make_cache
 
 SIZES = {
     "hidden_size": 64,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.engines.caches import ByteCache
+from evo_vlac.model.byte_cache import ByteCache
 
 
 @settings(max_examples=200, deadline=None)

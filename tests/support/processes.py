@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from shm_bridge.liveness.cleaning import clean_run
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 
 
 def new_id() -> str:

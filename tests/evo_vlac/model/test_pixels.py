@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from evo_vlac.images import squash as pil_squash
+from evo_vlac.model.pixels import Pixels, squash
 from evo_vlac.tiny.model import TinyConfig, build_processor
-from sidecar.engines.pixels import Pixels, squash
 
 
 @pytest.mark.parametrize("shape", [(112, 112), (90, 140), (256, 256), (480, 640), (37, 61)])

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evo_vlac.engine import Answer
+from evo_vlac.model.number_reading import NumberTokens, Reading, read
 from evo_vlac.parsing import parse_critic
-from sidecar.engines.number_reading import NumberTokens, Reading, read
 
 PIECES = ["+", "-", "1", "33", "0", ".", "5", "%", " ", "</score>", "<", "/", "x", "\n", "abc", ">", "\u2212"]
 

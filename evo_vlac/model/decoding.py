@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from evo_vlac.engine import Answer, Query, TokenInfo
-from sidecar.engines.backbone import NativeBackbone, Step
-from sidecar.engines.kv import Layers
-from sidecar.engines.number_reading import NumberTokens, Reading, read
-from sidecar.engines.prompt_tokens import Prompt
-from sidecar.engines.shared_prefix import Shared
+from evo_vlac.model.backbone import NativeBackbone, Step
+from evo_vlac.model.kv import Layers
+from evo_vlac.model.number_reading import NumberTokens, Reading, read
+from evo_vlac.model.prompt_tokens import Prompt
+from evo_vlac.model.shared_prefix import Shared
 
 _NUMBER_KINDS = ("critic", "critic_with_reference", "action_score")
 _NUMBER_TOKENS = 16  # a longer answer is text (a think answer), not a number
@@ -43,7 +43,7 @@ class Row:
 
 
 class Decoder:
-    """``end_ids``: tokens that end an answer. ``force_number``: see :mod:`sidecar.engines.number_reading`.
+    """``end_ids``: tokens that end an answer. ``force_number``: see :mod:`evo_vlac.model.number_reading`.
     ``positions``: prompt positions of a pass at most, rows are split by it. ``kept``: positions of KV that are held at
     once at most. None: no bound."""
 
