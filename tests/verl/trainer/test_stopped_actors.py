@@ -138,6 +138,8 @@ def test_a_stopped_rollout_worker_is_replaced_and_its_process_ended(own_ray, whe
     if when == "loading weights":
         fleet.load_weights(learners)
     assert play(fleet) == list(range(6)) and fleet.statistics.workers_replaced == 1
+    while not all(worker.settled for worker in fleet.workers):  # the new one may still start
+        play(fleet)
     assert learners.sent == [[0, 1], *[[0, 1]] * (when == "loading weights"), [0]]
     fleet.close()
     gone, _ = psutil.wait_procs([stopped], timeout=30)
