@@ -93,7 +93,7 @@ class WeightSender:
             {name: (first, local.shape) for name, (first, local) in shards.items()}, self._elements(bucket_bytes)
         )
         deliveries = Deliveries(receivers, number)
-        buffer = self._buffer(buckets)
+        buffer = self._buffer(buckets, next((local.device for _, local in shards.values()), self.device))
         self.work.expect(len(buckets))
         for pieces in buckets:
             deliveries.make_room()
@@ -108,7 +108,7 @@ class WeightSender:
         """Over the card that it shares with workers: a tensor after the other is gathered, also where none is there."""
         buckets = plan({name: (0, tensor.shape) for name, tensor in state.items()}, self._elements(bucket_bytes))
         deliveries = Deliveries([one for one in receivers if one.rank == self.rank], number)
-        buffers = [self._buffer(buckets) for _ in range(IN_FLIGHT)]
+        buffers = [self._buffer(buckets, self.device) for _ in range(IN_FLIGHT)]
         gathered: tuple[str, torch.Tensor] = ("", buffers[0])
 
         def read(piece: Piece) -> torch.Tensor:
@@ -121,7 +121,7 @@ class WeightSender:
         for turn, pieces in enumerate(buckets):
             deliveries.make_room()  # whoever read this buffer before has done so
             flat = pack(pieces, read, buffers[turn % IN_FLIGHT])
-            torch.cuda.synchronize(self.device)
+            finish(self.device)
             deliveries.post(pieces, share_tensor(flat)[1], flat.nbytes)
             self.work.step()
         return deliveries.finish()
@@ -129,9 +129,15 @@ class WeightSender:
     def _elements(self, bucket_bytes: int) -> int:
         return max(1, bucket_bytes // self.dtype.itemsize)
 
-    def _buffer(self, buckets: list[list[Piece]]) -> torch.Tensor:
+    def _buffer(self, buckets: list[list[Piece]], device: torch.device) -> torch.Tensor:
         most = max((sum(piece.elements for piece in pieces) for pieces in buckets), default=0)
-        return torch.empty(most, dtype=self.dtype, device=self.device)
+        return torch.empty(most, dtype=self.dtype, device=device)
+
+
+def finish(device: torch.device) -> None:
+    """Until what was begun on ``device`` is done: another process is told next."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def whole(tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -205,8 +211,7 @@ class WeightReceiver:
             shared[DEVICE_ARGUMENT] = self.device.index or 0  # the number that the card has in this process
             flat = shared_tensor(*shared)
         unpack(pieces, flat, self._targets)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # once this returns the sender uses the memory again
+        finish(self.device)  # once this returns the sender uses the memory again
         self._left -= sum(piece.elements for piece in pieces)
 
     def check_whole(self) -> None:

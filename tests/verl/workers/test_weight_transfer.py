@@ -109,6 +109,40 @@ def test_two_ranks_send_their_shards_and_a_worker_has_the_policy(checkpoint, tmp
         assert torch.equal(tensor, weights[name].bfloat16()), name
 
 
+def _rank_with_cards(rank: int, port: int, path: str, target: str) -> None:
+    weight_transfer.ray = STAND_IN
+    weight_transfer.share_tensor = lambda flat: (None, (flat.clone(), *[None] * 6))
+    learner = Learner(dataclasses.replace(options(path), rollout_dtype="bfloat16"), rank, 2, f"127.0.0.1:{port}")
+    sent: list = []
+    there = [Receiver(index, taker(lambda *one, index=index: sent.append((index, *one))), index) for index in range(2)]
+    assert not learner.hand_over(1, there[1:], BUCKET) and bool(sent) == (rank == 1)
+    sent.clear()
+    assert not learner.hand_over(2, there, BUCKET)
+    weights = learner.weights()
+    torch.save((sent, weights), f"{target}-{rank}")
+    learner.close()
+
+
+def test_on_a_card_in_common_the_learner_there_sends_all_of_it(checkpoint, tmp_path, monkeypatch):
+    """Gathered, and handed over in that card's memory (here a stand-in for CUDA IPC), to the workers there alone; the
+    other rank takes part in gathering, also where no worker is beside it."""
+    target = str(tmp_path / "rank")
+    mp.start_processes(_rank_with_cards, (free_port(), checkpoint, target), nprocs=2, start_method="spawn")
+    monkeypatch.setattr(weight_transfer, "shared_tensor", lambda flat, *rest: flat)
+    for rank in range(2):
+        sent, weights = torch.load(f"{target}-{rank}", weights_only=False)
+        policy = OpenVLAOFTPolicy.from_pretrained(checkpoint, dtype=torch.bfloat16)
+        taking = receiver(policy)
+        for index, *bucket in sent:
+            assert index == rank
+            taking.take(*bucket)
+        taking.check_whole()
+        if rank == 0:
+            expected = weights
+        for name, tensor in policy.state_dict().items():
+            assert torch.equal(tensor, expected[name].bfloat16()), name
+
+
 def test_a_worker_that_dies_or_takes_nothing_is_told_and_the_others_have_all(make_learner, checkpoint):
     """Later buckets are not sent to it; its time follows the size."""
     learner, policy = make_learner(), OpenVLAOFTPolicy.from_pretrained(checkpoint, dtype=torch.bfloat16)
