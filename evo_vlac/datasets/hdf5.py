@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory, flags, pick_camera
 from evo_vlac.errors import DatasetError, OutputError
-from evo_vlac.video.reader import natural, sample_indices
+from evo_vlac.video.reader import natural
+from evo_vlac.video.thinning import sample_indices
 
 CAMERA = "agentview"
 """The camera of demonstrations, unless another one is named."""

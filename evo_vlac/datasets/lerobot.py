@@ -20,7 +20,8 @@ import numpy.typing as npt
 from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory, flags, pick_camera
 from evo_vlac.errors import DatasetError
 from evo_vlac.images import load_image
-from evo_vlac.video.reader import read_video, sample_indices
+from evo_vlac.video.reader import read_video
+from evo_vlac.video.thinning import sample_indices
 
 _DONE = ("next.success", "success", "is_success")
 
