@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from evo_vlac.critic import REF_NUM
-from evo_vlac.datasets import FORMATS, DatasetOptions, Trajectory, open_dataset
+from evo_vlac.datasets import FORMATS, Dataset, DatasetOptions, Skipped, open_dataset
+
+DATASET_HELP = "LeRobot folder, HDF5 file or folder of them, folder of videos or pictures with a task file, video"
+CAMERA_HELP = "camera name or part of it (default: the first colour camera that is no wrist camera)"
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
     """The dataset, and how its trajectories are scored."""
-    parser.add_argument("dataset", help="LeRobot folder, HDF5 file(s), or folder of videos with a task file")
+    parser.add_argument("dataset", help=DATASET_HELP)
     parser.add_argument("--format", default="auto", choices=FORMATS, help="its layout (default: by what is there)")
-    parser.add_argument("--camera", help="camera name or part of it (default: the first that is no wrist camera)")
+    parser.add_argument("--camera", help=CAMERA_HELP)
     parser.add_argument("--task", help="replaces the dataset's own instructions")
     parser.add_argument("--limit", type=int, help="trajectories at most")
     parser.add_argument("--fps", type=float, help="frames a second at most (default: all)")
@@ -26,11 +29,17 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ref-num", type=int, default=REF_NUM, help="reference frames shown (default: %(default)s)")
 
 
-def trajectories(options: argparse.Namespace) -> Iterator[Trajectory]:
+def trajectories(options: argparse.Namespace) -> Dataset:
     """The trajectories of the chosen dataset."""
     return open_dataset(
         options.dataset, options.format, DatasetOptions(options.camera, options.task, options.limit, options.fps)
     )
+
+
+def skipped_text(skipped: Sequence[Skipped]) -> str:
+    """Lines that count and list what could not be read; empty without any."""
+    lines = [f"  {one.name}: {one.reason}" for one in skipped]
+    return "\n".join(["", f"{len(lines)} skipped, since they cannot be read:", *lines]) if lines else ""
 
 
 @contextlib.contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,8 +34,8 @@ VIDEOS = frozenset({".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif", ".m4v", ".m
 class Video:
     """Frames, each uint8 (H, W, 3) upright RGB, and how many of them make a second.
 
-    ``source_frames`` and ``seconds``: the number of each in the source, from 0, and when it is shown there;
-    ``source_length``: how many the source has.
+    ``source_frames`` and ``seconds``: the number of each in the source, from 0, and when it is shown there (NaN:
+    pictures do not say). ``source_length``: how many the source has.
     """
 
     frames: tuple[npt.NDArray[np.uint8], ...]
@@ -63,7 +64,7 @@ def read_video(source: VideoLike, fps: float | None = None, size: tuple[int, int
     if fps is not None and fps < DEFAULT_FPS:
         log.warning("%s: %g frames a second are assumed, since pictures do not say", name, DEFAULT_FPS)
     timed = ((i / DEFAULT_FPS, frame) for i, frame in enumerate(frames))
-    return _read(name, timed, DEFAULT_FPS, fps, size)
+    return replace(video := _read(name, timed, DEFAULT_FPS, fps, size), seconds=(math.nan,) * len(video))
 
 
 def read_film(
@@ -78,7 +79,8 @@ def read_film(
     Only frames that stay are turned into arrays. Raises VideoError where there are none.
     """
     timed = ((seconds - start, frame) for seconds, frame in film.frames(start, end))
-    return _read(str(film.path), timed, film.fps, fps, size)
+    part = "" if end is None else f" (from {start:g} to {end:g} s)"
+    return _read(f"{film.path}{part}", timed, film.fps, fps, size)
 
 
 def _read(
