@@ -162,9 +162,7 @@ class StoredDemo:
         stated = self.success
         if stated is not None:
             if dones and any(dones) != stated:
-                reading.chose(
-                    f"dones that say {any(dones)} beside success={stated} are taken as the end only", self.name
-                )
+                reading.chose(f"dones that say {any(dones)} beside success={stated} are not used", self.name)
                 return [], stated
             return dones, stated
         rewards = np.ravel(group["rewards"][()]) if "rewards" in group else np.zeros(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -68,7 +68,7 @@ class EpisodeRows:
             except DatasetError:  # it is named where it is needed
                 continue
         parts = [part for part in parts if part is not None]
-        return pa.concat_tables(parts) if parts else None
+        return _in_order(pa.concat_tables(parts)) if parts else None
 
     def _of(self, file: Path, episode: int) -> Any:
         """The episode's rows in one file, in the order of their frames; None without any."""
@@ -84,11 +84,7 @@ class EpisodeRows:
                 alone = _EPISODE not in table.schema.names  # a file of one episode
                 parts.append(table if alone else table.filter(pc.equal(table[_EPISODE], episode)))
         whole = pa.concat_tables(parts) if parts else None
-        if whole is None or not whole.num_rows:
-            return None
-        if _FRAME in whole.schema.names and not _rises(whole[_FRAME].to_pylist()):
-            return whole.sort_by(_FRAME)
-        return whole
+        return _in_order(whole) if whole is not None and whole.num_rows else None
 
     def _group(self, file: Path, group: int) -> Any:
         if self._last != (file, group):
@@ -100,8 +96,11 @@ class EpisodeRows:
         return self._table
 
 
-def _rises(numbers: Sequence[Any]) -> bool:
-    return all(before < after for before, after in pairwise(numbers))
+def _in_order(table: Any) -> Any:
+    """The rows in the order of their frames."""
+    if _FRAME not in table.schema.names or all(a < b for a, b in pairwise(table[_FRAME].to_pylist())):
+        return table
+    return table.sort_by(_FRAME)
 
 
 def _bounds(path: Path) -> Bounds:
