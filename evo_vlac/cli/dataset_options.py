@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from evo_vlac.critic import REF_NUM
-from evo_vlac.datasets import FORMATS, Dataset, DatasetOptions, Skipped, open_dataset
+from evo_vlac.datasets import FORMATS, Dataset, DatasetOptions, open_dataset
 
 DATASET_HELP = "LeRobot folder, HDF5 file or folder of them, folder of videos or pictures with a task file, video"
 CAMERA_HELP = "camera name or part of it (default: the first colour camera that is no wrist camera)"
@@ -36,10 +36,13 @@ def trajectories(options: argparse.Namespace) -> Dataset:
     )
 
 
-def skipped_text(skipped: Sequence[Skipped]) -> str:
-    """Lines that count and list what could not be read; empty without any."""
-    lines = [f"  {one.name}: {one.reason}" for one in skipped]
-    return "\n".join(["", f"{len(lines)} skipped, since they cannot be read:", *lines]) if lines else ""
+def reading_text(dataset: Dataset) -> str:
+    """Lines below a table: what was chosen by guess, how many could not be read, and which; empty without any."""
+    lines = [""] + [f"chosen: {what}" for what in dataset.reading.chosen]
+    if dataset.skipped:
+        lines.append(f"{len(dataset.skipped)} skipped, since they cannot be read:")
+        lines += [f"  {one.name}: {one.reason}" for one in dataset.skipped]
+    return "\n".join(lines) if len(lines) > 1 else ""
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from evo_vlac.cli.dataset_options import add_dataset, count, skipped_text, trajectories
+from evo_vlac.cli.dataset_options import add_dataset, count, reading_text, trajectories
 from evo_vlac.cli.options import add_json, add_model, emit, mode_of, number, open_critic, table
 from evo_vlac.evaluation.screening import Row, ScreenOptions, Thresholds, ranked, screen
 from evo_vlac.evaluation.screening import table as rows_of
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
         title = f"Screening of {Path(options.dataset).name}"
         write_html(folder / "report.html", ordered, pictures, title, dataset.skipped)
         write_text(folder / "kept.txt", "".join(f"{row.name}\n" for row in ordered if row.keep))
-    emit(options, result, _screen_text(ordered) + skipped_text(dataset.skipped))
+    emit(options, result, _screen_text(ordered) + reading_text(dataset))
 
 
 def _screen_text(rows: list[Row]) -> str:
