@@ -118,7 +118,7 @@ class _Dataset:
         kept = len(rows)
         return Trajectory(
             name=name,
-            task=self.options.task or self._task(episode, columns),
+            task=self.options.task or self._task(name, episode, columns),
             frames=video.frames[:kept],
             fps=min(self.fps, self.options.fps or self.fps),
             dones=None if dones is None else flags_of_frames(dones, rows, self.fps),
@@ -139,9 +139,11 @@ class _Dataset:
         flags = [bool(flag) for flag in known]
         return flags, any(flags)
 
-    def _task(self, episode: dict[str, Any], columns: dict[str, list[Any]]) -> str:
+    def _task(self, name: str, episode: dict[str, Any], columns: dict[str, list[Any]]) -> str:
         named = episode.get("tasks")
         if named is not None and len(named):
+            if not isinstance(named, str) and len(named) > 1:
+                self.reading.chose("an episode has several tasks; the first is taken", name)
             return text_of(named)
         first = columns.get("task_index") or [None]
         return self.tasks.get(int(first[0]), "") if first[0] is not None else ""

@@ -55,8 +55,10 @@ def open_dataset(path: str | Path, format: str = "auto", options: DatasetOptions
     root = Path(path).expanduser()
     if not root.exists():
         raise DatasetError(f"no dataset at {root}")
-    reader = _READERS[guess_format(root) if format == "auto" else format]
     reading = Reading()
+    reader = _READERS[guess_format(root) if format == "auto" else format]
+    if format == "auto" and reader is not read_folder and is_folder(root):
+        reading.chose(f"{root} also has films or pictures, which are left out (--format folder)")
     return Dataset(islice(reader(root, options, reading), options.limit), reading)
 
 

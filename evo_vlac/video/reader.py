@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,6 +119,9 @@ def pictures_in(folder: Path) -> list[Path]:
     found = {path.name: path for path in folder.iterdir() if is_picture(path)}
     if not found:
         raise VideoError(f"the folder {folder} has no pictures ({', '.join(sorted(PICTURES))})")
+    films = sum(path.suffix.lower() in VIDEOS for path in folder.iterdir())
+    if films:
+        log.warning("%s: its %d pictures are taken as a trajectory, not its %d films", folder, len(found), films)
     names = colour_only(list(found))
     if len(names) < len(found):
         left = next(name for name in found if name not in names)
@@ -137,10 +141,15 @@ def natural(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _turned(frame: Any) -> npt.NDArray[np.uint8]:
-    """Phones store how the camera was held instead of turning the picture."""
+    """The picture as it is to be shown: phones store how they were held, front cameras that they mirror."""
     array: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+    held = frame.side_data.get("DISPLAYMATRIX")
+    if held is None:
+        return array
+    right, down_x, _, right_y, down = struct.unpack("=5i", bytes(held)[:20])  # where x and y of the stored picture go
+    if abs(right) + abs(down) < abs(down_x) + abs(right_y):
+        array, right, down = array.transpose(1, 0, 2), right_y, down_x
+    return np.ascontiguousarray(array[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
 
 
 def _fit(frame: Any, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evo_vlac.datasets import DatasetOptions, is_dataset, open_dataset
+from evo_vlac.datasets import DatasetOptions, Trajectory, is_dataset, open_dataset
 from evo_vlac.datasets.hdf5 import Hdf5Writer
 from evo_vlac.errors import DatasetError
-from evo_vlac.video import write_video
+from evo_vlac.video import read_video, write_video
 
 FRAMES = [np.full((48, 64, 3), i * 6, np.uint8) for i in range(20)]
 
@@ -63,6 +63,17 @@ def test_one_episode_by_name_or_number(tmp_path: Path) -> None:
     for episode in ("b", "b.mp4", "1"):
         assert [t.name for t in open_dataset(tmp_path, options=DatasetOptions(task="x", episode=episode))] == ["b.mp4"]
     assert not list(open_dataset(tmp_path, options=DatasetOptions(task="x", episode="7")))
+
+
+def test_a_folder_of_two_kinds_says_which_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """HDF5 before films; pictures before films, for a command that takes one trajectory."""
+    with Hdf5Writer(tmp_path / "a.h5", "x", "lift it") as writer:
+        writer.write(Trajectory("x", "lift it", FRAMES))
+    write_video(tmp_path / "a.mp4", FRAMES, 10)
+    dataset = open_dataset(tmp_path)
+    assert [t.name for t in dataset] == ["a/demo_0"] and "--format folder" in str(dataset.reading.chosen)
+    Image.fromarray(FRAMES[0]).save(tmp_path / "0.png")
+    assert len(read_video(tmp_path)) == 1 and "not its 1 films" in caplog.text
 
 
 def test_what_is_a_dataset_of_several(tmp_path: Path) -> None:

@@ -196,6 +196,12 @@ def test_success_in_other_spellings(tmp_path: Path) -> None:
     assert [next(open_dataset(root)).success for root in (texts, lists, nothing)] == [True, False, None]
 
 
+def test_several_tasks_of_an_episode(tmp_path: Path) -> None:
+    """The first, which is said."""
+    dataset = open_dataset(images3(tmp_path, [[0]], {"tasks": [["lift it", "push it"]]}))
+    assert next(dataset).task == "lift it" and "several tasks" in said(dataset)
+
+
 def test_tasks_may_be_missing(tmp_path: Path) -> None:
     """A dataset without a list of tasks is read with one given."""
     root = episode2(tmp_path)

@@ -59,6 +59,37 @@ def with_cover(path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((1, 0, 0, 1), "RG/BW"),
+        ((0, 1, -1, 0), "BR/WG"),  # held upright
+        ((-1, 0, 0, -1), "WB/GR"),
+        ((0, -1, 1, 0), "GW/RB"),
+        ((-1, 0, 0, 1), "GR/WB"),  # a front camera
+        ((1, 0, 0, -1), "BW/RG"),
+        ((0, 1, 1, 0), "RB/GW"),
+        ((0, -1, -1, 0), "WG/BR"),
+    ],
+)
+def test_how_the_camera_was_held(tmp_path: Path, matrix: tuple[int, ...], shown: str) -> None:
+    """Turned and mirrored as the film's own matrix says: red, green, blue and white in the four corners."""
+    picture = np.zeros((48, 64, 3), np.uint8)
+    corners = {"R": (220, 30, 30), "G": (30, 220, 30), "B": (30, 30, 220), "W": (220, 220, 220)}
+    for number, colour in enumerate(corners.values()):
+        picture[24 * (number // 2) :][:24, 32 * (number % 2) :][:, :32] = colour
+    path = write_video(tmp_path / "a.mp4", [picture] * 3, 10)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    a, b, c, d = (value * 65536 for value in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    frame = read_video(path).frames[0]
+    names = {tuple(np.array(colour) > 120): name for name, colour in corners.items()}
+    found = [names[tuple(frame[y, x] > 120)] for y in (5, -5) for x in (5, -5)]
+    assert "{}{}/{}{}".format(*found) == shown
+
+
 def test_a_rate_that_varies_is_thinned_by_time(tmp_path: Path) -> None:
     """Half of the frames lie in the first second: by count they would get half of what is kept."""
     moments = [*(i / 20 for i in range(20)), *(1 + i for i in range(20))]
