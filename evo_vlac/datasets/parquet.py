@@ -64,14 +64,15 @@ class EpisodeRows:
         parts = []
         for file in sorted(f for f in self.folder.rglob("*.parquet") if not f.name.startswith(".")):
             try:
-                parts.append(self._of(file, episode))
+                parts.append(self._of(file, episode, alone=False))
             except DatasetError:  # it is named where it is needed
                 continue
         parts = [part for part in parts if part is not None]
         return _in_order(pa.concat_tables(parts)) if parts else None
 
-    def _of(self, file: Path, episode: int) -> Any:
-        """The episode's rows in one file, in the order of their frames; None without any."""
+    def _of(self, file: Path, episode: int, alone: bool = True) -> Any:
+        """The episode's rows in one file, in the order of their frames; None without any. ``alone``: a file without
+        episode numbers is taken to hold this one."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -81,8 +82,10 @@ class EpisodeRows:
         for group, (low, high) in enumerate(self._bounds[file]):
             if low <= episode <= high:
                 table = self._group(file, group)
-                alone = _EPISODE not in table.schema.names  # a file of one episode
-                parts.append(table if alone else table.filter(pc.equal(table[_EPISODE], episode)))
+                if _EPISODE in table.schema.names:
+                    parts.append(table.filter(pc.equal(table[_EPISODE], episode)))
+                elif alone:
+                    parts.append(table)
         whole = pa.concat_tables(parts) if parts else None
         return _in_order(whole) if whole is not None and whole.num_rows else None
 

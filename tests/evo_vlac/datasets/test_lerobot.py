@@ -196,6 +196,15 @@ def test_success_in_other_spellings(tmp_path: Path) -> None:
     assert [next(open_dataset(root)).success for root in (texts, lists, nothing)] == [True, False, None]
 
 
+def test_a_missing_file_is_not_replaced_by_another(tmp_path: Path) -> None:
+    """Version 2 without episode numbers in its tables: the file is the episode."""
+    root = episode2(tmp_path)
+    write_parquet(root / "data/chunk-000/episode_000000.parquet", {"task_index": [0] * 10})
+    (root / "meta/episodes.jsonl").write_text('{"episode_index": 0, "length": 10}\n{"episode_index": 1, "length": 10}')
+    dataset = open_dataset(root)
+    assert [t.name[-1] for t in dataset] == ["0"] and "is missing" in dataset.skipped[0].reason
+
+
 def test_several_tasks_of_an_episode(tmp_path: Path) -> None:
     """The first, which is said."""
     dataset = open_dataset(images3(tmp_path, [[0]], {"tasks": [["lift it", "push it"]]}))
