@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from evo_vlac.checkpoint import inspect, require_native
-from evo_vlac.datasets.hdf5 import CAMERA
 from evo_vlac.device import DTYPES
 from evo_vlac.errors import DatasetError, OptionError, OutputError, TrainingError
 from evo_vlac.training.pairs import PairConfig
@@ -62,7 +61,7 @@ class FinetuneConfig:
     demos: tuple[Path, ...] = ()
     tasks: tuple[str, ...] = ()
     dataset: Path | None = None
-    camera: str = CAMERA
+    camera: str | None = None
     pairs: PairConfig = field(default_factory=PairConfig)
     tuner: str = "lora"
     steps: int = 0
