@@ -46,13 +46,13 @@ class Rewarded:
 class StoredDemo:
     """An episode of an open file, whose arrays are read when they are asked for.
 
-    ``data`` and ``key``: where it is stored. ``file_task``, ``file_fps``, ``rewarded``: what the file says of all.
+    ``data`` and ``key``: where it is stored. ``file_fps`` and ``rewarded``: what the file says of all episodes.
     """
 
     name: str
+    task: str
     data: Any
     key: str
-    file_task: str
     file_fps: float | None
     rewarded: Rewarded
 
@@ -60,13 +60,6 @@ class StoredDemo:
     def group(self) -> Any:
         """The HDF5 group."""
         return self.data[self.key]
-
-    @property
-    def task(self) -> str:
-        """Its instruction: this project's, robomimic's, RoboCasa's, or the file's."""
-        attrs = self.group.attrs
-        own = (attrs.get("task"), attrs.get("language_instruction"), _json(attrs.get("ep_meta")).get("lang"))
-        return next(filter(None, map(text_of, own)), self.file_task)
 
     @property
     def kind(self) -> str:
@@ -204,6 +197,16 @@ def control_frequency(attrs: Mapping[str, Any]) -> float | None:
     about = _json(attrs.get("env_args")).get("env_kwargs")
     rate = about.get("control_freq") if isinstance(about, dict) else None
     return float(rate) if isinstance(rate, (int, float)) and rate > 0 else None
+
+
+def own_instruction(data: Any, key: str) -> str:
+    """The instruction of one episode: this project's, robomimic's, RoboCasa's; "" without one."""
+    try:
+        attrs = data[key].attrs
+    except _BROKEN:  # it is said when the episode is read
+        return ""
+    own = (attrs.get("task"), attrs.get("language_instruction"), _json(attrs.get("ep_meta")).get("lang"))
+    return next(filter(None, map(text_of, own)), "")
 
 
 def instruction(path: Path, attrs: Mapping[str, Any]) -> str:
