@@ -116,7 +116,7 @@ class StoredDemo:
             dones=dones,
             success=success,
             kind=self.kind,
-            seed=int(float(text_of(group.attrs.get("seed")) or -1)),
+            seed=_seed(group.attrs.get("seed")),
             actions=self.actions if len(kept) == length else None,
             proprio=None if proprio is None else _rows(proprio, kept, length),
             objects={name: places for name, places in objects.items() if places is not None},
@@ -151,7 +151,7 @@ class StoredDemo:
         A ``success`` that the file states counts. Else rewards of 0 and 1, which are robosuite's success; else
         ``dones``, which in robomimic may only mark the end.
         """
-        dones = [bool(value) for value in np.ravel(group["dones"][()])] if "dones" in group else []
+        dones = [truth_of(value, "dones") is True for value in np.ravel(group["dones"][()])] if "dones" in group else []
         stated = self.success
         if stated is not None:
             if dones and any(dones) != stated:
@@ -178,6 +178,14 @@ def _frames(stored: Any, kept: Sequence[int], bottom_up: bool) -> list[npt.NDArr
 def _rows(stored: Any, kept: Sequence[int], length: int) -> npt.NDArray[np.float32] | None:
     """A row for each picture that stays; None where the file has fewer rows than pictures."""
     return None if len(stored) < length else np.asarray(stored[()], dtype=np.float32)[list(kept)]
+
+
+def _seed(value: Any) -> int:
+    """-1 where it is no number: nothing that is read depends on it."""
+    try:
+        return int(text_of(value))
+    except ValueError:
+        return -1
 
 
 def _floats(group: Any, key: str) -> npt.NDArray[np.float32] | None:
