@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RayActorError
 
 from tests.support.own_ray import own_ray
 from verl.episode import EpisodeLost, EpisodeRequest
 from verl.errors import RunFailedError
+from verl.trainer import ray_wait
 from verl.trainer.heartbeat import reporting
 from verl.trainer.ppo.fleet import MOST_FAILURES, Fleet
 from verl.workers.advance import Advance
@@ -44,7 +46,10 @@ class Player:
     def report(self) -> Report:
         return self.work.report()
 
-    def load_weights(self, weights: str) -> None:
+    def card(self) -> None:
+        return
+
+    def take_weights(self, weights: str) -> None:
         self._die("loading")
         self.weights = weights
 
@@ -71,6 +76,27 @@ class Player:
         return
 
 
+class Sender:
+    """Stands for the learners. ``to``: who is sent the weights, by call."""
+
+    def __init__(self, weights: str) -> None:
+        self.weights, self.to = weights, {}
+
+    def hand_over(self, workers: list) -> list:
+        calls = {actor.take_weights.remote(self.weights): index for index, actor, _ in workers}
+        self.to |= calls
+        return list(calls)
+
+    def handed_over(self, calls: list, also=lambda reports: None) -> dict[int, str]:
+        lost = {}
+        for call in calls:
+            try:
+                ray_wait.get([call], 60, "taking the weights", lambda: also([None]))
+            except RayActorError:
+                lost[self.to[call]] = "died while it took the weights"
+        return lost
+
+
 @pytest.fixture(scope="module", autouse=True)
 def real_ray():
     with own_ray():
@@ -95,9 +121,10 @@ def play(fleet: Fleet) -> tuple[list[Ended], list[EpisodeLost]]:
 def test_a_killed_worker_loses_no_request_and_answers_none_twice(tmp_path: Path, moment: str) -> None:
     """What it had is played again, by a new process with the weights of all; what fails by itself is handed back."""
     fleet = make_fleet(tmp_path, workers=2)
-    fleet.load_weights("first")
+    fleet.start()
+    fleet.load_weights(Sender("first"))
     (tmp_path / moment).touch()
-    fleet.load_weights("second")
+    fleet.load_weights(Sender("second"))
     finished, given_up = play(fleet)
     assert not (tmp_path / moment).exists(), "nobody was killed"
     assert sorted(one.request.episode for one in finished) == [i for i in range(REQUESTS) if i != BROKEN]
