@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.write is not None:
         content = json.loads(given.write.read_text()) if given.write.exists() else {}
         content.setdefault("handover", {})[given.label] = figures
-        given.write.write_text(json.dumps(content, indent=1) + "\n")
+        given.write.write_text(json.dumps(content, indent=2) + "\n")
     return 0
 
 
