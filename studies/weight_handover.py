@@ -6,10 +6,11 @@ Two learners under FSDP2 (gloo) and real rollout workers, a Ray of its own as a 
 the policy's state in the rollout's ``--dtype``. The code that is measured is the one that Python finds: for another
 commit's, put its checkout first into PYTHONPATH, and this one's after it.
 
-Peaks are those of /proc: private (RssAnon) and shared (RssShmem: Ray's store) apart, each above what the process had
-when all were ready; the ratio is private and shared together, of the worst process, over the state. The node's total is
-the private peaks of all processes at one moment and what is in use of the store. Spilled is what a hand-over had
-written to files, since the store was full. Seconds: median of ``--repeats``; a GiB is one that a worker took.
+Peaks are those of /proc: private (RssAnon and RssFile, where weights lie that were mapped from their file) and shared
+(RssShmem: Ray's store) apart, each above what the process had when all had played an episode; the ratio is private and
+shared together, of the worst process, over the state. The node's total is the private peaks of all processes at one
+moment and what is in use of the store. Spilled is what a hand-over had written to files, since the store was full.
+Seconds: median of ``--repeats``; a GiB is one that a worker took.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.write is not None:
         content = json.loads(given.write.read_text()) if given.write.exists() else {}
         content.setdefault("handover", {})[given.label] = figures
-        given.write.write_text(json.dumps(content, indent=1) + "\n")
+        given.write.write_text(json.dumps(content, indent=2) + "\n")
     return 0
 
 
@@ -112,6 +113,7 @@ def make_checkpoint(folder: Path, size: int, dtype: str) -> int:
 
 def start(config: Any, folder: str, workers: int, dtype: str) -> tuple[list[Any], list[Any]]:
     """Learners and rollout workers, all ready."""
+    from verl.episode import EpisodeRequest
     from verl.trainer import ray_wait
     from verl.trainer.assemble import learner_options, rollout_options
     from verl.trainer.cluster import _free_port
@@ -128,6 +130,9 @@ def start(config: Any, folder: str, workers: int, dtype: str) -> tuple[list[Any]
     learners = [reporting(Learner).options(num_cpus=0).remote(learning, rank, RANKS, address) for rank in range(RANKS)]
     takers = [reporting(RolloutWorker).options(num_cpus=0).remote(playing) for _ in range(workers)]
     ray_wait.get([actor.report.remote() for actor in (*learners, *takers)], 600, "the start")
+    ray_wait.get(
+        [taker.advance.remote([EpisodeRequest(0, 0, 0, 0, True)], 120.0) for taker in takers], 200, "an episode"
+    )
     return learners, takers
 
 
@@ -209,7 +214,7 @@ def resident(pid: int) -> tuple[int, int]:
         for name, _, value in (line.partition(":") for line in lines)
         if name.startswith("Rss")
     }
-    return found["RssAnon"], found["RssShmem"]
+    return found["RssAnon"] + found["RssFile"], found["RssShmem"]
 
 
 class Still:
