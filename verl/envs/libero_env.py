@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from shm_bridge import Orientation
-from verl.envs.arm_world import CONTROL_HZ, ArmWorld, import_robosuite, numpy_seed, quiet
+from verl.envs.arm_world import CONTROL_HZ, ArmWorld, numpy_seed
 from verl.envs.base import Camera
 from verl.envs.libero_setup import (
     SUITE_STEPS,
@@ -24,6 +24,7 @@ from verl.envs.libero_setup import (
     initial_states,
     suite_tasks,
 )
+from verl.envs.robosuite_import import import_robosuite, quiet
 from verl.errors import ConfigError, UnknownTaskError
 
 CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}

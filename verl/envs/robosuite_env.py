@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from shm_bridge import Orientation
-from verl.envs.arm_world import CONTROL_HZ, ArmWorld, import_robosuite, numpy_seed
+from verl.envs.arm_world import CONTROL_HZ, ArmWorld, numpy_seed
 from verl.envs.base import Camera
+from verl.envs.robosuite_import import import_robosuite
 from verl.errors import ConfigError, UnknownTaskError
 
 
