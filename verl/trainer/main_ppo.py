@@ -169,10 +169,12 @@ def _innermost(error: BaseException) -> str:
 
 
 def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Console) -> None:
+    from verl.trainer import ray_wait
     from verl.trainer.assemble import Run
     from verl.trainer.checkpoint import find_checkpoint, rewind
     from verl.trainer.preflight import namesakes
     from verl.trainer.progress import Progress
+    from verl.trainer.ray_arrivals import Arrivals
     from verl.trainer.ray_session import ray_session
     from verl.trainer.recorder import Recorder
     from verl.trainer.report.table import print_summary
@@ -192,7 +194,8 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
         parts.callback(recorder.close)
         with Progress(console, config.trainer.total_episodes) as progress:
             progress.stage("starting Ray, the sidecar and the policy", None)
-            parts.enter_context(ray_session(config, _ids(config, folder.run_id), folder.file("logs")))
+            session = parts.enter_context(ray_session(config, _ids(config, folder.run_id), folder.file("logs")))
+            parts.enter_context(ray_wait.looking(Arrivals(note, session).look))
             with Run(config, folder, recorder, progress) as run:
                 trainer = run.start()
                 progress.note(f"ready after {time.monotonic() - started:.0f} s")
