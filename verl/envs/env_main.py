@@ -17,6 +17,7 @@ import pickle
 import select
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -146,10 +147,12 @@ def main() -> int:
             channel.send(Failed(CriticBridgeError(str(error))))
         return 1
     except Exception as error:  # whatever it is, the parent must hear of it
+        story = ""
         if not isinstance(error, VerlError):
             logger.exception("environment process failed")
+            story = traceback.format_exc()
         with contextlib.suppress(Closed):
-            channel.send(Failed(_portable(error)))
+            channel.send(Failed(_portable(error), story))
         return 1
     return 0
 

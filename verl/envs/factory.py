@@ -88,6 +88,7 @@ def check(env: Mapping[str, Any]) -> None:
 
     Raises:
         ConfigError: naming the key, the value and what is allowed.
+        AssetsMissingError: the simulator's assets are not there.
     """
     name = convert(str, env.get("name", ""), "env.name")
     if name not in NAMES:

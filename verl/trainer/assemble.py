@@ -119,6 +119,7 @@ class Run:
             on_tick=sidecars.tick,
             away=self.cluster.away,
             stall_timeout_s=config.trainer.stall_timeout_s,
+            note=note,
         )
         learner_watch.start(START_TIMEOUT_S)
         reasons = ray_wait.get([self.learners[0].why_recompute.remote()], START_TIMEOUT_S, "a learner")

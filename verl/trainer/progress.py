@@ -80,7 +80,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Something a person should know."""
-        self.console.print(text)
+        self.console.print(text, markup=False)
 
     def _end_stage(self, quiet: bool = False) -> None:
         if self.task is not None:

@@ -130,6 +130,7 @@ def test_a_fault_in_the_simulator_is_noticed_within_the_configured_time(
     over = drive(pool, 3)
     assert [type(end).__name__ for end in over] == ["EpisodeEnd", "EpisodeLost", "EpisodeEnd"]
     assert isinstance(over[1], EpisodeLost) and reason in over[1].reason
+    assert ("raise RuntimeError" in over[1].traceback) == (fault == "raise_at")
     assert pool.replaced == 1
 
 

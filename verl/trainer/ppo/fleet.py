@@ -23,6 +23,7 @@ from verl.episode import Episode, EpisodeLost, EpisodeRequest
 from verl.errors import NoAnswerError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.heartbeat import SILENT_S, Heartbeat
+from verl.trainer.ppo.env_errors import EnvErrors
 from verl.trainer.ppo.fleet_statistics import WINDOW, FleetStatistics
 from verl.trainer.watchdog import OwnTime
 from verl.workers.advance import Advance
@@ -65,6 +66,7 @@ class Fleet:
         on_tick: Callable[[], None],
         away: Callable[[int], bool] = lambda index: False,
         stall_timeout_s: float = 1800.0,
+        note: Callable[[str], None] = logger.warning,
     ) -> None:
         """
         Args:
@@ -75,11 +77,12 @@ class Fleet:
             on_tick: called about once a second while episodes run.
             away: whether a worker should be made anew where it belongs: a lost node was replaced.
             stall_timeout_s: a worker that answers may take so long to load weights.
+            note: tells the user of something.
         """
         self.make, self.capacity, self.timeout_s = make, capacity, timeout_s
         self.max_lost_share, self.on_tick, self.away = max_lost_share, on_tick, away
         self._failed: dict[int, int] = {}  # tries of running requests that failed, by episode
-        self.statistics = FleetStatistics()
+        self.statistics, self.errors = FleetStatistics(), EnvErrors(note)
         self.stall_timeout_s, self._clock = stall_timeout_s, OwnTime()
         self.weights: Any = None
         self.workers = [self._make(i) for i in range(workers)]
@@ -179,6 +182,7 @@ class Fleet:
         gone: list[EpisodeLost] = []
         for lost in report.lost:
             worker.running.pop(lost.request.episode)
+            self.errors.lost(lost)
             if lost.dropped:
                 self.statistics.dropped += 1
                 logger.warning("episode %d dropped: %s", lost.request.episode, lost.reason)
@@ -191,6 +195,7 @@ class Fleet:
             worker.running.pop(episode.request.episode)
             self._failed.pop(episode.request.episode, None)
             self.statistics.tried(failed=False)
+            self.errors.finished()
         return list(report.episodes), gone
 
     def _try_again(self, lost: EpisodeLost) -> bool:
