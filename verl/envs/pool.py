@@ -94,6 +94,11 @@ class EnvPool:
         handle.send(Act(look.episode, np.ascontiguousarray(actions, np.float32)))
 
     @property
+    def ready(self) -> int:
+        """Processes whose simulator stands."""
+        return sum(handle.ready for handle in self._handles)
+
+    @property
     def running(self) -> int:
         """Episodes in a process or waiting for one."""
         return len(self._queue) + sum(len(handle.requests) for handle in self._handles)

@@ -19,6 +19,12 @@ from rich.progress import (
 
 from verl.episode import Episode
 from verl.trainer.audit import Audit
+from verl.trainer.report.table import counted
+
+NO_DONES = (
+    "two rollouts without a single done: does this critic know this task? See what it answers: "
+    "python -m evo_vlac done --help, videos/ of this run, and critic.threshold"
+)
 
 
 class Progress:
@@ -40,6 +46,8 @@ class Progress:
         self.task: TaskID | None = None
         self.name, self.seen, self.done, self.success, self.trained = "", 0, 0, 0, 0
         self.started = time.monotonic()
+        self._ready = False  # all environments have been once
+        self._lost = self._lost_told = self._rollouts_without_done = 0
 
     def __enter__(self) -> Progress:
         self.bar.start()
@@ -64,17 +72,36 @@ class Progress:
         if audit is not None:
             info = f"VLAC: {self.done} done   verdict p50 {audit.latency_ms(50):.0f} ms"
         else:
-            info = f"simulator: {self.success} successes"
+            info = f"simulator: {counted(self.success, 'success', 'successes')}"
+        if self._lost:
+            info += f"   lost: {self._lost}"
         if self.task is not None:
             total = max(self.seen, self.bar.tasks[-1].total or 0)
             self.bar.update(self.task, advance=1, total=total, info=info)
+
+    def environments(self, ready: int, total: int) -> None:
+        """So many simulators stand. Said until all have once: nothing is played before the first does."""
+        if self._ready or self.task is None:
+            return
+        self._ready = ready >= total
+        where = "" if self._ready else f": starting environments {ready}/{total}"
+        self.bar.update(self.task, description=f"{self.name}{where}")
+        if self._ready:
+            self.console.print(f"{counted(total, 'environment')} ready after {time.monotonic() - self.started:.0f} s")
+
+    def lost(self, tries: int) -> None:
+        """So many tries of episodes were lost so far. On the screen at the first, and whenever they have doubled."""
+        self._lost = tries
+        if tries >= max(1, 2 * self._lost_told):
+            self._lost_told = tries
+            self.console.print(f"{counted(tries, 'episode')} lost so far, played again; logs/driver.log says why")
 
     def evaluated(self, success: float, episodes: int, states: int, updates: int) -> None:
         """An evaluation has ended: so many episodes, from so many initial states."""
         self._end_stage(quiet=True)
         size = f"{states} states" if episodes == states else f"{episodes} episodes from {states} states"
         self.console.print(
-            f"evaluation after {updates} updates: {100 * success:.1f} % success by simulator ({size}, "
+            f"evaluation after {counted(updates, 'update')}: {100 * success:.1f} % success by simulator ({size}, "
             f"{time.monotonic() - self.started:.0f} s)"
         )
 
@@ -89,6 +116,12 @@ class Progress:
         if quiet or self.name != "rollout" or not self.seen:
             self.name = ""
             return
+        if self.done == 0:
+            self._rollouts_without_done += 1
+            if self._rollouts_without_done == 2:
+                self.console.print(NO_DONES)
+        else:
+            self._rollouts_without_done = 0
         self.console.print(
             f"rollout: {self.trained}/{self.total_episodes} episodes, VLAC says done in {self.done} of {self.seen}, "
             f"{time.monotonic() - self.started:.0f} s"

@@ -44,6 +44,7 @@ class _Worker:
     call: Any = None
     loading: Any = None
     failures: int = 0
+    ready: int = 0  # environments, at its last report
     started: float = 0.0
 
     def look(self) -> None:
@@ -94,6 +95,10 @@ class Fleet:
     def _make_anew(self, worker: _Worker) -> None:
         worker.actor = self.make(worker.index)
         worker.heartbeat = Heartbeat(worker.actor, self._clock)
+
+    def environments_ready(self) -> int:
+        """Environments whose simulator stands, as the workers last reported."""
+        return sum(worker.ready for worker in self.workers)
 
     def load_weights(self, reference: Any) -> None:
         """Gives every worker the policy behind this object reference, and later ones too. No episode may run."""
@@ -178,6 +183,7 @@ class Fleet:
         except RayTaskError as error:
             raise RunFailedError(f"rollout worker {worker.index}: {error.cause}") from error
         worker.call, worker.loading, worker.failures = None, None, 0
+        worker.ready = report.environments_ready
         self.statistics.worked(report)
         gone: list[EpisodeLost] = []
         for lost in report.lost:
@@ -227,7 +233,7 @@ class Fleet:
         ray.kill(worker.actor)
         queue.extendleft(reversed(worker.running.values()))
         lost = len(worker.running)
-        worker.running = {}
+        worker.running, worker.ready = {}, 0
         worker.call = worker.loading = None
         worker.failures += 1
         self.statistics.lost_with_workers += lost
