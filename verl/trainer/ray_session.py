@@ -16,6 +16,7 @@ from verl.config import Config
 from verl.launch import interrupt, remains, words
 from verl.launch.reaper import Reaper
 from verl.trainer.cluster import start_ray
+from verl.trainer.ray_place import shorten_temp_folder
 
 logger = logging.getLogger(__name__)
 SHUTDOWN_S = 2.0  # for what Ray has not ended itself
@@ -41,6 +42,7 @@ def ray_session(config: Config, run_ids: list[str], logs: Path) -> Iterator[Path
         finally:
             ray.shutdown()
         return
+    shorten_temp_folder()
     mark = secrets.token_hex(8)
     reaper = Reaper(mark, run_ids, logs / "driver.log")
     os.environ[remains.MARK] = mark

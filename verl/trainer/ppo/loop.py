@@ -171,6 +171,8 @@ class Trainer:
             of_task = [end.env_success for end in ends if end.request.task == task]
             metrics[f"val/success/{task}"] = float(np.mean(of_task))
         self._by_task = {name.removeprefix("val/success/"): metrics[name] for name in metrics if "success/" in name}
+        if (audit := self.rollouts.evaluated) is not None:
+            metrics |= {"val/critic_precision": audit.total.precision, "val/critic_recall": audit.total.recall}
         self.recorder.log(counts.updates, metrics)
         self.progress.evaluated(success, len(ends), self.schedule.evaluation_states(), counts.updates)
         return success
@@ -179,7 +181,9 @@ class Trainer:
         """What the run shows at its end."""
         audit, statistics = self.rollouts.audit, self.fleet.statistics
         found = summarise(self.counts, self.schedule, audit, statistics, self.sidecars.state())
-        return {**found, "success_by_task": self._by_task}
+        evaluated = self.rollouts.evaluated
+        confusion = {} if evaluated is None else asdict(evaluated.total)
+        return {**found, "success_by_task": self._by_task, "confusion_in_evaluation": confusion}
 
     # ---- checkpoints
 

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from verl.trainer.audit import Confusion
+
 
 def wilson(successes: float, trials: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a proportion (Wilson 1927, eq. 2)."""
@@ -82,14 +84,19 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         stages = ", ".join(f"{name.replace('_', ' ')} {spent:.2f} s" for name, spent in seconds)
         table.add_row("a training episode", stages)
     console.print(table)
-    confusion = summary["confusion"]
-    if sum(confusion.values()):
-        matrix = Table(title="critic against simulator, training episodes", title_justify="left")
-        for heading in ("", "simulator: success", "simulator: no"):
-            matrix.add_column(heading)
-        matrix.add_row("VLAC: done", str(confusion["both"]), str(confusion["false_done"]))
-        matrix.add_row("VLAC: not done", str(confusion["missed"]), str(confusion["neither"]))
-        console.print(matrix)
-        console.print(
-            f"done precision {percent(summary['critic_precision'])}, recall {percent(summary['critic_recall'])}"
-        )
+    _print_confusion(console, "training", summary["confusion"])
+    _print_confusion(console, "evaluation", summary.get("confusion_in_evaluation", {}))
+
+
+def _print_confusion(console: Console, kind: str, counts: dict[str, int]) -> None:
+    """The critic's dones against the simulator's successes, of episodes of ``kind``; nothing without any."""
+    if not sum(counts.values()):
+        return
+    confusion = Confusion(**counts)
+    matrix = Table(title=f"critic against simulator, {kind} episodes", title_justify="left")
+    for heading in ("", "simulator: success", "simulator: no"):
+        matrix.add_column(heading)
+    matrix.add_row("VLAC: done", str(confusion.both), str(confusion.false_done))
+    matrix.add_row("VLAC: not done", str(confusion.missed), str(confusion.neither))
+    console.print(matrix)
+    console.print(f"done precision {percent(confusion.precision)}, recall {percent(confusion.recall)}")

@@ -53,3 +53,11 @@ def test_an_evaluation_alone_has_one_row_of_success():
     """trainer.val_only: there is no before and after."""
     text = table(success_before=0.4, success_after=0.4, eval_states=10, episodes=0, updates=0)
     assert text.count("success by simulator") == 1 and "40.0 %" in text and "training episodes" not in text
+
+
+def test_an_audited_evaluation_has_figures_of_its_own():
+    """critic.audit_val: the critic against the simulator in the latest evaluation."""
+    counts = {"both": 6, "false_done": 2, "missed": 0, "neither": 2}
+    text = table(eval_states=10, confusion_in_evaluation=counts)
+    assert "critic against simulator, evaluation episodes" in text and "precision 75.0 %, recall 100.0 %" in text
+    assert "training episodes" not in text.partition("evaluation episodes")[2]
