@@ -194,9 +194,10 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
         recorder = Recorder(config, folder, tree, rewind(folder, checkpoint))
         parts.callback(recorder.close)
         with Progress(console, config.trainer.total_episodes) as progress:
-            progress.stage("starting Ray, the sidecar and the policy", None)
+            progress.stage("starting Ray", None)
             session = parts.enter_context(ray_session(config, _ids(config, folder.run_id), folder.file("logs")))
             parts.enter_context(ray_wait.looking(Arrivals(note, session).look))
+            progress.stage("loading the policy and the critic", None)
             with Run(config, folder, recorder, progress) as run:
                 trainer = run.start()
                 progress.note(f"ready after {time.monotonic() - started:.0f} s")

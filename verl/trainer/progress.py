@@ -9,6 +9,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -16,6 +17,8 @@ from rich.progress import (
 from rich.progress import (
     Progress as Bar,
 )
+
+from rich.text import Text
 
 from verl.episode import Episode
 from verl.trainer.audit import Audit
@@ -27,6 +30,13 @@ NO_DONES = (
 )
 
 
+class _Count(MofNCompleteColumn):
+    """How much of how much, where that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else super().render(task)
+
+
 class Progress:
     """Use as a context manager. On a terminal the current stage is one live line; finished stages stay as text."""
 
@@ -36,7 +46,7 @@ class Progress:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            _Count(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[info]}"),
             console=console,
