@@ -17,7 +17,6 @@ from rich.progress import (
 from rich.progress import (
     Progress as Bar,
 )
-
 from rich.text import Text
 
 from verl.episode import Episode
