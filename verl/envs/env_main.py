@@ -150,11 +150,16 @@ def main() -> int:
         story = ""
         if not isinstance(error, VerlError):
             logger.exception("environment process failed")
-            story = traceback.format_exc()
+            story = _story()
         with contextlib.suppress(Closed):
             channel.send(Failed(_portable(error), story))
         return 1
     return 0
+
+
+def _story() -> str:
+    """The traceback of what is being handled, without its headings: whoever shows it says whose it is."""
+    return "\n".join(line for line in traceback.format_exc().splitlines() if not line.startswith("Traceback ("))
 
 
 def _portable(error: Exception) -> Any:
