@@ -105,6 +105,11 @@ class Progress:
             self._lost_told = tries
             self.console.print(f"{counted(tries, 'episode')} lost so far, played again; logs/driver.log says why")
 
+    def share(self, done: float) -> None:
+        """So much of the stage, 0 to 1, is done."""
+        if self.task is not None:
+            self.bar.update(self.task, info=f"{100 * done:.0f} %")
+
     def evaluated(self, success: float, episodes: int, states: int, updates: int) -> None:
         """An evaluation has ended: so many episodes, from so many initial states."""
         self._end_stage(quiet=True)
