@@ -172,8 +172,8 @@ class Trainer:
             of_task = [end.env_success for end in ends if end.request.task == task]
             metrics[f"val/success/{task}"] = float(np.mean(of_task))
         self._by_task = {name.removeprefix("val/success/"): metrics[name] for name in metrics if "success/" in name}
-        if (audit := self.rollouts.evaluated) is not None:
-            metrics |= {"val/critic_precision": audit.total.precision, "val/critic_recall": audit.total.recall}
+        if (confusion := self.rollouts.evaluated) is not None:
+            metrics |= {"val/critic_precision": confusion.precision, "val/critic_recall": confusion.recall}
         self.recorder.log(counts.updates, metrics)
         self.progress.evaluated(success, len(ends), self.schedule.evaluation_states(), counts.updates)
         return success
@@ -183,7 +183,7 @@ class Trainer:
         audit, statistics = self.rollouts.audit, self.fleet.statistics
         found = summarise(self.counts, self.schedule, audit, statistics, self.sidecars.state())
         evaluated = self.rollouts.evaluated
-        confusion = {} if evaluated is None else asdict(evaluated.total)
+        confusion = {} if evaluated is None else asdict(evaluated)
         return {**found, "success_by_task": self._by_task, "confusion_in_evaluation": confusion}
 
     # ---- checkpoints

@@ -13,7 +13,7 @@ from verl.config import Config
 from verl.critic_noise import shuffle_rewards
 from verl.episode import Episode, EpisodeLost, EpisodeRequest
 from verl.errors import RunFailedError
-from verl.trainer.audit import Audit
+from verl.trainer.audit import Audit, Confusion, said_done
 from verl.trainer.critic_limits import crossed
 from verl.trainer.ppo.counts import Counts
 from verl.trainer.ppo.fleet import Fleet
@@ -35,7 +35,7 @@ class Rollouts:
         self.config, self.counts, self.schedule, self.fleet = config, counts, schedule, fleet
         self.recorder, self.progress = recorder, progress
         self.audit = Audit()  # of the whole run
-        self.evaluated: Audit | None = None  # of the latest evaluation, where the critic was asked in it
+        self.evaluated: Confusion | None = None  # of the latest evaluation, where the critic was asked in it
         model, actor = config.model, config.actor
         replayed = actor.replay_episodes if actor.imitation_coeff > 0 else 0
         self.replay = ReplayBuffer(replayed, model.action_chunks_len, model.action_token_len)
@@ -138,14 +138,16 @@ class Rollouts:
         """
         episodes: list[Episode] = []
         given_up: list[EpisodeLost] = []
-        self.evaluated = Audit() if self.config.critic.audit_val else None
+        critic = self.config.critic
+        self.evaluated = Confusion() if critic.audit_val else None
         with self.counts.timed("evaluation"):
             self.progress.stage("evaluation", len(requests))
             for episode in self.fleet.run(requests, episodes, given_up, lambda _: []):
                 self.recorder.episode(episode, self.counts.updates)
                 self.progress.episode(episode, None)
                 if self.evaluated is not None:
-                    self.evaluated.add(episode)
+                    done = said_done(episode.end.probabilities, critic.threshold, critic.hold)
+                    self.evaluated.add(done, episode.end.env_success)
         if given_up:  # its success would be of the states that are easy on the simulator
             last = given_up[-1].reason
             raise RunFailedError(f"{len(given_up)} of {len(requests)} evaluation episodes were lost twice: {last}")
