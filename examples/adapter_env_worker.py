@@ -16,11 +16,12 @@ from __future__ import annotations
 import argparse
 import multiprocessing as mp
 import os
+import queue
 from typing import Any
 
 import numpy as np
 
-from shm_bridge import CriticAdapter
+from shm_bridge import Controller, CriticAdapter, SidecarUnreachable
 
 TASK = "lift the red cube"
 
@@ -89,12 +90,27 @@ def policy(observation: dict[str, np.ndarray]) -> np.ndarray:
     return action
 
 
+def next_result(results: Any, process: Any) -> dict[str, Any]:
+    """What the worker reports next. Ends this program when the worker has ended: it has said why."""
+    while True:
+        try:
+            result: dict[str, Any] = results.get(timeout=1)
+            return result
+        except queue.Empty:
+            if not process.is_alive():
+                raise SystemExit(f"error: the worker ended with exit code {process.exitcode}") from None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="An environment worker that asks a running sidecar.")
     parser.add_argument("--run-id", required=True, help="of the running sidecar")
     parser.add_argument("--episodes", type=int, default=3)
     parser.add_argument("--max-steps", type=int, default=64)
     arguments = parser.parse_args()
+    try:
+        Controller.connect(arguments.run_id, timeout=2).close()
+    except SidecarUnreachable as error:  # before a simulator is built
+        raise SystemExit(f"error: {error}\n  start one: python -m sidecar run_id=... (see this file's head)") from None
     context = mp.get_context("spawn")
     seeds, results = context.Queue(), context.Queue()
     process = context.Process(target=worker, args=(arguments.run_id, arguments.max_steps, seeds, results))
@@ -103,7 +119,7 @@ def main() -> None:
         for seed in [*range(arguments.episodes), None]:
             seeds.put(seed)
         for _ in range(arguments.episodes):
-            print(results.get(timeout=300), flush=True)
+            print(next_result(results, process), flush=True)
         process.join(30)
     finally:
         process.kill()

@@ -26,14 +26,31 @@ find_python() {
     die "Python 3.11 or 3.12 is needed and was not found; PYTHON=/path/to/python3.11 names one"
 }
 
-pip_install() { # pip_install WHAT-FOR ARGUMENT...: quiet, with its log on the screen when it fails
+pip_install() { # pip_install WHAT-FOR ARGUMENT...: its latest line on a terminal, its log on the screen when it fails
     local what="$1" log="$VENV/install.log"
     shift
-    if ! "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input -c "$ROOT/setup/constraints.txt" \
-        "$@" >"$log" 2>&1; then
+    if ! with_progress "$log" "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input \
+        -c "$ROOT/setup/constraints.txt" "$@"; then
         tail -n 20 "$log" >&2
         die "installing $what failed; the whole log: $log"
     fi
+}
+
+with_progress() { # with_progress LOG COMMAND...: runs it, output to LOG; on a terminal one line shows its latest
+    local log="$1" pid started=$SECONDS line code=0
+    shift
+    "$@" >"$log" 2>&1 &
+    pid=$!
+    trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM # Ctrl-C does not reach what a script has in the background
+    while [ -t 2 ] && kill -0 "$pid" 2>/dev/null; do
+        line="$(tail -n 1 "$log" | tr -d '\r' | cut -c1-$((${COLUMNS:-80} - 14)))"
+        printf '\r\033[K  %4d s  %s' $((SECONDS - started)) "$line" >&2
+        sleep 0.5
+    done
+    wait "$pid" || code=$?
+    trap - INT TERM
+    [ ! -t 2 ] || printf '\r\033[K' >&2
+    return $code
 }
 
 install_torch() {
@@ -41,8 +58,8 @@ install_torch() {
     if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; then
         say "  torch $TORCH_VERSION, the CUDA build (several GB, once) ..."
         pip_install torch "torch==$TORCH_VERSION"
-    elif "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input -q "torch==$TORCH_VERSION+cpu" \
-        -c "$ROOT/setup/constraints.txt" 2>/dev/null; then
+    elif with_progress "$VENV/install.log" "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input \
+        "torch==$TORCH_VERSION+cpu" -c "$ROOT/setup/constraints.txt"; then
         say "  torch $TORCH_VERSION, the CPU build: done"
     else
         say "  torch $TORCH_VERSION: no CPU build on the configured package indexes, so the ordinary one (several GB on"
@@ -72,6 +89,14 @@ check_rendering() { # the simulator draws without a screen through EGL
     sudo apt-get install -y libegl1 libgl1 libgl1-mesa-dri libgles2 libglib2.0-0"
 }
 
+size_of_setup() { # what is still to come
+    if "$VENV/bin/python" -c 'import torch, ray' 2>/dev/null; then
+        echo "what is missing; torch and Ray are there already"
+    else
+        echo "once; torch, ms-swift, Ray and the simulator are about 3.5 GB, minutes"
+    fi
+}
+
 ensure_environment() {
     local hash extra missing=()
     hash="$(cat "$ROOT"{,/shm_bridge}/pyproject.toml "$ROOT"/setup/* "$ROOT"/shm_bridge/native/*.p* | cksum)" # pip builds the native backend
@@ -84,7 +109,7 @@ ensure_environment() {
         flock 9 2>/dev/null || true # a second start waits for the first one's set-up
         local list
         list="$(IFS=,; echo "${missing[*]}")"
-        say "Setting up $VENV for: $list (once; torch, ms-swift, Ray and the simulator are about 3.5 GB, minutes)"
+        say "Setting up $VENV for: $list ($(size_of_setup))"
         [ -x "$VENV/bin/python" ] || "$(find_python)" -m venv "$VENV" || die "could not create $VENV"
         install_torch
         say "  the packages of $list, as pinned in setup/constraints.txt ..."

@@ -174,9 +174,10 @@ class VllmConfig:
     images_per_prompt: int = 12
 
     def __post_init__(self) -> None:
-        share = self.gpu_memory_utilization
+        share, length = self.gpu_memory_utilization, self.max_model_len
         require(
             (share is None or 0 < share <= 1, "vllm.gpu_memory_utilization", share, "null or 0 to 1"),
+            (length is None or length >= 1, "vllm.max_model_len", length, "null or 1 or more"),
             (1 <= self.images_per_prompt <= 64, "vllm.images_per_prompt", self.images_per_prompt, "1 to 64"),
         )
 
@@ -212,6 +213,7 @@ class OpenaiConfig:
             (ok, "openai.url", self.url, "an http(s) address, as http://host:8000/v1"),
             (1 <= self.concurrency <= 1024, "openai.concurrency", self.concurrency, "1 to 1024"),
             (self.timeout_s > 0, "openai.timeout_s", self.timeout_s, "more than 0"),
+            (self.backoff_s >= 0, "openai.backoff_s", self.backoff_s, "0 or more"),
             (0 <= self.retries <= 20, "openai.retries", self.retries, "0 to 20"),
             (1 << 10 <= size <= 1 << 28, "openai.max_reply_bytes", size, "1024 to 268435456 (256 MiB)"),
             (0 <= self.image_size <= 4096, "openai.image_size", self.image_size, "0 (as they are) to 4096"),

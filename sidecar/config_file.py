@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -119,7 +120,9 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         return None
     kinds = [kind for kind in allowed if kind is not type(None)]
     for kind in kinds:
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise ConfigError(f"{key}={value!r}: must be a finite number")
             return float(value)
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
             return value

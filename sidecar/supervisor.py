@@ -1,6 +1,6 @@
 """The parent process: starts the service, watches it, starts it again, ends it. Imports nothing heavy.
 
-    supervisor --Popen--> service            stdin: the Config  pidfd: it died  pipe: ready, beats, last words
+    supervisor --Popen--> service            stdin: the Config  SIGCHLD: it died  pipe: ready, beats, last words
         SIGTERM, SIGINT --SIGTERM--> service drains --> both end with 0
 
 A service that dies is started again after a back-off, under the bridge's next epoch, so that workers' questions are
@@ -37,15 +37,10 @@ _KILL_MARGIN_S = 2.0  # beyond the drain time, before SIGKILL
 class _Child:
     process: subprocess.Popen[bytes]
     listener: Listener
-    pidfd: int
     started: float
     last_sign: float
     ready: bool = False
     last_words: str | None = None
-
-    def close(self) -> None:
-        self.listener.close()
-        os.close(self.pidfd)
 
 
 class Supervisor:
@@ -62,7 +57,11 @@ class Supervisor:
 
     def run(self) -> int:
         """Until the service ended in order (0), or cannot be helped (its exit code). Raises CrashLoopError."""
-        before = {n: signal.signal(n, self._asked_to_stop) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        handlers: dict[int, Any] = {signal.SIGTERM: self._asked_to_stop, signal.SIGINT: self._asked_to_stop}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup's word holds
+            handlers[signal.SIGHUP] = self._asked_to_stop
+        handlers[signal.SIGCHLD] = _look_up
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         previous_wakeup = signal.set_wakeup_fd(self._wake_write)
         try:
             return self._run()
@@ -83,7 +82,7 @@ class Supervisor:
                 code = self._watch(child)
             finally:
                 self._end_group(child)
-                child.close()
+                child.listener.close()
             if self._stop_asked is not None:
                 return 0 if code in (0, -signal.SIGTERM) else self._unclean_stop(code)
             if code == 0:
@@ -109,23 +108,23 @@ class Supervisor:
         with contextlib.suppress(BrokenPipeError), process.stdin:  # one that has died already is seen by _watch
             process.stdin.write(pickle.dumps(self.config))
         now = time.monotonic()
-        return _Child(process, Listener(read), os.pidfd_open(process.pid), now, now)
+        return _Child(process, Listener(read), now, now)
 
     def _watch(self, child: _Child) -> int:
         """Until the child has ended; its exit code."""
         asked = False
         with selectors.DefaultSelector() as selector:
-            for descriptor in (child.pidfd, child.listener.descriptor, self._wake_read):
+            for descriptor in (child.listener.descriptor, self._wake_read):
                 selector.register(descriptor, selectors.EVENT_READ)
             while True:
                 ready = [key.fd for key, _ in selector.select(self._patience(child))]
                 if self._wake_read in ready:
                     os.read(self._wake_read, 512)
-                if child.listener.descriptor in ready:
+                code = child.process.poll()  # before its last words are read: they are all there then
+                if code is not None or child.listener.descriptor in ready:
                     self._listen(child, selector)
-                if child.pidfd in ready:
-                    self._listen(child, selector)
-                    return child.process.wait()
+                if code is not None:
+                    return code
                 if self._stop_asked is not None and not asked:
                     asked = True
                     child.process.terminate()
@@ -134,7 +133,7 @@ class Supervisor:
     def _listen(self, child: _Child, selector: selectors.BaseSelector) -> None:
         events = child.listener.events()
         if not events and child.listener.descriptor in selector.get_map():
-            selector.unregister(child.listener.descriptor)  # the other end is closed; the pidfd tells the rest
+            selector.unregister(child.listener.descriptor)  # the other end is closed; SIGCHLD tells the rest
         for event in events:
             child.last_sign = time.monotonic()
             if event["event"] == "ready":
@@ -185,11 +184,17 @@ class Supervisor:
             )
         pause = min(self.health.backoff_max_s, self.health.backoff_s * 2 ** (count - 1))
         logger.error("the service ended (%s); starting it again in %.1f s", reason, pause)
+        self._sleep(pause)
+        return self._stop_asked is None
+
+    def _sleep(self, seconds: float) -> None:
+        """Until the time is over or a stop is asked for; other signals only interrupt it."""
+        deadline = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake_read, selectors.EVENT_READ)
-            if selector.select(pause):
-                os.read(self._wake_read, 512)
-        return self._stop_asked is None
+            while self._stop_asked is None and (left := deadline - time.monotonic()) > 0:
+                if selector.select(left):
+                    os.read(self._wake_read, 512)
 
     def _end_group(self, child: _Child) -> None:
         """Nothing that the service started outlives it (it leads a session of its own)."""
@@ -203,6 +208,11 @@ class Supervisor:
     def _unclean_stop(self, code: int) -> int:
         logger.error("the service did not end in order: %s", _how_it_ended(code))
         return 1
+
+
+def _look_up(*_: object) -> None:
+    """For SIGCHLD: a handler, so that it is written to the wake-up pipe. (A pidfd, which some containers refuse and
+    old kernels lack, would tell the same.)"""
 
 
 def _how_it_ended(code: int) -> str:

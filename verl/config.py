@@ -6,12 +6,15 @@ ones. Here each value is checked, and an error names the key, the value and what
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from verl.config_tree import build, group, in_range, one_of
+from verl.config_tree import build, group, in_range, one_of, over_zero
 from verl.critic_config import CriticConfig
 from verl.errors import ConfigError
+
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class DataConfig:
         in_range("data.seed", self.seed, 0)
         in_range("data.val_seed", self.val_seed, 0)
         in_range("data.oversample_factor", self.oversample_factor, 1)
+        in_range("data.min_spread", self.min_spread, 0)
+        in_range("data.value_spread", self.value_spread, 0)
         in_range("data.accuracy_lower_bound", self.accuracy_lower_bound, 0, 1)
         in_range("data.accuracy_upper_bound", self.accuracy_upper_bound, self.accuracy_lower_bound, 1)
 
@@ -52,6 +57,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         one_of("actor_rollout_ref.model.vla", self.vla, ["openvla-oft"])
+        in_range("actor_rollout_ref.model.action_token_len", self.action_token_len, 1)
+        in_range("actor_rollout_ref.model.action_chunks_len", self.action_chunks_len, 1)
+        in_range("actor_rollout_ref.model.lora_rank", self.lora_rank, 0)
+        in_range("actor_rollout_ref.model.lora_alpha", self.lora_alpha, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,14 @@ class OptimConfig:
     betas: tuple[float, float]
     warmup_steps: int
 
+    def __post_init__(self) -> None:
+        in_range("actor_rollout_ref.actor.optim.lr", self.lr, 0)
+        in_range("actor_rollout_ref.actor.optim.value_lr", self.value_lr, 0)
+        in_range("actor_rollout_ref.actor.optim.weight_decay", self.weight_decay, 0)
+        in_range("actor_rollout_ref.actor.optim.warmup_steps", self.warmup_steps, 0)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"actor_rollout_ref.actor.optim.betas={self.betas!r}: each must be from 0, and under 1")
+
 
 @dataclass(frozen=True, slots=True)
 class FsdpConfig:
@@ -71,7 +88,8 @@ class FsdpConfig:
     dtype: str
 
     def __post_init__(self) -> None:
-        one_of("actor_rollout_ref.actor.fsdp_config.dtype", self.dtype, ["float32", "bfloat16"])
+        in_range("actor_rollout_ref.actor.fsdp_config.world_size", self.world_size, 1)
+        one_of("actor_rollout_ref.actor.fsdp_config.dtype", self.dtype, DTYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +114,12 @@ class ActorConfig:
         in_range("actor_rollout_ref.actor.ppo_mini_batch_size", self.ppo_mini_batch_size, 1)
         in_range("actor_rollout_ref.actor.ppo_micro_batch_size", self.ppo_micro_batch_size, 1)
         in_range("actor_rollout_ref.actor.ppo_epochs", self.ppo_epochs, 1)
-        in_range("actor_rollout_ref.actor.num_images_in_input", self.num_images_in_input or 1, 1)
+        over_zero("actor_rollout_ref.actor.grad_clip", self.grad_clip)
+        in_range("actor_rollout_ref.actor.clip_ratio_low", self.clip_ratio_low, 0, 1)
+        for name in ("clip_ratio_high", "entropy_coeff", "value_coeff", "imitation_coeff", "replay_share"):
+            in_range(f"actor_rollout_ref.actor.{name}", getattr(self, name), 0)
+        in_range("actor_rollout_ref.actor.replay_episodes", self.replay_episodes, 0)
+        in_range("actor_rollout_ref.actor.num_images_in_input", self.num_images_in_input, 1)
         one_of("actor_rollout_ref.actor.recompute_log_prob", self.recompute_log_prob, ["auto", "always", "never"])
 
 
@@ -124,7 +147,13 @@ class RolloutConfig:
         in_range("actor_rollout_ref.rollout.temperature", self.temperature, 1e-3, 10)
         in_range("actor_rollout_ref.rollout.workers", self.workers, 1, 4096)
         in_range("actor_rollout_ref.rollout.envs_per_worker", self.envs_per_worker, 1, 4096)
-        in_range("actor_rollout_ref.rollout.episode_timeout_s", self.episode_timeout_s or 1, 1)
+        in_range("actor_rollout_ref.rollout.max_batch_size", self.max_batch_size, 1)
+        in_range("actor_rollout_ref.rollout.gpus_per_worker", self.gpus_per_worker, 0, 64)
+        in_range("actor_rollout_ref.rollout.torch_threads", self.torch_threads, 1, 1024)
+        one_of("actor_rollout_ref.rollout.dtype", self.dtype, DTYPES)
+        if self.device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"actor_rollout_ref.rollout.device={self.device!r}: allowed are cpu, cuda, cuda:N, null")
+        in_range("actor_rollout_ref.rollout.episode_timeout_s", self.episode_timeout_s, 1)
         in_range("actor_rollout_ref.rollout.step_timeout_s", self.step_timeout_s, 1)
         in_range("actor_rollout_ref.rollout.worker_timeout_s", self.worker_timeout_s, 10)
 
@@ -132,6 +161,9 @@ class RolloutConfig:
 @dataclass(frozen=True, slots=True)
 class KlConfig:
     kl_coef: float
+
+    def __post_init__(self) -> None:
+        in_range("algorithm.kl_ctrl.kl_coef", self.kl_coef, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +208,12 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         for name in self.logger:
             one_of("trainer.logger", name, ["console", "tensorboard", "wandb"])
+        in_range("trainer.total_episodes", self.total_episodes, 0)
+        in_range("trainer.total_training_steps", self.total_training_steps, 0)
+        in_range("trainer.test_freq", self.test_freq, -1)
+        in_range("trainer.save_freq", self.save_freq, -1)
+        in_range("trainer.n_gpus_per_node", self.n_gpus_per_node, 0)
+        in_range("trainer.videos", self.videos, 0)
         in_range("trainer.nnodes", self.nnodes, 1)
         in_range("trainer.max_lost_share", self.max_lost_share, 0, 1)
         in_range("trainer.stall_timeout_s", self.stall_timeout_s, 120)

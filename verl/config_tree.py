@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -17,9 +19,16 @@ def one_of(key: str, value: object, allowed: Sequence[object]) -> None:
         raise ConfigError(f"{key}={value!r}: allowed are {', '.join(map(str, allowed))}")
 
 
-def in_range(key: str, value: float, low: float, high: float = float("inf")) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{key}={value!r}: must be from {low} to {high}")
+def in_range(key: str, value: float | None, low: float, high: float = math.inf) -> None:
+    """None, where the key may be null, is always in it; infinity and NaN never are."""
+    if value is not None and not (low <= value <= high and math.isfinite(value)):
+        allowed = f"{low} or more" if high == math.inf else f"from {low} to {high}"
+        raise ConfigError(f"{key}={value!r}: must be {allowed}")
+
+
+def over_zero(key: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{key}={value!r}: must be over 0")
 
 
 def group(tree: object, where: str) -> Mapping[str, Any]:
@@ -44,21 +53,41 @@ def build(kind: type[T], tree: object, where: str) -> T:
     missing = sorted(known - set(keys))
     if missing:
         raise ConfigError(f"{where}.{missing[0]}: missing")
-    return kind(**{name: _convert(hints[name], keys[name], f"{where}.{name}") for name in known})
+    return kind(**{name: convert(hints[name], keys[name], f"{where}.{name}") for name in known})
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """``value`` as the type ``hint``. Raises ConfigError: it is of another; ``where`` is its key."""
     if is_dataclass(hint):
         return build(typing.cast(type, hint), value, where)
-    options = typing.get_args(hint) if typing.get_origin(hint) not in (tuple, dict, list) else ()
-    if options:  # X | None
-        return None if value is None else _convert(options[0], value, where)
-    if typing.get_origin(hint) is tuple:
-        return tuple(value)
-    if typing.get_origin(hint) is dict:
-        return dict(value or {})
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{where}={value!r}: must be a {hint.__name__}")
-    return value
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in kinds:
+        return None
+    for kind in kinds:
+        if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+            return _items(kind, value, where)
+        if typing.get_origin(kind) is dict and isinstance(value, Mapping):
+            return dict(value)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+            return value
+    raise ConfigError(f"{where}={value!r}: must be {' or '.join(map(_named, kinds))}")
+
+
+def _items(hint: Any, values: Sequence[Any], where: str) -> tuple[Any, ...]:
+    """A list's items: of one type, as many as there are (``tuple[str, ...]``), or as many as ``hint`` has types."""
+    hints = typing.get_args(hint)
+    if hints[-1] is Ellipsis:
+        hints = hints[:1] * len(values)
+    if len(hints) != len(values):
+        raise ConfigError(f"{where}={list(values)!r}: must be a list of {len(hints)}")
+    return tuple(convert(kind, value, f"{where}[{i}]") for i, (kind, value) in enumerate(zip(hints, values)))
+
+
+def _named(kind: Any) -> str:
+    """A type as a user of YAML knows it."""
+    if kind is type(None):
+        return "null"
+    name = {tuple: "list", dict: "group of keys"}.get(typing.get_origin(kind)) or kind.__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

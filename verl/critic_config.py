@@ -10,7 +10,7 @@ from typing import Any
 
 from shm_bridge import ConfigError as RulesError
 from shm_bridge.rules import ASKED_EVERY, DoneRules, RewardRules
-from verl.config_tree import in_range, one_of
+from verl.config_tree import in_range, one_of, over_zero
 from verl.critic_noise import VerdictNoise
 from verl.errors import ConfigError
 
@@ -20,6 +20,10 @@ class WeightsConfig:
     done: float
     value: float
 
+    def __post_init__(self) -> None:
+        in_range("critic.weights.done", self.done, 0)
+        in_range("critic.weights.value", self.value, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class SidecarConfig:
@@ -27,6 +31,9 @@ class SidecarConfig:
     python: str | None
     config: dict[str, Any]
     max_restarts: int
+
+    def __post_init__(self) -> None:
+        in_range("critic.sidecar.max_restarts", self.max_restarts, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +83,11 @@ class CriticConfig:
         object.__setattr__(self, "done_rules", done)
         object.__setattr__(self, "reward_rules", reward)
         one_of("critic.every", self.every, ASKED_EVERY)
-        if not self.verdict_timeout_s > 0:
-            raise ConfigError(f"critic.verdict_timeout_s={self.verdict_timeout_s!r}: must be over 0 seconds")
+        over_zero("critic.verdict_timeout_s", self.verdict_timeout_s)
+        over_zero("critic.ready_timeout_s", self.ready_timeout_s)
         in_range("critic.invalid_warn_share", self.invalid_warn_share, 0, 1)
-        if self.invalid_stop_share is not None:
-            in_range("critic.invalid_stop_share", self.invalid_stop_share, 0, 1)
+        in_range("critic.invalid_stop_share", self.invalid_stop_share, 0, 1)
+        in_range("critic.audit_min_precision", self.audit_min_precision, 0, 1)
         in_range("critic.max_failures", self.max_failures, 1)
 
     @property

@@ -88,12 +88,14 @@ class EpisodeLost:
         dropped: by the policy for unreadable replies: the same episode would be dropped again. False: its process
             died, hung or was too slow, and another try may do.
         verdicts: replies that it had got.
+        traceback: of what the environment raised in it; empty where it raised nothing.
     """
 
     request: EpisodeRequest
     reason: str
     dropped: bool = False
     verdicts: int = 0
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

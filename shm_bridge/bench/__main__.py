@@ -52,7 +52,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="a list of rows instead of the table")
     parser.add_argument("--plot", metavar="FILE", help="save a plot (needs matplotlib)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.peers == ["none"]:
+        options.peers = []
+    return options
 
 
 def say(text: str) -> None:

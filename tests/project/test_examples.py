@@ -36,3 +36,11 @@ def test_the_adapter_page_shows_the_lines_of_the_example():
         assert line in page
     names = {node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)}
     assert names & {"verl", "sidecar", "evo_vlac"} == set() and "shm_bridge" in names
+
+
+def test_the_adapter_without_a_sidecar_ends_at_once(tmp_path):
+    """One line that says what is missing, before a simulator is built."""
+    command = [sys.executable, str(ADAPTER), "--run-id", "nobody-there"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: run_id='nobody-there': no sidecar answered")

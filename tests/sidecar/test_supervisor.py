@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -190,3 +191,26 @@ def test_stopping_while_loading(tmp_path: Path) -> None:
         one.process.terminate()
         assert one.process.wait(20) == 0
     assert leftovers(one.run_id) == []
+
+
+def test_a_hangup_that_was_ignored_at_the_start_stays_ignored(tmp_path: Path) -> None:
+    """``nohup python -m sidecar``: the end of the connection is not the sidecar's."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with sidecar(tmp_path) as one:
+            lane = one.lane()
+            one.process.send_signal(signal.SIGHUP)
+            one.process.send_signal(signal.SIGHUP)
+            assert verdict(lane, 0).epoch == 1
+            assert one.process.poll() is None
+            assert one.stop() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
+def test_without_pidfd(tmp_path: Path, error: int) -> None:
+    """An old kernel, or a container that refuses the call: a crash of the service is noticed all the same."""
+    refused = f"import os\ndef refused(*_): raise OSError({error}, os.strerror({error}))\nos.pidfd_open = refused\n"
+    (tmp_path / "sitecustomize.py").write_text(refused)
+    restarts_under_next_epoch(tmp_path, "3:crash")

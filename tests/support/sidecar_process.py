@@ -81,7 +81,7 @@ def sidecar(folder: Path, *overrides: str, engine: str = "fixed", ready: bool = 
     run_id = f"test-{secrets.token_hex(5)}"
     log = folder / f"{run_id}.log"
     command = [sys.executable, "-m", "sidecar", f"run_id={run_id}", f"engine={engine}", *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=ROOT)
     one = Sidecar(run_id, process, log)

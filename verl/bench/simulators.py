@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -68,10 +67,10 @@ class RobosuitesOwn:
     def __init__(self, env: Mapping[str, Any]) -> None:
         if env["name"] != "robosuite":
             raise ConfigError(f"env.name={env['name']}: robosuite's own simulator is measured with env=robosuite only")
-        os.environ.setdefault("MUJOCO_GL", "egl")
-        import robosuite
-
         from verl.envs.robosuite_env import TASKS
+        from verl.envs.robosuite_import import import_robosuite
+
+        robosuite, controller = import_robosuite()
 
         task = TASKS[env["tasks"][0]]
         self.instruction, self.max_steps = task.instruction, int(env["max_steps"])
@@ -82,7 +81,7 @@ class RobosuitesOwn:
             control_freq=20,
             ignore_done=True,
             has_renderer=False,
-            controller_configs=robosuite.load_controller_config(default_controller="OSC_POSE"),
+            controller_configs=controller,
             has_offscreen_renderer=True,
             use_camera_obs=True,
             camera_names=self.camera,

@@ -13,8 +13,6 @@ Observables, which robosuite updates 25 times a step and nobody reads here, are 
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,8 +22,6 @@ import numpy as np
 from verl.envs.arm_controller import ArmController
 from verl.envs.base import Camera, axis_angle
 from verl.envs.renderer import Renderer
-
-os.environ.setdefault("MUJOCO_GL", "egl")
 
 CONTROL_HZ = 20
 
@@ -93,25 +89,6 @@ class ArmWorld:
     def close(self) -> None:
         self.renderer.close()
         self.env.close()
-
-
-def import_robosuite() -> tuple[Any, Any]:
-    """robosuite and its OSC_POSE configuration, without three warnings about a file of macros that nobody needs."""
-    with quiet():
-        import robosuite
-        from robosuite.controllers import load_controller_config
-    return robosuite, load_controller_config(default_controller="OSC_POSE")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No log lines under ERROR for a while."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _nothing() -> None:

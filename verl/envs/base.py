@@ -11,6 +11,8 @@ from shm_bridge import Orientation
 from verl.errors import ConfigError
 
 PROPRIO_DIM = 8
+SMALLEST, LARGEST = 16, 4096  # a picture's sides, in pixels
+MOST_SAMPLES = 64  # of anti-aliasing, a pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,8 @@ class Camera:
 
     def __post_init__(self) -> None:
         for key, value in (("height", self.height), ("width", self.width)):
-            if not 16 <= value <= 4096:
-                raise ConfigError(f"camera {self.name!r}: {key}={value!r}; must be from 16 to 4096 pixels")
+            if not SMALLEST <= value <= LARGEST:
+                raise ConfigError(f"camera {self.name!r}: {key}={value!r}; must be from {SMALLEST} to {LARGEST} pixels")
 
     @property
     def shape(self) -> tuple[int, int, int]:

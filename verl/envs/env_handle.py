@@ -46,7 +46,7 @@ class EnvHandle:
         self.ready = False
         self.request: EpisodeRequest | None = None
         self.awaiting: Look | None = None
-        self.error = ""  # what it said before it ended
+        self.error = self.traceback = ""  # what it said before it ended
         self.awaited: dict[int, EpisodeRequest] = {}  # played out, their verdicts not there yet
         self._readers: list[LaneReader] = []
         self._has_turn = True  # the process has work to do; else it waits for us

@@ -17,6 +17,7 @@ import pickle
 import select
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -146,12 +147,19 @@ def main() -> int:
             channel.send(Failed(CriticBridgeError(str(error))))
         return 1
     except Exception as error:  # whatever it is, the parent must hear of it
+        story = ""
         if not isinstance(error, VerlError):
             logger.exception("environment process failed")
+            story = _story()
         with contextlib.suppress(Closed):
-            channel.send(Failed(_portable(error)))
+            channel.send(Failed(_portable(error), story))
         return 1
     return 0
+
+
+def _story() -> str:
+    """The traceback of what is being handled, without its headings: whoever shows it says whose it is."""
+    return "\n".join(line for line in traceback.format_exc().splitlines() if not line.startswith("Traceback ("))
 
 
 def _portable(error: Exception) -> Any:

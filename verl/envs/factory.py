@@ -6,8 +6,9 @@ import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
+from verl.config_tree import convert
 from verl.envs.base import Camera, Environment
 from verl.errors import ConfigError
 
@@ -63,13 +64,13 @@ def _options(env: Mapping[str, Any]) -> Any:
         from verl.envs.robosuite_env import RobosuiteConfig as kind
     else:
         from verl.envs.libero_env import LiberoConfig as kind
+    hints = get_type_hints(kind)
     known = {f.name for f in fields(kind)}
     for key in env:
         if key not in known and key not in ELSEWHERE:
             allowed = ", ".join(sorted(known))
             raise ConfigError(f"env.{key}: unknown key for env.name={env['name']}; known are {allowed}")
-    values = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in env.items() if k in known}
-    return kind(**values)
+    return kind(**{k: convert(hints[k], v, f"env.{k}") for k, v in env.items() if k in known})
 
 
 def _own(name: str) -> Any:
@@ -83,15 +84,25 @@ def _own(name: str) -> Any:
 
 
 def check(env: Mapping[str, Any]) -> None:
-    """Refuses a wrong section before any time is spent on it.
+    """Refuses a wrong section before any time is spent on it; looks for what it names, without building anything.
 
     Raises:
         ConfigError: naming the key, the value and what is allowed.
+        AssetsMissingError: the simulator's assets are not there.
     """
-    if env.get("name") in NAMES:
-        _options(env)
-    else:
-        _own(str(env.get("name", "")))
+    name = convert(str, env.get("name", ""), "env.name")
+    if name not in NAMES:
+        _own(name)
+        return
+    options = _options(env)
+    if name == "libero":
+        from verl.envs.libero_setup import find_assets
+
+        find_assets(options.assets)
+    elif (suite := env.get("suite", name)) != name:
+        raise ConfigError(
+            f"data.task_suite_name={suite!r}: allowed is {name} with env.name={name}; LIBERO is env=libero"
+        )
 
 
 def count_tasks(env: Mapping[str, Any]) -> int:

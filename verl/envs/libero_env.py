@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from shm_bridge import Orientation
-from verl.envs.arm_world import CONTROL_HZ, ArmWorld, import_robosuite, numpy_seed, quiet
-from verl.envs.base import Camera
+from verl.config_tree import in_range
+from verl.envs.arm_world import CONTROL_HZ, ArmWorld, numpy_seed
+from verl.envs.base import LARGEST, MOST_SAMPLES, SMALLEST, Camera
 from verl.envs.libero_setup import (
     SUITE_STEPS,
     LiberoTask,
@@ -24,6 +25,7 @@ from verl.envs.libero_setup import (
     initial_states,
     suite_tasks,
 )
+from verl.envs.robosuite_import import import_robosuite, quiet
 from verl.errors import ConfigError, UnknownTaskError
 
 CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
@@ -71,11 +73,14 @@ class LiberoConfig:
         for name in self.cameras:
             if name not in CAMERAS:
                 raise ConfigError(f"env.cameras: unknown camera {name!r}; allowed are {', '.join(CAMERAS)}")
-        limits = {"max_steps": (self.step_limit(), 1), "num_steps_wait": (self.num_steps_wait, 0)}
-        limits |= {"num_trials_per_task": (self.num_trials_per_task, 1), "keep": (self.keep, 1)}
-        for key, (value, least) in limits.items():
-            if value < least:
-                raise ConfigError(f"env.{key}={value!r}: must be {least} or more")
+        if self.tasks == ():
+            raise ConfigError("env.tasks=[]: at least one task is needed; null takes all of the suite")
+        in_range("env.max_steps", self.max_steps, 1)
+        in_range("env.num_steps_wait", self.num_steps_wait, 0)
+        in_range("env.num_trials_per_task", self.num_trials_per_task, 1)
+        in_range("env.keep", self.keep, 1)
+        in_range("env.image_size", self.image_size, SMALLEST, LARGEST)
+        in_range("env.samples", self.samples, 0, MOST_SAMPLES)
         held_out = self.val_trials
         if held_out != AS_PUBLISHED and not (type(held_out) is int and 1 <= held_out < self.num_trials_per_task):
             raise ConfigError(

@@ -8,6 +8,7 @@ files.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pickle
@@ -125,7 +126,9 @@ def find_assets(configured: str | None) -> Path:
             if not is_assets(Path(value).expanduser()):
                 raise AssetsMissingError(f"{key}={value!r}: no folder with {', '.join(ASSET_FOLDERS)}")
             return Path(value).expanduser().resolve()
-    places = [beside, package() / "assets", Path("~/.cache/libero/assets").expanduser()]
+    places = [beside, package() / "assets"]
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        places.append(Path("~/.cache/libero/assets").expanduser())
     for place in places:
         if is_assets(place):
             return place

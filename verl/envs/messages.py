@@ -83,6 +83,10 @@ class PlayedOut:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The process cannot go on. ``error`` is an instance of a class of ``verl.errors`` or the text of another."""
+    """The process cannot go on. ``error`` is an instance of a class of ``verl.errors`` or the text of another.
+
+    ``traceback``: of another; what a class of ours says needs none.
+    """
 
     error: Any
+    traceback: str = ""

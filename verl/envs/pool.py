@@ -94,6 +94,11 @@ class EnvPool:
         handle.send(Act(look.episode, np.ascontiguousarray(actions, np.float32)))
 
     @property
+    def ready(self) -> int:
+        """Processes whose simulator stands."""
+        return sum(handle.ready for handle in self._handles)
+
+    @property
     def running(self) -> int:
         """Episodes in a process or waiting for one."""
         return len(self._queue) + sum(len(handle.requests) for handle in self._handles)
@@ -149,6 +154,7 @@ class EnvPool:
                 raise message.error
             logger.error("environment %d: %s", handle.index, message.error)
             self._last_error = handle.error = str(message.error)
+            handle.traceback = message.traceback
         return None  # Alive: that it was heard is enough
 
     def _check_time(self, handle: EnvHandle) -> list[Event]:
@@ -166,10 +172,15 @@ class EnvPool:
         if not handle.ready:
             self._start_failures += 1
             if self._start_failures >= MAX_START_FAILURES:
-                raise EnvironmentFailedError(f"environments do not start: {self._last_error or reason}")
+                told = f"\n{handle.traceback.rstrip()}" if handle.traceback else ""
+                raise EnvironmentFailedError(f"environments do not start: {self._last_error or reason}{told}")
         self.replaced += 1
         self._handles[handle.index] = self._start(handle.index)
-        return [EpisodeLost(request, reason) for request in handle.requests]
+        raised_in = handle.request  # the one that was played
+        return [
+            EpisodeLost(request, reason, traceback=handle.traceback if request is raised_in else "")
+            for request in handle.requests
+        ]
 
     def _start(self, index: int) -> EnvHandle:
         self._started += 1

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from shm_bridge import Orientation
-from verl.envs.arm_world import CONTROL_HZ, ArmWorld, import_robosuite, numpy_seed
-from verl.envs.base import Camera
+from verl.config_tree import in_range
+from verl.envs.arm_world import CONTROL_HZ, ArmWorld, numpy_seed
+from verl.envs.base import LARGEST, MOST_SAMPLES, SMALLEST, Camera
+from verl.envs.robosuite_import import import_robosuite
 from verl.errors import ConfigError, UnknownTaskError
 
 
@@ -42,6 +44,8 @@ TASKS = {
         RobosuiteTask("LiftGreen", "lift the green cube", ("cubeA", "cubeB"), "Stack", lifted="cubeB"),
     )
 }
+# of robosuite's arenas, and of the arm
+CAMERAS = ("agentview", "frontview", "birdview", "sideview", "robot0_robotview", "robot0_eye_in_hand")
 LIFTED_M = 0.02  # between the table and the object's lower side, as robosuite's Lift has it
 
 
@@ -62,11 +66,14 @@ class RobosuiteConfig:
         for name in self.tasks:
             if name not in TASKS:
                 raise UnknownTaskError(f"env.tasks: unknown task {name!r}; allowed are {', '.join(TASKS)}")
-        if not 1 <= self.max_steps <= 10_000:
-            raise ConfigError(f"env.max_steps={self.max_steps!r}: must be from 1 to 10000")
+        in_range("env.max_steps", self.max_steps, 1, 10_000)
         if not self.cameras:
             raise ConfigError("env.cameras=[]: at least one camera is needed")
-        self.camera_specs()  # checks the size
+        for name in self.cameras:
+            if name not in CAMERAS:
+                raise ConfigError(f"env.cameras: unknown camera {name!r}; allowed are {', '.join(CAMERAS)}")
+        in_range("env.image_size", self.image_size, SMALLEST, LARGEST)
+        in_range("env.samples", self.samples, 0, MOST_SAMPLES)
 
     def camera_specs(self) -> tuple[Camera, ...]:
         size = self.image_size

@@ -21,6 +21,7 @@ import psutil
 
 from verl.launch import remains, words
 from verl.launch.claim import IdClaim
+from verl.launch.going_on import how_to_go_on
 
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -112,7 +113,7 @@ def _last_words(code: int, told: dict[str, Any], trainer: int, asked: bool) -> i
         when = datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
         with contextlib.suppress(OSError), open(log, "a") as lines:
             lines.write(f"{when} ERROR {__name__}: {reason}\n")
-        _tell(f"  the whole story: {log.parent}\n")
+        _tell(f"  the whole story: {log.parent}\n  {how_to_go_on(log.parents[1])}\n")
     return code
 
 

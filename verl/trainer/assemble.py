@@ -114,21 +114,32 @@ class Run:
         sidecars = Sidecars(self.cluster, sidecar.start, sidecar.max_restarts, note, config.critic.ready_timeout_s)
         limit = LoadLimit.of(config.model.path)
         learner_watch = LearnerWatch(self.learners, note, config.trainer.stall_timeout_s)
+        rollout = config.rollout
+        environments = rollout.workers * len(self.cluster.nodes) * rollout.envs_per_worker
+
+        def tick() -> None:
+            sidecars.tick()
+            if self.fleet is not None:
+                self.progress.environments(self.fleet.environments_ready(), environments)
+                self.progress.lost(self.fleet.statistics.lost)
+
         self.fleet = Fleet(
             make=lambda index: self.cluster.rollout_worker(index, options),
             workers=config.rollout.workers * len(self.cluster.nodes),
             capacity=config.rollout.envs_per_worker * (2 if config.critic.overlap else 1),
             timeout_s=config.rollout.worker_timeout_s,
             max_lost_share=config.trainer.max_lost_share,
-            on_tick=sidecars.tick,
+            on_tick=tick,
             away=self.cluster.away,
             start_limit=limit,
+            note=note,
         )
         learner_watch.start(limit.seconds, f"the learners' start ({limit})")
         reasons = ray_wait.get([self.learners[0].why_recompute.remote()], ANSWER_S, "a learner")
         logger.info("the learner recomputes old log-probabilities: %s", reasons[0])
         self.fleet.start()
         ray_wait.get(ready, config.critic.ready_timeout_s + 30, "the sidecars' start")
+        self._tell_status_page()
         schedule = self._schedule()
         checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep, learner_watch.wait)
         return Trainer(
@@ -141,6 +152,14 @@ class Run:
             self.progress,
             checkpoints,
         )
+
+    def _tell_status_page(self) -> None:
+        """Where a browser sees the sidecar at work, if that was asked for."""
+        keys = self.config.critic.sidecar.config
+        if (port := keys.get("metrics_port")) is not None and self.config.critic.asked:
+            host = keys.get("metrics_host", "127.0.0.1")
+            where = f"http://{host}:{port}/" if port else "its address is in logs/sidecar-*.log"
+            self.progress.note(f"the sidecar's status page: {where}")
 
     def _schedule(self) -> Schedule:
         config = self.config

@@ -43,6 +43,20 @@ class Confusion:
         return self.both / successes if successes else float("nan")
 
 
+def said_done(probabilities: np.ndarray, threshold: float, hold: int) -> bool:
+    """Whether the critic called an episode done that only the simulator could end: ``hold`` frames in a row.
+
+    Args:
+        probabilities: P(done) of each frame asked about, in order; NaN where there was no readable reply.
+    """
+    row = 0
+    for probability in probabilities:
+        row = row + 1 if probability > threshold else 0
+        if row == hold:
+            return True
+    return False
+
+
 @dataclass(slots=True)
 class Audit:
     """Counts over the whole run, of a size that does not grow with it, and a window of the latest episodes, by number,

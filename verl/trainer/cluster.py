@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shlex
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +47,11 @@ def start_ray(config: Config) -> Path | None:
     # as long. All actors, environment processes and sidecars inherit this.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own default, 15, starves actors beside ordinary programs
-    runtime = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))}}
+    runtime: dict[str, Any] = {
+        "env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))}
+    }
+    if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray hands it to a shell as it is
+        runtime["py_executable"] = quoted
     common: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,
@@ -58,7 +64,7 @@ def start_ray(config: Config) -> Path | None:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"trainer.ray_address={address}: no Ray cluster answers there ({error})") from None
         return None
-    del common["runtime_env"]
+    del common["runtime_env"]  # here everything is inherited, and no worker is started through a shell
     learners = config.actor.fsdp_config.world_size or max(1, torch.cuda.device_count())
     # Logical CPUs only count actors here; what they really use is the threads that the configuration gives them.
     context: Any = ray.init(
@@ -208,7 +214,6 @@ class Cluster:
                 num_cpus=1 if node.place == home else 0,  # a guest: its host's CPUs are all given away
                 num_gpus=self.config.rollout.gpus_per_worker,
                 scheduling_strategy=self.placement.at(node.place),
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(options.threads)}},
             )
             .remote(bound)
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verl.launch import interrupt, words
+from verl.launch.going_on import how_to_go_on
 from verl.trainer import screen
 
 # Everything else takes seconds to import: it is imported where a Ctrl-C or a mistake is told without a traceback.
@@ -126,14 +127,14 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
             _train(config, tree, folder, console)
         return 0
     except KeyboardInterrupt:
-        return _interrupted(console)
+        return _interrupted(folder, console)
     except ConfigError as error:
         logger.error("%s", error)
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except Exception as error:
         if interrupt.asked():  # in an import, say, where it became another error
-            return _interrupted(console)
+            return _interrupted(folder, console)
         logger.exception("the run failed")
         print(  # noqa: T201
             f"error: {_reason(error, folder.path)}\n  the whole story: {folder.file('logs')}", file=sys.stderr
@@ -141,9 +142,9 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
         return 1
 
 
-def _interrupted(console: Console) -> int:
+def _interrupted(folder: RunFolder, console: Console) -> int:
     logger.warning("interrupted")
-    console.print("interrupted: everything was stopped")
+    console.print(f"interrupted: everything was stopped; {how_to_go_on(folder.path)}", markup=False)
     return interrupt.EXIT_CODE
 
 
@@ -169,10 +170,12 @@ def _innermost(error: BaseException) -> str:
 
 
 def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Console) -> None:
+    from verl.trainer import ray_wait
     from verl.trainer.assemble import Run
     from verl.trainer.checkpoint import find_checkpoint, rewind
     from verl.trainer.preflight import namesakes
     from verl.trainer.progress import Progress
+    from verl.trainer.ray_arrivals import Arrivals
     from verl.trainer.ray_session import ray_session
     from verl.trainer.recorder import Recorder
     from verl.trainer.report.table import print_summary
@@ -191,8 +194,10 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
         recorder = Recorder(config, folder, tree, rewind(folder, checkpoint))
         parts.callback(recorder.close)
         with Progress(console, config.trainer.total_episodes) as progress:
-            progress.stage("starting Ray, the sidecar and the policy", None)
-            parts.enter_context(ray_session(config, _ids(config, folder.run_id), folder.file("logs")))
+            progress.stage("starting Ray", None)
+            session = parts.enter_context(ray_session(config, _ids(config, folder.run_id), folder.file("logs")))
+            parts.enter_context(ray_wait.looking(Arrivals(note, session).look))
+            progress.stage("loading the policy and the critic", None)
             with Run(config, folder, recorder, progress) as run:
                 trainer = run.start()
                 progress.note(f"ready after {time.monotonic() - started:.0f} s")

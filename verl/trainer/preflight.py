@@ -17,6 +17,7 @@ from verl.envs.factory import check
 from verl.errors import ConfigError
 from verl.workers.sidecar_host import sidecar_python, sidecar_settings
 
+POLICY = "openvla"  # OpenVLA-OFT
 CHECK_S = 60.0  # for an interpreter on a slow disk; it takes 0.3 s
 
 
@@ -46,6 +47,11 @@ def check_policy(config: Config) -> None:
     statistics = folder / "dataset_statistics.json"
     known = json.loads(statistics.read_text()) if statistics.is_file() else {}
     published = json.loads((folder / "config.json").read_text())
+    if (kind := published.get("model_type")) != POLICY:
+        critic = "; a critic is named by critic.sidecar.config.model" if "internvl" in str(kind) else ""
+        raise ConfigError(
+            f"{key}={config.model.path}: a checkpoint of model_type={kind!r}; allowed is {POLICY}{critic}"
+        )
     known = known or published.get("norm_stats", {})
     wanted = config.rollout.unnorm_key
     if wanted not in known and f"{wanted}_no_noops" not in known:

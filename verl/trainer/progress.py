@@ -9,6 +9,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -16,9 +17,23 @@ from rich.progress import (
 from rich.progress import (
     Progress as Bar,
 )
+from rich.text import Text
 
 from verl.episode import Episode
 from verl.trainer.audit import Audit
+from verl.trainer.report.table import counted
+
+NO_DONES = (
+    "two rollouts without a single done: does this critic know this task? See what it answers: "
+    "python -m evo_vlac done --help, videos/ of this run, and critic.threshold"
+)
+
+
+class _Count(MofNCompleteColumn):
+    """How much of how much, where that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else super().render(task)
 
 
 class Progress:
@@ -30,7 +45,7 @@ class Progress:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            _Count(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[info]}"),
             console=console,
@@ -40,6 +55,8 @@ class Progress:
         self.task: TaskID | None = None
         self.name, self.seen, self.done, self.success, self.trained = "", 0, 0, 0, 0
         self.started = time.monotonic()
+        self._ready = False  # all environments have been once
+        self._lost = self._lost_told = self._rollouts_without_done = 0
 
     def __enter__(self) -> Progress:
         self.bar.start()
@@ -64,10 +81,29 @@ class Progress:
         if audit is not None:
             info = f"VLAC: {self.done} done   verdict p50 {audit.latency_ms(50):.0f} ms"
         else:
-            info = f"simulator: {self.success} successes"
+            info = f"simulator: {counted(self.success, 'success', 'successes')}"
+        if self._lost:
+            info += f"   lost: {self._lost}"
         if self.task is not None:
             total = max(self.seen, self.bar.tasks[-1].total or 0)
             self.bar.update(self.task, advance=1, total=total, info=info)
+
+    def environments(self, ready: int, total: int) -> None:
+        """So many simulators stand. Said until all have once: nothing is played before the first does."""
+        if self._ready or self.task is None:
+            return
+        self._ready = ready >= total
+        where = "" if self._ready else f": starting environments {ready}/{total}"
+        self.bar.update(self.task, description=f"{self.name}{where}")
+        if self._ready:
+            self.console.print(f"{counted(total, 'environment')} ready after {time.monotonic() - self.started:.0f} s")
+
+    def lost(self, tries: int) -> None:
+        """So many tries of episodes were lost so far. On the screen at the first, and whenever they have doubled."""
+        self._lost = tries
+        if tries >= max(1, 2 * self._lost_told):
+            self._lost_told = tries
+            self.console.print(f"{counted(tries, 'episode')} lost so far, played again; logs/driver.log says why")
 
     def share(self, done: float) -> None:
         """So much of the stage, 0 to 1, is done."""
@@ -79,13 +115,13 @@ class Progress:
         self._end_stage(quiet=True)
         size = f"{states} states" if episodes == states else f"{episodes} episodes from {states} states"
         self.console.print(
-            f"evaluation after {updates} updates: {100 * success:.1f} % success by simulator ({size}, "
+            f"evaluation after {counted(updates, 'update')}: {100 * success:.1f} % success by simulator ({size}, "
             f"{time.monotonic() - self.started:.0f} s)"
         )
 
     def note(self, text: str) -> None:
         """Something a person should know."""
-        self.console.print(text)
+        self.console.print(text, markup=False)
 
     def _end_stage(self, quiet: bool = False) -> None:
         if self.task is not None:
@@ -94,6 +130,12 @@ class Progress:
         if quiet or self.name != "rollout" or not self.seen:
             self.name = ""
             return
+        if self.done == 0:
+            self._rollouts_without_done += 1
+            if self._rollouts_without_done == 2:
+                self.console.print(NO_DONES)
+        else:
+            self._rollouts_without_done = 0
         self.console.print(
             f"rollout: {self.trained}/{self.total_episodes} episodes, VLAC says done in {self.done} of {self.seen}, "
             f"{time.monotonic() - self.started:.0f} s"

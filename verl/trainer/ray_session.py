@@ -16,14 +16,17 @@ from verl.config import Config
 from verl.launch import interrupt, remains, words
 from verl.launch.reaper import Reaper
 from verl.trainer.cluster import start_ray
+from verl.trainer.ray_place import shorten_temp_folder
 
 logger = logging.getLogger(__name__)
 SHUTDOWN_S = 2.0  # for what Ray has not ended itself
 
 
 @contextmanager
-def ray_session(config: Config, run_ids: list[str], logs: Path) -> Iterator[None]:
+def ray_session(config: Config, run_ids: list[str], logs: Path) -> Iterator[Path | None]:
     """Starts or joins Ray; ends ours, and removes its session folder. A run that failed gets Ray's logs first.
+
+    Yields the session folder of ours.
 
     Args:
         run_ids: whose shared memory is cleaned should this process be killed.
@@ -35,10 +38,11 @@ def ray_session(config: Config, run_ids: list[str], logs: Path) -> Iterator[None
     if config.trainer.ray_address is not None:
         start_ray(config)
         try:
-            yield
+            yield None
         finally:
             ray.shutdown()
         return
+    shorten_temp_folder()
     mark = secrets.token_hex(8)
     reaper = Reaper(mark, run_ids, logs / "driver.log")
     os.environ[remains.MARK] = mark
@@ -55,7 +59,7 @@ def ray_session(config: Config, run_ids: list[str], logs: Path) -> Iterator[None
         interrupt.install()  # Ray's C++ code has taken SIGTERM over: it would end this process on the spot
         reaper.tell_session(str(session))
         words.say("ray", session=str(session))
-        yield
+        yield session
     except Exception:
         keep = logs / "ray"
         raise

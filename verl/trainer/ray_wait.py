@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -17,6 +18,17 @@ from verl.launch import interrupt
 from verl.trainer import watchdog
 
 SLICE_S = 1.0
+_looks: list[Callable[[], None]] = []
+
+
+@contextmanager
+def looking(look: Callable[[], None]) -> Iterator[None]:
+    """Within the block ``look`` is called in the main thread, about once a second while the driver waits."""
+    _looks.append(look)
+    try:
+        yield
+    finally:
+        _looks.remove(look)
 
 
 def get(calls: Sequence[Any], timeout_s: float, what: str, on_slice: Callable[[], None] | None = None) -> list[Any]:
@@ -62,3 +74,5 @@ def beat(what: str) -> None:
     if threading.current_thread() is threading.main_thread():
         watchdog.beat(what)
         interrupt.look()
+        for look in _looks:
+            look()

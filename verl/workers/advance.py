@@ -13,6 +13,7 @@ class Advance:
 
     Attributes:
         running: episodes that go on.
+        environments, environments_ready: processes, and those whose simulator stands.
         environments_replaced: processes that died, hung or were too slow.
         policy_s, policy_batches, policy_observations: seconds in the policy, its forward passes, and what they decided.
     """
@@ -20,6 +21,8 @@ class Advance:
     episodes: list[Episode] = field(default_factory=list)
     lost: list[EpisodeLost] = field(default_factory=list)
     running: int = 0
+    environments: int = 0
+    environments_ready: int = 0
     environments_replaced: int = 0
     policy_s: float = 0.0
     policy_batches: int = 0

@@ -131,6 +131,7 @@ class RolloutWorker:
                 self._decide(report)
             elif report.episodes or report.lost:
                 break  # nothing to do but to wait: let the driver start new episodes first
+        report.environments, report.environments_ready = self.options.pool["size"], self.pool.ready
         report.running, report.environments_replaced = len(self.decisions), self.pool.replaced - replaced
         return report
 

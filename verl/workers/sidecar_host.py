@@ -144,10 +144,17 @@ class SidecarHost:
                 self._disconnect()
                 if time.monotonic() > deadline:
                     raise SidecarLostError(
-                        f"the sidecar was not ready within {timeout:.0f} s ({error}); its log: {self.log_file}\n"
-                        + self.log_tail()
+                        f"the sidecar was not ready within {timeout:.0f} s ({error}); {self._where_to_look()}"
                     ) from None
                 time.sleep(0.1)
+
+    def _where_to_look(self) -> str:
+        if self.process is None:
+            return (
+                f"critic.sidecar.start=false: one must be running under the run id {self.run_id} on this machine; "
+                "python -m shm_bridge.inspect list shows which are"
+            )
+        return f"its log: {self.log_file}\n{self.log_tail()}"
 
     def _connection(self) -> Controller:
         if self.controller is None:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from shm_bridge.bench import lanes
-from shm_bridge.bench.__main__ import PEERS, available, merge
+from shm_bridge.bench.__main__ import PEERS, available, merge, parse
 from shm_bridge.bench.floor import Pauses, compiler, measure_pauses
 from shm_bridge.bench.report import pauses, ratios, table
 from tests.shm_bridge.conftest import ROOT
@@ -90,3 +90,9 @@ def test_what_lanes_cost_is_told_for_both_sides():
     assert found["lanes"] == 2
     assert set(found) == {"lanes", "cpu_us_per_verdict", "sidecar_us_per_verdict", "idle_cpu_pct"}
     assert found["cpu_us_per_verdict"] > 0
+
+
+def test_none_is_no_peer():
+    """As the help offers it: ours alone."""
+    assert parse(["--peers", "none"]).peers == [] == parse(["--peers"]).peers
+    assert parse([]).peers is None and parse(["--peers", "ray"]).peers == ["ray"]

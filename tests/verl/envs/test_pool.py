@@ -130,6 +130,8 @@ def test_a_fault_in_the_simulator_is_noticed_within_the_configured_time(
     over = drive(pool, 3)
     assert [type(end).__name__ for end in over] == ["EpisodeEnd", "EpisodeLost", "EpisodeEnd"]
     assert isinstance(over[1], EpisodeLost) and reason in over[1].reason
+    assert ("raise RuntimeError" in over[1].traceback) == (fault == "raise_at")
+    assert "Traceback (" not in over[1].traceback  # what the screen shows is the environment's, and said to be
     assert pool.replaced == 1
 
 

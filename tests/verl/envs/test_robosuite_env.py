@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from verl.envs.robosuite_env import RobosuiteConfig, RobosuiteEnv
+from verl.envs.robosuite_env import CAMERAS, RobosuiteConfig, RobosuiteEnv
 from verl.errors import ConfigError, UnknownTaskError
 
 
@@ -154,7 +154,8 @@ def test_actions_outside_the_range_are_clipped(env: RobosuiteEnv) -> None:
         ({"tasks": ()}, "env.tasks=[]"),
         ({"max_steps": 0}, "env.max_steps=0"),
         ({"cameras": ()}, "env.cameras=[]"),
-        ({"image_size": 8}, "must be from 16 to 4096 pixels"),
+        ({"image_size": 8}, "env.image_size=8: must be from 16 to 4096"),
+        ({"cameras": ("agentvew",)}, "unknown camera 'agentvew'; allowed are agentview, "),
     ],
 )
 def test_wrong_keys_are_named_before_anything_is_built(values: dict[str, object], message: str) -> None:
@@ -164,11 +165,14 @@ def test_wrong_keys_are_named_before_anything_is_built(values: dict[str, object]
     assert message in str(caught.value)
 
 
-def test_an_unknown_camera_names_those_that_are_there() -> None:
-    """A camera that the model lacks ends in one line with the cameras it has."""
-    env = RobosuiteEnv(RobosuiteConfig(cameras=("agentvew",)))
-    with pytest.raises(ConfigError, match=r"'agentvew' is not in the model; allowed are .*agentview"):
-        env.reset(0)
+def test_the_cameras_that_are_allowed_are_those_of_every_scene() -> None:
+    """What the configuration takes is in the model, and what the model has is taken: a wrong name is found early."""
+    env = RobosuiteEnv(RobosuiteConfig(tasks=("Lift", "Stack"), cameras=CAMERAS))
+    for task in range(2):
+        env.reset(0, task)
+        model = env.world.model
+        assert {model.camera(i).name for i in range(model.ncam)} == set(CAMERAS)
+    env.close()
 
 
 def test_a_task_number_outside_is_refused(env: RobosuiteEnv) -> None:

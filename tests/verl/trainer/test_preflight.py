@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from verl.errors import ConfigError
+from verl.errors import AssetsMissingError, ConfigError
 from verl.trainer.load_config import load_config
 from verl.trainer.preflight import namesakes, preflight
 
@@ -25,7 +25,7 @@ def _in_the_checkout(monkeypatch):
 
 def told(*overrides: str) -> str:
     config, _ = load_config(list(overrides))
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises((ConfigError, AssetsMissingError)) as caught:
         preflight(config)
     return str(caught.value)
 
@@ -93,3 +93,55 @@ def test_a_package_of_our_name_from_elsewhere_is_noticed(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (line,) = namesakes()
     assert line.startswith("a package 'verl' 0.5.0 that is not this project's")
+
+
+ASSETS = "env.assets=/nowhere"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        (
+            ["actor_rollout_ref.model.path=models/vlac-tiny"],
+            (
+                "actor_rollout_ref.model.path=",
+                "model_type='internvl'; allowed is openvla",
+                "critic.sidecar.config.model",
+            ),
+        ),
+        (
+            ["critic.sidecar.config.model=models/openvla-oft-tiny"],
+            ("critic.sidecar.config.model=", "another architecture (OpenVLAForActionPrediction)", "allowed: InternVL"),
+        ),
+        (["env=libero", ASSETS], ("env.assets='/nowhere'", "no folder with articulated_objects, scenes, textures")),
+        (["env.cameras=[agentveiw]"], ("env.cameras", "'agentveiw'", "allowed are agentview, frontview")),
+        (["env=libero", "env.cameras=[agentveiw]"], ("env.cameras", "'agentveiw'", "allowed are agentview, wrist")),
+        (["env.tasks=[Lfit]"], ("env.tasks", "'Lfit'", "allowed are Lift, Stack")),
+        (["env=libero", "env.tasks=[10]"], ("env.tasks", "10 is no task of libero_spatial", "allowed are 0 to 9")),
+        (["data.task_suite_name=libero_goal"], ("data.task_suite_name='libero_goal'", "allowed is robosuite")),
+        (["env=libero", "data.task_suite_name=libero_gaol"], ("data.task_suite_name='libero_gaol'", "libero_goal")),
+    ],
+)
+def test_what_names_the_wrong_thing_is_found_before_anything_starts(mistake, words):
+    """A critic for a policy and the other way round; assets, cameras and tasks that are not there."""
+    message = told("actor_rollout_ref.rollout.unnorm_key=robosuite_lift", *mistake)
+    for word in words:
+        assert word in message
+
+
+def test_assets_named_by_the_environment_are_looked_for_too(monkeypatch):
+    """LIBERO_ASSETS is as easily wrong as a key."""
+    monkeypatch.setenv("LIBERO_ASSETS", "/nowhere")
+    assert told("env=libero", "actor_rollout_ref.rollout.unnorm_key=robosuite_lift").startswith("LIBERO_ASSETS=")
+
+
+def test_a_mistake_leaves_the_link_to_the_latest_run_alone(tmp_path):
+    """The whole command: what `runs/latest` shows is still the last run that was started."""
+    (tmp_path / "good").mkdir()
+    (tmp_path / "latest").symlink_to("good")
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", f"trainer.default_local_dir={tmp_path}"]
+    done = subprocess.run(
+        [*command, "actor_rollout_ref.model.path=models/vlac-tiny"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: actor_rollout_ref.model.path")
+    assert os.readlink(tmp_path / "latest") == "good" and len(list(tmp_path.iterdir())) == 2

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from shm_bridge.liveness.cleaning import clean_run
+from verl.errors import SidecarLostError
 from verl.workers.sidecar_host import SidecarHost
 
 READY_S = 120.0
@@ -93,3 +94,13 @@ def test_a_supervisor_that_was_killed_is_started_by_check_and_reaches_the_phase(
     assert host.check() == 1
     host.phase("ROLLOUT", READY_S)
     assert host.status()["ready"]
+
+
+def test_a_sidecar_of_somebody_else_that_is_not_there_has_no_log_here(tmp_path):
+    """critic.sidecar.start=false: the message says what must run, and names no file that does not exist."""
+    host = SidecarHost("nobody-there", str(tmp_path / "sidecar.yaml"), str(tmp_path / "sidecar.log"), None, 3)
+    with pytest.raises(SidecarLostError) as caught:
+        host.wait_ready(0.1)
+    message = str(caught.value)
+    assert "critic.sidecar.start=false" in message and "python -m shm_bridge.inspect list" in message
+    assert host.run_id in message and ".log" not in message

@@ -23,6 +23,7 @@ from verl.errors import NoAnswerError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.heartbeat import Heartbeat
 from verl.trainer.load_limits import NOTHING_TO_LOAD, LoadLimit
+from verl.trainer.ppo.env_errors import EnvErrors
 from verl.trainer.ppo.fleet_statistics import WINDOW, FleetStatistics
 from verl.trainer.ppo.fleet_worker import FleetWorker
 from verl.trainer.ppo.learners import Learners
@@ -50,6 +51,7 @@ class Fleet:
         on_tick: Callable[[], None],
         away: Callable[[int], bool] = lambda index: False,
         start_limit: LoadLimit = NOTHING_TO_LOAD,
+        note: Callable[[str], None] = logger.warning,
     ) -> None:
         """
         Args:
@@ -60,11 +62,12 @@ class Fleet:
             on_tick: called about once a second while episodes run.
             away: whether a worker should be made anew where it belongs: a lost node was replaced.
             start_limit: a worker may take so long to start.
+            note: tells the user of something.
         """
         self.make, self.capacity, self.timeout_s = make, capacity, timeout_s
         self.max_lost_share, self.on_tick, self.away = max_lost_share, on_tick, away
         self._failed: dict[int, int] = {}  # tries of running requests that failed, by episode
-        self.statistics = FleetStatistics()
+        self.statistics, self.errors = FleetStatistics(), EnvErrors(note)
         self.start_limit, self._clock = start_limit, OwnTime()
         self.weights: Learners | None = None  # who sends them to workers that are made later
         self.workers = [self._make(i) for i in range(workers)]
@@ -76,6 +79,10 @@ class Fleet:
     def _make_anew(self, worker: FleetWorker) -> None:
         actor = self.make(worker.index)
         worker.renew(actor, Heartbeat(actor, self._clock))
+
+    def environments_ready(self) -> int:
+        """Environments whose simulator stands, as the workers last reported."""
+        return sum(worker.ready for worker in self.workers)
 
     def start(self) -> None:
         """Until the workers have started. One that does not is replaced, and :meth:`run` waits for the new one."""
@@ -206,13 +213,14 @@ class Fleet:
             return [], []
         except RayTaskError as error:
             raise RunFailedError(f"rollout worker {worker.index}: {error.cause}") from error
-        worker.call = None
+        worker.call, worker.ready = None, report.environments_ready
         if report.episodes or report.lost:  # that it reports is not enough: it may die of what it was given
             worker.failures = 0
         self.statistics.worked(report)
         gone: list[EpisodeLost] = []
         for lost in report.lost:
             worker.running.pop(lost.request.episode)
+            self.errors.lost(lost)
             if lost.dropped:
                 self.statistics.dropped += 1
                 logger.warning("episode %d dropped: %s", lost.request.episode, lost.reason)
@@ -225,6 +233,7 @@ class Fleet:
             worker.running.pop(episode.request.episode)
             self._failed.pop(episode.request.episode, None)
             self.statistics.tried(failed=False)
+            self.errors.finished()
         return list(report.episodes), gone
 
     def _try_again(self, lost: EpisodeLost) -> bool:
@@ -256,7 +265,7 @@ class Fleet:
         ray.kill(worker.actor)
         queue.extendleft(reversed(worker.running.values()))
         lost = len(worker.running)
-        worker.running, worker.call = {}, None
+        worker.running, worker.call, worker.ready = {}, None, 0
         worker.failures += 1
         self.statistics.lost_with_workers += lost
         self.statistics.count_lost(f"rollout worker {reason}", lost)

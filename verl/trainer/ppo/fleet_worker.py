@@ -30,6 +30,7 @@ class FleetWorker:
     call: Any = None
     loading: list[Any] = field(default_factory=list)
     failures: int = 0
+    ready: int = 0  # environments, at its last report
     since: float = field(default_factory=time.monotonic)
 
     def renew(self, actor: Any, heartbeat: Heartbeat) -> None:

@@ -54,6 +54,7 @@ class Trainer:
         self.counts = Counts()
         self.rollouts = Rollouts(config, self.counts, schedule, fleet, recorder, progress)
         self._told: set[str] = set()
+        self._by_task: dict[str, float] = {}  # success of the latest evaluation
 
     # ---- the run
 
@@ -170,6 +171,9 @@ class Trainer:
         for task in sorted({end.request.task for end in ends}):
             of_task = [end.env_success for end in ends if end.request.task == task]
             metrics[f"val/success/{task}"] = float(np.mean(of_task))
+        self._by_task = {name.removeprefix("val/success/"): metrics[name] for name in metrics if "success/" in name}
+        if (confusion := self.rollouts.evaluated) is not None:
+            metrics |= {"val/critic_precision": confusion.precision, "val/critic_recall": confusion.recall}
         self.recorder.log(counts.updates, metrics)
         self.progress.evaluated(success, len(ends), self.schedule.evaluation_states(), counts.updates)
         return success
@@ -177,7 +181,10 @@ class Trainer:
     def summary(self) -> dict[str, Any]:
         """What the run shows at its end."""
         audit, statistics = self.rollouts.audit, self.fleet.statistics
-        return summarise(self.counts, self.schedule, audit, statistics, self.sidecars.state())
+        found = summarise(self.counts, self.schedule, audit, statistics, self.sidecars.state())
+        evaluated = self.rollouts.evaluated
+        confusion = {} if evaluated is None else asdict(evaluated)
+        return {**found, "success_by_task": self._by_task, "confusion_in_evaluation": confusion}
 
     # ---- checkpoints
 

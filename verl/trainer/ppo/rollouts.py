@@ -13,7 +13,7 @@ from verl.config import Config
 from verl.critic_noise import shuffle_rewards
 from verl.episode import Episode, EpisodeLost, EpisodeRequest
 from verl.errors import RunFailedError
-from verl.trainer.audit import Audit
+from verl.trainer.audit import Audit, Confusion, said_done
 from verl.trainer.critic_limits import crossed
 from verl.trainer.ppo.counts import Counts
 from verl.trainer.ppo.fleet import Fleet
@@ -34,7 +34,8 @@ class Rollouts:
     ) -> None:
         self.config, self.counts, self.schedule, self.fleet = config, counts, schedule, fleet
         self.recorder, self.progress = recorder, progress
-        self.audit = Audit()
+        self.audit = Audit()  # of the whole run
+        self.evaluated: Confusion | None = None  # of the latest evaluation, where the critic was asked in it
         model, actor = config.model, config.actor
         replayed = actor.replay_episodes if actor.imitation_coeff > 0 else 0
         self.replay = ReplayBuffer(replayed, model.action_chunks_len, model.action_token_len)
@@ -66,7 +67,7 @@ class Rollouts:
         if not finished:
             why = ", ".join({lost.reason for lost in groups.given_up})
             raise RunFailedError(f"the rollout brought no episode: {len(groups.given_up)} were given up ({why})")
-        self.recorder.log(counts.updates, self._metrics(finished, len(trained_on)))
+        self.recorder.log(counts.updates, self._metrics(finished, groups.finished, len(trained_on)))
         for message in crossed(self.config.critic, self.audit):
             logger.warning(message)
             self.progress.note(message)
@@ -101,8 +102,12 @@ class Rollouts:
                 self.audit.add_dropped(lost)
         groups.sort()
 
-    def _metrics(self, episodes: list[Episode], kept: int) -> dict[str, SupportsFloat]:
+    def _metrics(self, episodes: list[Episode], played: list[Episode], kept: int) -> dict[str, SupportsFloat]:
+        """``played``: the same episodes as the critic judged them, before a study deals their rewards out."""
         ends, counts, audit, fleet = [e.end for e in episodes], self.counts, self.audit, self.fleet.statistics
+        latest = Audit()  # of this rollout: a curve of what the whole run has had hides a change
+        for episode in played:
+            latest.add(episode)
         return {
             "train/episodes": counts.episodes,
             "train/complete": np.mean([end.complete for end in ends]),
@@ -114,10 +119,10 @@ class Rollouts:
             "train/episodes_lost": fleet.lost,
             "train/episodes_given_up": fleet.given_up,
             "train/episodes_dropped": fleet.dropped,
-            "critic/p50_ms": audit.latency_ms(50),
-            "critic/p99_ms": audit.latency_ms(99),
-            "critic/precision": audit.total.precision,
-            "critic/recall": audit.total.recall,
+            "critic/p50_ms": latest.latency_ms(50),
+            "critic/p99_ms": latest.latency_ms(99),
+            "critic/precision": latest.total.precision,
+            "critic/recall": latest.total.recall,
             "critic/invalid": audit.invalid,
             "critic/invalid_share": audit.recent_invalid_share(),
             "critic/value_holes": audit.value_holes,
@@ -133,11 +138,16 @@ class Rollouts:
         """
         episodes: list[Episode] = []
         given_up: list[EpisodeLost] = []
+        critic = self.config.critic
+        self.evaluated = Confusion() if critic.audit_val else None
         with self.counts.timed("evaluation"):
             self.progress.stage("evaluation", len(requests))
             for episode in self.fleet.run(requests, episodes, given_up, lambda _: []):
                 self.recorder.episode(episode, self.counts.updates)
                 self.progress.episode(episode, None)
+                if self.evaluated is not None:
+                    done = said_done(episode.end.probabilities, critic.threshold, critic.hold)
+                    self.evaluated.add(done, episode.end.env_success)
         if given_up:  # its success would be of the states that are easy on the simulator
             last = given_up[-1].reason
             raise RunFailedError(f"{len(given_up)} of {len(requests)} evaluation episodes were lost twice: {last}")

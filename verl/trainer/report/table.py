@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from verl.trainer.audit import Confusion
+
 
 def wilson(successes: float, trials: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a proportion (Wilson 1927, eq. 2)."""
@@ -24,6 +26,11 @@ def percent(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """``1 update``, ``2 updates``."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def _success(summary: dict[str, Any], when: str) -> str:
     value = summary.get(f"success_{when}")
     if value is None:
@@ -38,23 +45,30 @@ def _what_went_wrong(summary: dict[str, Any]) -> str:
     named = {
         "outages": "questions asked again",
         "value_holes": "unreadable pairs of values",
-        "episodes_lost": "tries of episodes lost",
         "episodes_given_up": "episodes given up",
-        "episodes_dropped": "episodes dropped for a verdict",
     }
-    counted = [f"{summary[key]} {name}" for key, name in named.items() if summary.get(key)]
+    counts = [f"{summary[key]} {name}" for key, name in named.items() if summary.get(key)]
     replaced = summary.get("replaced", {}).items()
-    return ", ".join(counted + [f"{count} {name.replace('_', ' ')} replaced" for name, count in replaced if count])
+    return ", ".join(counts + [f"{count} {name.replace('_', ' ')} replaced" for name, count in replaced if count])
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """What the run shows, in two small tables."""
     table = Table(title=f"run {summary['run_id']}", title_justify="left", show_header=False)
-    table.add_row("success by simulator, before", _success(summary, "before"))
-    table.add_row("success by simulator, after", _success(summary, "after"))
-    without = summary.get("rollouts_without_update", 0)
-    more = f" ({without} rollout{'s' * (without > 1)} without a signal)" if without else ""
-    table.add_row("training episodes", f"{summary['episodes']} in {summary['updates']} updates{more}")
+    if not summary["updates"] and not summary["episodes"]:  # val_only: there is one evaluation
+        when = "before" if summary.get("success_before") is not None else "after"
+        table.add_row("success by simulator", _success(summary, when))
+    else:
+        table.add_row("success by simulator, before", _success(summary, "before"))
+        table.add_row("success by simulator, after", _success(summary, "after"))
+    if len(by_task := summary.get("success_by_task", {})) > 1:
+        table.add_row("  by task", ", ".join(f"{task}: {percent(share)}" for task, share in by_task.items()))
+    if summary["episodes"]:
+        without = summary.get("rollouts_without_update", 0)
+        more = f" ({counted(without, 'rollout')} without a signal)" if without else ""
+        table.add_row("training episodes", f"{summary['episodes']} in {counted(summary['updates'], 'update')}{more}")
+        lost, dropped = summary.get("episodes_lost", 0), summary.get("episodes_dropped", 0)
+        table.add_row("episodes lost, dropped", f"{lost} lost (played again), {dropped} dropped for a verdict")
     if not math.isnan(summary["verdict_p50_ms"]):
         table.add_row(
             "verdict latency",
@@ -70,14 +84,19 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         stages = ", ".join(f"{name.replace('_', ' ')} {spent:.2f} s" for name, spent in seconds)
         table.add_row("a training episode", stages)
     console.print(table)
-    confusion = summary["confusion"]
-    if sum(confusion.values()):
-        matrix = Table(title="critic against simulator, training episodes", title_justify="left")
-        for heading in ("", "simulator: success", "simulator: no"):
-            matrix.add_column(heading)
-        matrix.add_row("VLAC: done", str(confusion["both"]), str(confusion["false_done"]))
-        matrix.add_row("VLAC: not done", str(confusion["missed"]), str(confusion["neither"]))
-        console.print(matrix)
-        console.print(
-            f"done precision {percent(summary['critic_precision'])}, recall {percent(summary['critic_recall'])}"
-        )
+    _print_confusion(console, "training", summary["confusion"])
+    _print_confusion(console, "evaluation", summary.get("confusion_in_evaluation", {}))
+
+
+def _print_confusion(console: Console, kind: str, counts: dict[str, int]) -> None:
+    """The critic's dones against the simulator's successes, of episodes of ``kind``; nothing without any."""
+    if not sum(counts.values()):
+        return
+    confusion = Confusion(**counts)
+    matrix = Table(title=f"critic against simulator, {kind} episodes", title_justify="left")
+    for heading in ("", "simulator: success", "simulator: no"):
+        matrix.add_column(heading)
+    matrix.add_row("VLAC: done", str(confusion.both), str(confusion.false_done))
+    matrix.add_row("VLAC: not done", str(confusion.missed), str(confusion.neither))
+    console.print(matrix)
+    console.print(f"done precision {percent(confusion.precision)}, recall {percent(confusion.recall)}")

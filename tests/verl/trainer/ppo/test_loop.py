@@ -181,3 +181,16 @@ def test_an_evaluation_that_lost_a_state_for_good_has_no_success(make_trainer, m
     monkeypatch.setattr(trainer.fleet, "run", run)
     with pytest.raises(RunFailedError, match="1 of 2 evaluation episodes were lost twice: the simulator died"):
         trainer.evaluate()
+
+
+def test_curves_show_each_rollouts_critic_and_an_audited_evaluation_has_figures(make_trainer):
+    """Precision of the rollout alone: a critic that has become worse is not hidden by what it was."""
+    trainer = make_trainer([True, True], "critic.audit_val=true")
+    trainer.rollouts.audit.total.both = 98  # it has been right before
+    trainer.fit()
+    rows = [metrics["critic/precision"] for _, metrics in trainer.recorder.rows if "critic/precision" in metrics]
+    assert rows == [0.0, 0.0]  # one done each, no success
+    shown = [metrics for _, metrics in trainer.recorder.rows if "val/success" in metrics]
+    assert all({"val/critic_precision", "val/critic_recall"} <= set(metrics) for metrics in shown)
+    assert sum(trainer.summary()["confusion_in_evaluation"].values()) == 2
+    assert make_trainer([True]).summary()["confusion_in_evaluation"] == {}

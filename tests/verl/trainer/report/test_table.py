@@ -38,3 +38,26 @@ def test_n_and_the_interval_are_of_distinct_states():
 def test_the_interval_holds_the_share(successes, trials):
     low, high = wilson(successes, trials)
     assert 0.0 <= low <= successes / trials <= high <= 1.0
+
+
+def test_lost_and_dropped_episodes_and_each_tasks_success_are_in_the_table():
+    """Also where nothing was lost; one update is one update, and with one task there is no row of tasks."""
+    text = table(eval_states=10, episodes_lost=3, episodes_dropped=2, success_by_task={"0": 0.5, "1": 1.0})
+    assert "3 lost (played again), 2 dropped" in text and "16 in 1 update " in text
+    assert "by task" in text and "0: 50.0 %, 1: 100.0 %" in text
+    text = table(eval_states=10, updates=2, success_by_task={"0": 0.9})
+    assert "0 lost (played again), 0 dropped" in text and "16 in 2 updates" in text and "by task" not in text
+
+
+def test_an_evaluation_alone_has_one_row_of_success():
+    """trainer.val_only: there is no before and after."""
+    text = table(success_before=0.4, success_after=0.4, eval_states=10, episodes=0, updates=0)
+    assert text.count("success by simulator") == 1 and "40.0 %" in text and "training episodes" not in text
+
+
+def test_an_audited_evaluation_has_figures_of_its_own():
+    """critic.audit_val: the critic against the simulator in the latest evaluation."""
+    counts = {"both": 6, "false_done": 2, "missed": 0, "neither": 2}
+    text = table(eval_states=10, confusion_in_evaluation=counts)
+    assert "critic against simulator, evaluation episodes" in text and "precision 75.0 %, recall 100.0 %" in text
+    assert "training episodes" not in text.partition("evaluation episodes")[2]
