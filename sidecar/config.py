@@ -15,6 +15,7 @@ from sidecar.errors import ConfigError
 ENGINES = ("direct", "swift", "vllm", "openai", "fixed")
 LEVELS = ("debug", "info", "warning", "error")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+DEVICES = re.compile(r"all|(cpu|cuda:\d+)(,(cpu|cuda:\d+))*")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -185,12 +186,13 @@ class VllmConfig:
 class OpenaiConfig:
     """A remote VLAC behind an OpenAI-compatible server.
 
-    ``url`` ends in /v1; ``model``: its name there (null: the only one it lists). ``api_key_env`` names the variable
-    that holds the key. ``image_size``: images are squashed to this many pixels square before they are sent, as VLAC was
-    trained (0: sent as they are, and the server may cut them into tiles). ``image_format``: png (exact) or jpeg.
-    ``timeout_s`` of one try, from the connection to the last byte; ``retries`` with back-off from ``backoff_s``
-    doubling, all of them within four fifths of ``health.batch_s``. ``max_reply_bytes``: a longer reply is not read.
-    ``image_ids``: name every image, so that a server that keeps them (vLLM) is sent each only once.
+    ``url`` ends in /v1 (of several servers: comma-separated); ``model``: its name there (null: the only one it lists).
+    ``api_key_env`` names the variable that holds the key. ``image_size``: images are squashed to this many pixels
+    square before they are sent, as VLAC was trained (0: sent as they are, and the server may cut them into tiles).
+    ``image_format``: png (exact) or jpeg. ``timeout_s`` of one try, from the connection to the last byte; ``retries``
+    with back-off from ``backoff_s`` doubling, all of them within four fifths of ``health.batch_s``.
+    ``max_reply_bytes``: a longer reply is not read. ``image_ids``: name every image, so that a server that keeps them
+    (vLLM) is sent each only once.
     """
 
     url: str | None = None
@@ -206,10 +208,10 @@ class OpenaiConfig:
     image_ids: bool = False
 
     def __post_init__(self) -> None:
-        ok = self.url is None or self.url.startswith(("http://", "https://"))
+        ok = all(url.startswith(("http://", "https://")) for url in self.urls)
         size = self.max_reply_bytes
         require(
-            (ok, "openai.url", self.url, "an http(s) address, as http://host:8000/v1"),
+            (ok, "openai.url", self.url, "http(s) addresses, as http://host:8000/v1"),
             (1 <= self.concurrency <= 1024, "openai.concurrency", self.concurrency, "1 to 1024"),
             (self.timeout_s > 0, "openai.timeout_s", self.timeout_s, "more than 0"),
             (0 <= self.retries <= 20, "openai.retries", self.retries, "0 to 20"),
@@ -217,6 +219,11 @@ class OpenaiConfig:
             (0 <= self.image_size <= 4096, "openai.image_size", self.image_size, "0 (as they are) to 4096"),
             (self.image_format in ("png", "jpeg"), "openai.image_format", self.image_format, "png, jpeg"),
         )
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses in ``url``."""
+        return tuple(url.strip() for url in self.url.split(",")) if self.url else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +254,9 @@ class FixedConfig:
 @dataclass(frozen=True, slots=True)
 class Config:
     """Everything. ``threshold``: done when P(done) is strictly over it. ``camera``: the one that the critic sees (null:
-    the lane's first). ``metrics_port``: 0 picks a free one, null is off. ``torch_threads``: null is 1 on up to 4 cores,
-    else half of them, at most 8. ``nice`` is added to the process's niceness. ``trace``: a file for
-    :mod:`sidecar.trace` (null: none)."""
+    the lane's first). ``devices``: a replica on each, in place of ``device``: all (of CUDA), or as cuda:0,cuda:1.
+    ``metrics_port``: 0 picks a free one, null is off. ``torch_threads``: null is 1 on up to 4 cores, else half of them,
+    at most 8. ``nice`` is added to the process's niceness. ``trace``: a file for :mod:`sidecar.trace` (null: none)."""
 
     run_id: str
     engine: str = "direct"
@@ -258,6 +265,7 @@ class Config:
     threshold: float = 0.9
     camera: str | None = None
     device: str = "auto"
+    devices: str | None = None
     dtype: str = "auto"
     torch_threads: int | None = None
     nice: int = 0
@@ -283,11 +291,16 @@ class Config:
         threads, port = self.torch_threads, self.metrics_port
         loads, asks = self.engine in ("direct", "swift", "vllm"), self.engine == "openai"
         of_engine = f"engine={self.engine}"
+        several = self.devices
+        known = several is None or DEVICES.fullmatch(several) is not None
         require(
             (ok, "run_id", self.run_id, "1 to 64 letters, digits, dots, dashes, underscores"),
             (self.engine in ENGINES, "engine", self.engine, ", ".join(ENGINES)),
             (0 <= self.threshold < 1, "threshold", self.threshold, "0 <= threshold < 1"),
             (device, "device", self.device, "auto, cpu, cuda, cuda:N"),
+            (known, "devices", several, "null, all, or a list as cuda:0,cuda:1"),
+            (several is None or not asks, "devices", several, f"null ({of_engine} loads no model here)"),
+            (several is None or self.device == "auto", "device", self.device, f"auto (devices={several} says where)"),
             (self.dtype in DTYPES, "dtype", self.dtype, ", ".join(DTYPES)),
             (threads is None or 1 <= threads <= 1024, "torch_threads", threads, "null or 1 to 1024"),
             (-20 <= self.nice <= 19, "nice", self.nice, "-20 to 19"),

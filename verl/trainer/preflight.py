@@ -26,7 +26,7 @@ def preflight(config: Config) -> None:
     check_policy(config)
     check(config.env)
     if config.critic.asked and config.critic.sidecar.start:
-        check_sidecar(config.critic)
+        check_sidecar(config.critic, config.trainer.n_gpus_per_node)
 
 
 def namesakes() -> Iterator[str]:
@@ -63,13 +63,13 @@ def check_policy(config: Config) -> None:
         )
 
 
-def check_sidecar(critic: CriticConfig) -> None:
+def check_sidecar(critic: CriticConfig, gpus: int | None) -> None:
     """The sidecar's own keys, as ``python -m sidecar --check`` judges them: with the interpreter that will run it."""
     python = sidecar_python(critic.sidecar.python)
     try:
         done = subprocess.run(
             [python, "-m", "sidecar", "--check", "--config", "/dev/stdin"],
-            input=yaml.safe_dump(sidecar_settings(critic, "check")),
+            input=yaml.safe_dump(sidecar_settings(critic, "check", gpus)),
             capture_output=True,
             text=True,
             timeout=CHECK_S,
