@@ -153,16 +153,21 @@ class LogConfig:
 class DirectConfig:
     """Our own engine. ``compile``: torch.compile of the image tower and the decoder (worth it on a GPU).
     ``chunk_images``: images through the tower at once. ``force_number``: a pair's answer may only hold tokens of a
-    number; off, a model that says something else is invalid, as with every other engine. ``converted_dir``: where the
+    number; off, a model that says something else is invalid, as with every other engine. ``quantize``: fp8 or int8
+    weights on a GPU (torchao; null: as ``dtype`` says). ``converted_dir``: where the
     converted copy of a published (remote-code) checkpoint is kept (null: the user's cache)."""
 
     compile: bool = False
     chunk_images: int = 32
     force_number: bool = False
+    quantize: str | None = None
     converted_dir: str | None = None
 
     def __post_init__(self) -> None:
-        require((1 <= self.chunk_images <= 1024, "direct.chunk_images", self.chunk_images, "1 to 1024"))
+        require(
+            (1 <= self.chunk_images <= 1024, "direct.chunk_images", self.chunk_images, "1 to 1024"),
+            (self.quantize in (None, "fp8", "int8"), "direct.quantize", self.quantize, "null, fp8, int8"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from sidecar.engines.direct import DirectEngine, Limits
 from sidecar.engines.offload import WeightOffload
 from sidecar.engines.pixels import Pixels
 from sidecar.engines.prompt_tokens import PromptTokens
+from sidecar.engines.quantized import quantize
 from sidecar.errors import CheckpointError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,9 @@ def load_direct(config: Config) -> DirectEngine:
         model = _merged(model, config.adapter)
     tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True)
     mean, std = read_statistics(found.path)
-    return build_direct(model.to(device), tokenizer, mean, std, config.direct, config.memory)
+    model = model.to(device)
+    quantize(model, config.direct.quantize)
+    return build_direct(model, tokenizer, mean, std, config.direct, config.memory)
 
 
 def build_direct(

@@ -33,6 +33,10 @@ def check_packages(config: Config) -> None:
     for package in _NEEDS.get(config.engine, ()):
         if importlib.util.find_spec(package) is None:
             raise EngineUnavailableError(f"engine={config.engine}: the package {package} is not installed here")
+    if config.engine == "direct" and config.direct.quantize and importlib.util.find_spec("torchao") is None:
+        raise EngineUnavailableError(
+            f"direct.quantize={config.direct.quantize}: the package torchao is not installed here"
+        )
 
 
 def check_checkpoint(config: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from verl.config import Config
 from verl.critic_config import CriticConfig
 from verl.envs.factory import check
 from verl.errors import ConfigError
+from verl.trainer import capacity
 from verl.trainer.sidecar_settings import sidecar_settings
 from verl.workers.sidecar_host import sidecar_python
 
+logger = logging.getLogger(__name__)
 CHECK_S = 60.0  # for an interpreter on a slow disk; it takes 0.3 s
 
 
@@ -27,6 +30,8 @@ def preflight(config: Config) -> None:
     check(config.env)
     if config.critic.asked and config.critic.sidecar.start:
         check_sidecar(config.critic, config.trainer.n_gpus_per_node)
+    if (found := capacity.of_config(config)) is not None:
+        logger.log(logging.WARNING if found.waiting else logging.INFO, "%s", found.line())
 
 
 def namesakes() -> Iterator[str]:
