@@ -166,7 +166,8 @@ class Service:
             seconds = (now - one.since_ns) / 1e9
             if seconds > self.config.health.batch_s:
                 if self.crew is not None and self.crew.end_wedged(self.config.health.batch_s):
-                    return
+                    one.since_ns = now
+                    continue
                 raise EngineWedgedError(
                     f"the engine has not come back from {one.what} for {seconds:.1f} s"
                     f" (health.batch_s={self.config.health.batch_s:g})"

@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import time
@@ -110,10 +111,14 @@ class Replica:
         return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
-        """SIGKILL: whoever waits for it gets ReplicaLostError. By any thread."""
-        process = self._process
+        """SIGKILL: whoever waits for it gets ReplicaLostError, even where a driver keeps the process from dying. By any
+        thread."""
+        process, pipe = self._process, self._pipe
         if process is not None and process.poll() is None:
             process.kill()
+        if pipe is not None:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(pipe.fileno())) as end:
+                end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """The end of the pipe tells it to end."""

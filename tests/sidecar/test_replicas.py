@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from sidecar_process import Sidecar, alive, leftovers, show, sidecar, until, verdict
+from sidecar_process import READY_S, Sidecar, alive, leftovers, show, sidecar, until, verdict
 
 from shm_bridge import Controller, Kind, Phase, Status
+from sidecar.config import Config, ReferenceConfig
+from sidecar.engines.replica import Replica
+from sidecar.engines.replicas import ReplicaEngine
+from sidecar.errors import PERMANENT, ReplicaLostError, SidecarError
+from sidecar.probe import probe_query
 
 TWO = ("devices=cpu,cpu", "fixed.done_at_step=5", "health.backoff_s=0.05")
 LANES, STEPS = 6, 12
@@ -78,6 +84,28 @@ def test_a_wedged_replica_is_replaced_and_its_batch_answered(tmp_path: Path) -> 
         assert not first.is_running()
 
 
+def test_a_replica_that_cannot_even_be_killed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs in its card's driver outlives SIGKILL for a while: its caller is let go at once."""
+    monkeypatch.setattr("sidecar.engines.replica._END_S", 0.1)
+    replica = Replica(0, "cpu", Config(run_id="x", engine="fixed"))
+    replica.start()
+    replica.wait_loaded(READY_S)
+    process = replica._process
+    assert process is not None
+    try:
+        monkeypatch.setattr(process, "kill", lambda: None)
+        os.kill(process.pid, signal.SIGSTOP)
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(replica.answer, [probe_query()])
+            until(lambda: replica.busy_since is not None)
+            replica.kill()
+            assert isinstance(call.exception(20), ReplicaLostError)
+        assert not replica.up
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
 def test_when_all_are_dead_the_service_ends_and_comes_back(tmp_path: Path) -> None:
     """As with one engine: the next epoch answers what is open."""
     with sidecar(tmp_path, *TWO, "fixed.delay_ms=300", "health.backoff_max_s=60") as one:
@@ -127,13 +155,16 @@ def test_replicas_end_with_their_service(tmp_path: Path) -> None:
     assert leftovers(one.run_id) == []
 
 
-def test_a_replica_that_cannot_be_says_why(tmp_path: Path, critic_path: Path) -> None:
-    """A device that is not there ends the sidecar with its name, as without replicas."""
-    with sidecar(tmp_path, f"model={critic_path}", "devices=cuda:98,cuda:99", engine="direct", ready=False) as one:
-        assert one.process.wait(120) == 2
-        assert "replica 0 on cuda:98: device=cuda:0" in one.said
+def test_a_replica_that_cannot_be_says_why(tmp_path: Path) -> None:
+    """What no other start would help ends all of them, with the replica's name and its line; none is left."""
+    config = Config(run_id="x", engine="fixed", reference=ReferenceConfig(folder=str(tmp_path / "nowhere")))
+    with pytest.raises(SidecarError, match=r"replica 0 on cpu: reference\.folder=.*nowhere: no such folder") as error:
+        ReplicaEngine(config, ["cpu", "cpu"])
+    assert error.value.exit_code == PERMANENT
+    assert not [one for one in psutil.Process().children() if "replica_main" in " ".join(one.cmdline())]
 
 
+@pytest.mark.slow
 def test_the_direct_engine_gives_the_same_verdicts_by_replicas(tmp_path: Path, critic_path: Path) -> None:
     """Two processes with the real model against one: every frame, and a value list over frames that were seen."""
 
