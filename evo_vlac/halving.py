@@ -8,8 +8,10 @@ the one item that causes it, which gets an error and no more. A batch of n costs
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -17,6 +19,18 @@ from typing import Generic, TypeVar
 from evo_vlac.engine import Answer
 
 log = logging.getLogger(__name__)
+# How it is told where no exception has a name for it. torch has one for its own allocator only.
+OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory"  # torch on the CPU
+    r"|out of memory"  # CUDA, its driver, NCCL: "CUDA error: ...", "CUDA driver error: ...", "Cuda failure 2 '...'"
+    r"|Failed to CUDA (m|c)alloc"  # NCCL
+    r"|STATUS_ALLOC_FAILED|_ALLOCATION_FAILED"  # cuBLAS, cuDNN, cuSPARSE, cuSOLVER
+    r"|STATUS_NOT_INITIALIZED.* `?cublasCreate"  # what a handle's memory ends with on a full card
+    r"|No available memory for the cache blocks"  # vLLM, this and the next two
+    r"|Free memory on device .* is less than desired"
+    r"|KV cache is needed, which is larger than the available KV cache memory",
+    re.IGNORECASE | re.DOTALL,
+)
 Item = TypeVar("Item")
 
 
@@ -81,10 +95,12 @@ class HalvingBatches(Generic[Item]):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """MemoryError, torch's OutOfMemoryError, or the allocator's RuntimeError on CPU."""
+    """Whether memory was lacking, on the CPU or an accelerator, whoever says so: see :data:`OUT_OF_MEMORY`."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | ValueError) and OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def empty_cache() -> None:

@@ -77,17 +77,26 @@ class ActionResult:
 def parse_done(answer: Answer, threshold: float = DONE_THRESHOLD) -> DoneResult:
     """Reads a done answer; it is done if the probability is strictly over ``threshold`` (0 <= threshold < 1).
 
-    Without log-probabilities the probability is the answer itself, 0 or 1.
+    Its probability is that of :func:`read_done`.
     """
     if not 0 <= threshold < 1:
         raise OptionError(f"the done threshold is {threshold}; allowed: 0 <= threshold < 1")
+    probability = read_done(answer)
+    if math.isnan(probability):
+        return DoneResult(False, _NAN, _NAN, False, answer.text, answer.error)
+    return DoneResult(probability > threshold, probability, probability, True, answer.text)
+
+
+def read_done(answer: Answer) -> float:
+    """P(done) of a done answer, 0 to 1; NaN where it cannot be read.
+
+    Without log-probabilities it is the answer itself, 0 or 1.
+    """
     match = _DONE.fullmatch(answer.text)
     if answer.error is not None or match is None:
-        return DoneResult(False, _NAN, _NAN, False, answer.text, answer.error)
+        return _NAN
     probability = done_probability(answer.tokens)
-    if math.isnan(probability):
-        probability = float(match.group(1))
-    return DoneResult(probability > threshold, probability, probability, True, answer.text)
+    return float(match.group(1)) if math.isnan(probability) else probability
 
 
 def done_probability(tokens: Sequence[TokenInfo]) -> float:

@@ -34,8 +34,8 @@ from shm_bridge.reader import LaneReader
 from shm_bridge.server.question import Question
 from shm_bridge.server.server import Server
 from shm_bridge.spec import CameraSpec, Kind, LaneSpec, Orientation, Phase, Reply, Status, Verdict
-from shm_bridge.worker.frame_slot import FrameSlot
 from shm_bridge.worker.lane import Lane
+from shm_bridge.worker.lane_state import FrameSlot, OpenQuestion
 
 __all__ = [
     "BadMagic",
@@ -60,6 +60,7 @@ __all__ = [
     "LaneSpec",
     "LayoutMismatch",
     "NoSpace",
+    "OpenQuestion",
     "Orientation",
     "Phase",
     "PhaseTimeout",

@@ -18,8 +18,8 @@ import numpy as np
 
 from shm_bridge.errors import ConfigError, InvalidRequest, VerdictTimeout
 from shm_bridge.spec import CameraSpec, Kind, LaneSpec, Status, UInt8Array, Verdict
-from shm_bridge.worker.frame_slot import FrameSlot
 from shm_bridge.worker.lane import Lane
+from shm_bridge.worker.lane_state import FrameSlot
 
 CAMERA = "camera"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # before a question is put again after an outage

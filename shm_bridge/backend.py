@@ -21,6 +21,8 @@ from shm_bridge.sync import semaphore
 
 logger = logging.getLogger(__name__)
 VERSION = 5
+MODULE = "shm_bridge.native._native"
+STALE = "the native backend is of another version; python -m shm_bridge.build_native builds it anew"
 VERDICT_FIELDS = "@QQQQddQQQQQQ"
 Twin = TypeVar("Twin")
 
@@ -31,11 +33,13 @@ def native() -> ModuleType | None:
     if os.environ.get("SHM_BRIDGE_NATIVE") == "0" or not semaphore.HAS_CLOCKWAIT:
         return None
     try:
-        module = importlib.import_module("shm_bridge.native._native")
-    except ImportError:
+        module = importlib.import_module(MODULE)
+    except ImportError as error:
+        if error.name != MODULE:  # it is there, but was built of a tree whose files had other names
+            logger.warning(STALE)
         return None
     if getattr(module, "VERSION", None) != VERSION or module.FIELDS != VERDICT_FIELDS:
-        logger.warning("the native backend is of another version; python -m shm_bridge.build_native builds it anew")
+        logger.warning(STALE)
         return None
     return module
 

@@ -8,6 +8,7 @@ its text: the asker may ask again.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,13 +16,12 @@ import numpy as np
 
 from evo_vlac import values
 from evo_vlac.engine import Answer, Image
-from evo_vlac.parsing import CriticResult, parse_critic, parse_done
+from evo_vlac.parsing import CriticResult, parse_critic, read_done
 from shm_bridge import Kind, Question, Reply, Status
 from sidecar.config import Config
 from sidecar.query_task import PendingList, QueryTask
 
 logger = logging.getLogger(__name__)
-_NAN = float("nan")
 _UNREADABLE_SHARE = 0.5  # of a value list's pairs, at most
 VALUE_MODES: dict[str, values.ValueMode] = {"relative": True, "mirror": "mirror", "mix_f": "mix_f"}
 
@@ -95,10 +95,10 @@ class ReplyBuilder:
             if answer.error is not None:
                 return _no_answer(Status.FAILED, answer.error)
             if question.kind is Kind.DONE:
-                done = parse_done(answer, self.threshold)
-                if done.valid:
-                    return ExplainedReply(done=done.done, probability=done.probability)
-                return _unreadable(answer.text, task.query.images)
+                probability = read_done(answer)
+                if math.isnan(probability):
+                    return _unreadable(answer.text, task.query.images)
+                return ExplainedReply(done=probability > self.threshold, probability=probability)
             critic = parse_critic(answer, rich=self.values.rich)
             if critic.valid:
                 return ExplainedReply(value=critic.value, probability=critic.probability)
@@ -128,7 +128,7 @@ class ReplyBuilder:
         wrong = [critic.text for critic in critics if not critic.valid]
         valid = not wrong or (critics[-1].valid and len(wrong) <= _UNREADABLE_SHARE * len(critics))
         return ExplainedReply(
-            value=listed[-1] if valid else _NAN,
+            value=listed[-1] if valid else math.nan,
             probability=1.0 - len(wrong) / len(critics) if critics else 1.0,
             valid=valid,
             status=Status.OK if valid else Status.INVALID,
@@ -138,7 +138,7 @@ class ReplyBuilder:
         )
 
     def _values(self, critics: Sequence[CriticResult]) -> list[float]:
-        numbers = [critic.value if critic.valid else _NAN for critic in critics]
+        numbers = [critic.value if critic.valid else math.nan for critic in critics]
         return values.critic_to_values(numbers, VALUE_MODES[self.values.mode])
 
 

@@ -71,7 +71,7 @@ class Service:
         self.replies = ReplyBuilder(config, clock)
         self.batcher = Batcher(config.batch.max_size, int(config.batch.max_wait_ms * 1e6), clock)
         self._beat, self._clock = beat, clock
-        self._invalid, self.trace = InvalidLog(config.invalid), Trace(config.trace)
+        self._invalid, self.trace = InvalidLog(config.invalid), None if config.trace is None else Trace(config.trace)
         self._lock = threading.Lock()
         self._work_ready = threading.Condition(self._lock)
         self._phase_done = threading.Condition(self._lock)
@@ -108,7 +108,8 @@ class Service:
                 self._work_ready.notify_all()
         for thread in threads:
             thread.join(timeout=1.0)
-        self.trace.close()
+        if self.trace is not None:
+            self.trace.close()
 
     def stop(self) -> None:
         """Asks for the end; safe to call from a signal handler."""
@@ -193,11 +194,13 @@ class Service:
         self._last_publish_ns = now
         with self._lock:
             depth = len(self.batcher)
-        memory = self.engine.memory_bytes()
-        self.metrics.state(depth, memory, self._phase, self.server.epoch, self.guards, self.crew)
+        self.metrics.state(
+            depth, self.engine.memory_bytes(), self._phase, self.server.epoch, self.guards, self.crew
+        )
         snapshot = self.metrics.snapshot()
         self.server.publish_metrics(snapshot)
-        self.trace.metrics(snapshot)
+        if self.trace is not None:
+            self.trace.metrics(snapshot)
         logger.info("numbers", extra={"numbers": snapshot})  # once a second into log.file: the run's trace
 
     # -- the engine threads ------------------------------------------------------------------------------------------
@@ -260,7 +263,8 @@ class Service:
             return self._hand_on(slot, batch, error)
         engine_ns = self._clock() - taken_ns
         self.metrics.batch(_kind(batch), len(batch), engine_ns)
-        self.trace.batch(_kind(batch), [task.asked_ns for task in batch], taken_ns, engine_ns, slot)
+        if self.trace is not None:
+            self.trace.batch(_kind(batch), [task.asked_ns for task in batch], taken_ns, engine_ns, slot)
         if self.crew is not None:
             self.crew.answered(slot, len(batch), engine_ns / 1e9)
         with self._lock:
@@ -302,7 +306,8 @@ class Service:
             self._phase = wanted
             self.server.acknowledge_phase(wanted)
             self._phase_done.notify_all()
-        self.trace.span("phases", f"to {wanted.name}", started, self._clock())
+        if self.trace is not None:
+            self.trace.span("phases", f"to {wanted.name}", started, self._clock())
         logger.info("phase %s after %.3f s", wanted.name, (self._clock() - started) / 1e9)
 
     def _restore(self) -> None:

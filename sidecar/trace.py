@@ -27,18 +27,16 @@ _TRACKS = ("engine", "phases")
 
 
 class Trace:
-    """Writes to ``path``; None: writes nothing. Times are nanoseconds of the monotonic clock. Thread-safe.
+    """Writes to ``path``. Times are nanoseconds of the monotonic clock. Thread-safe.
 
     Raises ConfigError for a file that cannot be written.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str) -> None:
         self._offset_ns = time.time_ns() - time.monotonic_ns()
         self._lock = threading.Lock()
-        self._file: Any = None
+        self._file: Any  # None when it was closed, or the disk was full
         self._batches, self._answered, self._last_ns = 0, 0.0, time.monotonic_ns()
-        if path is None:
-            return
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - held for the service's life
@@ -52,8 +50,6 @@ class Trace:
 
     def batch(self, kind: str, asked_ns: Sequence[int], taken_ns: int, engine_ns: int, slot: int = 0) -> None:
         """A batch of ``kind``, whose questions were asked at ``asked_ns``, has come back to a slot of the engine."""
-        if self._file is None:
-            return
         waited = [(taken_ns - asked) / 1e6 for asked in asked_ns]
         size = len(waited)
         args = {"size": size, "waited_ms_mean": round(sum(waited) / size, 3), "waited_ms_most": round(max(waited), 3)}
@@ -88,8 +84,6 @@ class Trace:
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """The latest of :meth:`sidecar.metrics.Metrics.snapshot`."""
-        if self._file is None:
-            return
         now = time.monotonic_ns()
         answered, seconds = values.get("answered", 0.0), (now - self._last_ns) / 1e9
         rate, self._answered, self._last_ns = (answered - self._answered) / max(seconds, 1e-9), answered, now

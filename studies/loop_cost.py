@@ -33,6 +33,8 @@ from typing import Any
 
 import numpy as np
 
+from verl.bench.way import cpu_clock
+
 ROOT = Path(__file__).resolve().parents[1]
 MODES = {
     "env": (None, False),
@@ -125,7 +127,7 @@ def measure(workers: dict[str | None, Any], given: argparse.Namespace, controlle
             every, drawn = MODES[mode]
             before = busy_seconds(controller) if mode == "VLAC, step" else 0.0
             parts = {
-                "environments": [child.process.pid for child in workers[every].pool._children],
+                "environments": workers[every].pool.pids(),
                 "policy": [os.getpid()],
                 "sidecar": [controller.status()["pid"]],
             }
@@ -162,12 +164,11 @@ def busy_seconds(controller: Any) -> float:
 
 def cpu_seconds(*pids: int) -> float:
     """CPU time that processes have used so far, of user and kernel."""
-    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
-    return sum(int(one[11]) + int(one[12]) for one in fields) / os.sysconf("SC_CLK_TCK")
+    return sum(time.clock_gettime(cpu_clock(pid)) for pid in pids)
 
 
 def roll_out(one: Any, count: int, number: int, drawn: bool) -> tuple[float, list[Any]]:
-    """Seconds of ``count`` episodes of training, and the episodes."""
+    """Seconds of ``count`` episodes of training, and how they ended."""
     from verl.episode import EpisodeRequest
 
     first = roll_out.episode = getattr(roll_out, "episode", 0) + count  # type: ignore[attr-defined]
@@ -179,7 +180,7 @@ def roll_out(one: Any, count: int, number: int, drawn: bool) -> tuple[float, lis
         requests = []
         if report.lost:
             raise RuntimeError(f"an episode was lost: {report.lost[0]}")
-        episodes += report.episodes
+        episodes += [episode.end for episode in report.episodes]
     return time.monotonic() - started, episodes
 
 

@@ -42,6 +42,7 @@ class CriticConfig:
     Attributes:
         run_id: of the sidecar; None until it is bound to a run.
         noise: seeded by ``data.seed``.
+        verdict_noise: ``noise``, or None where it changes nothing.
         done_rules, reward_rules: built from the keys here.
     """
 
@@ -66,6 +67,7 @@ class CriticConfig:
     shuffle: bool
     ready_timeout_s: float
     sidecar: SidecarConfig
+    verdict_noise: VerdictNoise | None = field(init=False)
     done_rules: DoneRules = field(init=False)
     reward_rules: RewardRules = field(init=False)
 
@@ -75,6 +77,8 @@ class CriticConfig:
             reward = RewardRules(self.reward, self.weights.done, self.weights.value, self.value_stride)
         except RulesError as error:
             raise ConfigError(f"critic.{error}") from None
+        noisy = self.noise.missed_done or self.noise.false_done
+        object.__setattr__(self, "verdict_noise", self.noise if noisy else None)
         object.__setattr__(self, "done_rules", done)
         object.__setattr__(self, "reward_rules", reward)
         one_of("critic.every", self.every, ASKED_EVERY)

@@ -59,6 +59,10 @@ class CriticBridgeError(VerlError):
     """The bridge to the critic cannot be used: no sidecar there, no memory, too many lanes, a foreign segment."""
 
 
+class WeightsError(VerlError):
+    """Weights that were handed over do not fit the rollout's policy, or not all of them have come."""
+
+
 class RunFailedError(VerlError):
     """The run cannot go on: too many lost episodes, a failed worker, or an audit that was told to stop it."""
 

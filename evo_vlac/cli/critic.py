@@ -5,8 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from evo_vlac.cli.options import INPUT_HELP, add_json, add_model, emit, mode_of, number, open_critic, read_inputs, table
+from evo_vlac.cli.options import (
+    INPUT_HELP,
+    add_episode,
+    add_json,
+    add_model,
+    emit,
+    mode_of,
+    number,
+    open_critic,
+    read_trajectory,
+    table,
+)
 from evo_vlac.critic import REF_NUM, TrajectoryOptions, TrajectoryResult
+from evo_vlac.errors import OptionError
 from evo_vlac.parsing import DONE_THRESHOLD, DoneResult
 from evo_vlac.queries import reference_indices
 from evo_vlac.values import ValueOptions
@@ -19,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example:\n  python -m evo_vlac critic episode.mp4 --task 'lift the red cube' --skip 5 --done --video out.mp4"
     )
     parser.add_argument("input", nargs="+", help=INPUT_HELP)
-    parser.add_argument("--task", required=True, help="what the robot should do")
+    parser.add_argument("--task", help="what the robot should do (needed unless a dataset says it)")
+    add_episode(parser)
     parser.add_argument("--reference", help="video or folder of a success, shown to the critic (one-shot)")
     parser.add_argument("--ref-num", type=int, default=REF_NUM, help="reference frames shown (default: %(default)s)")
     parser.add_argument("--fps", type=float, default=5.0, help="frames a second taken at most (default: %(default)s)")
@@ -50,16 +63,18 @@ def run(options: argparse.Namespace) -> None:
         ref_num=options.ref_num,
         values=ValueOptions(mode=mode_of(options.mode)),
     )
-    video = read_inputs(options.input, options.fps)
+    video, task = read_trajectory(options)
+    if task is None:
+        raise OptionError("no --task is given; only a dataset brings its own")
     reference = read_video(options.reference, fps=options.fps).frames if options.reference else ()
     with open_critic(options, "critic") as critic:
-        result = critic.trajectory(video.frames, options.task, reference=reference, options=settings)
+        result = critic.trajectory(video.frames, task, reference=reference, options=settings)
         done: list[DoneResult] = []
         if options.done:
             judged = [video.frames[i] for i in result.frames]
-            done = critic.done(judged, options.task, threshold=options.threshold)
+            done = critic.done(judged, task, threshold=options.threshold)
     _draw(options, video, result, done, [reference[i] for i in reference_indices(len(reference), options.ref_num)])
-    emit(options, _critic_json(result, done), _critic_text(result, done), options.output)
+    emit(options, _critic_json(video, result, done), _critic_text(video, result, done), options.output)
 
 
 def _draw(
@@ -79,10 +94,13 @@ def _draw(
         summary_picture(options.picture, video.frames, annotation)
 
 
-def _critic_json(result: TrajectoryResult, done: list[DoneResult]) -> dict[str, Any]:
+def _critic_json(video: Video, result: TrajectoryResult, done: list[DoneResult]) -> dict[str, Any]:
     out: dict[str, Any] = {
         "task": result.task,
+        "source": video.name,
         "frames": result.frames,
+        "source_frames": [video.source_frames[i] for i in result.frames],
+        "seconds": [video.seconds[i] for i in result.frames],
         "values": result.values,
         "critics": result.critics,
         "voc": result.voc,
@@ -97,15 +115,17 @@ def _critic_json(result: TrajectoryResult, done: list[DoneResult]) -> dict[str, 
     return out
 
 
-def _critic_text(result: TrajectoryResult, done: list[DoneResult]) -> str:
+def _critic_text(video: Video, result: TrajectoryResult, done: list[DoneResult]) -> str:
+    head = ["frame", "source frame", "second", "critic %", "value %", "done" if done else ""]
     rows = []
     for i, (frame, value) in enumerate(zip(result.frames, result.values)):
         critic = result.critics[i - 1] if i else None
         verdict = ("yes" if done[i].done else "no") if done else ""
-        rows.append([str(frame), number(critic, "+.1f"), number(value, ".1f"), verdict])
+        source, second = str(video.source_frames[frame]), number(video.seconds[frame])
+        rows.append([str(frame), source, second, number(critic, "+.1f"), number(value, ".1f"), verdict])
     name = "VROC" if result.reverse else "VOC"
     unread = f", {result.invalid} answers unreadable" if result.invalid else ""
     return (
-        table(["frame", "critic %", "value %", "done" if done else ""], rows)
+        table(head, rows)
         + f"\n{name} {result.voc:.3f}, NR {result.negative_rate:.3f}, last value {result.values[-1]:.1f} %{unread}"
     )

@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from evo_vlac.critic import REF_NUM
-from evo_vlac.datasets import FORMATS, DatasetOptions, Trajectory, open_dataset
+from evo_vlac.datasets import FORMATS, Dataset, DatasetOptions, open_dataset
+
+DATASET_HELP = "LeRobot folder, HDF5 file or folder of them, folder of videos or pictures with a task file, video"
+CAMERA_HELP = "camera name or part of it (default: the first colour camera that is no wrist camera)"
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
     """The dataset, and how its trajectories are scored."""
-    parser.add_argument("dataset", help="LeRobot folder, HDF5 file(s), or folder of videos with a task file")
+    parser.add_argument("dataset", help=DATASET_HELP)
     parser.add_argument("--format", default="auto", choices=FORMATS, help="its layout (default: by what is there)")
-    parser.add_argument("--camera", help="camera name or part of it (default: the first that is no wrist camera)")
+    parser.add_argument("--camera", help=CAMERA_HELP)
     parser.add_argument("--task", help="replaces the dataset's own instructions")
     parser.add_argument("--limit", type=int, help="trajectories at most")
     parser.add_argument("--fps", type=float, help="frames a second at most (default: all)")
@@ -26,11 +29,20 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ref-num", type=int, default=REF_NUM, help="reference frames shown (default: %(default)s)")
 
 
-def trajectories(options: argparse.Namespace) -> Iterator[Trajectory]:
+def trajectories(options: argparse.Namespace) -> Dataset:
     """The trajectories of the chosen dataset."""
     return open_dataset(
         options.dataset, options.format, DatasetOptions(options.camera, options.task, options.limit, options.fps)
     )
+
+
+def reading_text(dataset: Dataset) -> str:
+    """Lines below a table: what was chosen by guess, how many could not be read, and which; empty without any."""
+    lines = [""] + [f"chosen: {what}" for what in dataset.reading.chosen]
+    if dataset.skipped:
+        lines.append(f"{len(dataset.skipped)} skipped, since they cannot be read:")
+        lines += [f"  {one.name}: {one.reason}" for one in dataset.skipped]
+    return "\n".join(lines) if len(lines) > 1 else ""
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from evo_vlac.cli.dataset_options import add_dataset, count, trajectories
+from evo_vlac.cli.dataset_options import add_dataset, count, reading_text, trajectories
 from evo_vlac.cli.options import add_json, add_model, emit, mode_of, number, open_critic, table
 from evo_vlac.evaluation.evaluator import EvaluationOptions
 from evo_vlac.evaluation.figures import Evaluation, evaluate
@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> None:
     with open_critic(options) as critic, count("evaluating") as tick:
         critic.progress = None
         found = evaluate(critic, dataset, settings, lambda _: tick())
-    emit(options, found.as_dict(), _evaluate_text(found), options.output)
+    result = {**found.as_dict(), "skipped": dataset.skipped, "chosen": list(dataset.reading.chosen)}
+    emit(options, result, _evaluate_text(found) + reading_text(dataset), options.output)
 
 
 def _evaluate_text(found: Evaluation) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evo_vlac.checkpoint import inspect, require_native
-from evo_vlac.datasets.hdf5 import CAMERA
+from evo_vlac.cli.dataset_options import CAMERA_HELP, DATASET_HELP
 from evo_vlac.device import DTYPES
 from evo_vlac.errors import OptionError
 from evo_vlac.evaluation.heldout import judge_checkpoint
@@ -35,10 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--train-vision", action="store_true", help="vision tower and projector learn too")
     model.add_argument("--dtype", choices=DTYPES, default="float32")
     data = parser.add_argument_group("data")
-    data.add_argument("--demos", type=Path, nargs="+", default=[], metavar="H5", help="robomimic-style HDF5 files")
-    data.add_argument("--tasks", nargs="+", default=[], help="an instruction a file (default: the files' own)")
+    data.add_argument("--demos", type=Path, nargs="+", default=[], metavar="DATASET", help=DATASET_HELP)
+    data.add_argument("--tasks", nargs="+", default=[], help="an instruction a dataset (default: their own)")
     data.add_argument("--dataset", type=Path, help="ready JSONL in ms-swift's format, in place of --demos")
-    data.add_argument("--camera", default=CAMERA)
+    data.add_argument("--camera", help=CAMERA_HELP)
     data.add_argument("--pairs", type=int, default=10_000, help="how many pairs are drawn from the demonstrations")
     data.add_argument("--shares", default="", metavar="KIND:W,...", help=f"kinds: {', '.join(_share_names())}")
     data.add_argument("--other-tasks", nargs="+", default=list(OTHER_TASKS), help="instructions for wrong-task pairs")
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         default=[],
-        metavar="H5",
+        metavar="DATASET",
         help="judge these before and after; OUTPUT/heldout.json",
     )
     train = parser.add_argument_group("training")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from evo_vlac.critic import Critic
+from evo_vlac.datasets import DatasetOptions, is_dataset, open_dataset
 from evo_vlac.engine import Image
-from evo_vlac.errors import OptionError
+from evo_vlac.errors import DatasetError, OptionError
 from evo_vlac.images import load_image
 from evo_vlac.outputs import to_json, write_json
 from evo_vlac.progress import bar
 from evo_vlac.shipped_models import model_folder
 from evo_vlac.video.reader import PICTURES, Video, read_video
 
+log = logging.getLogger(__name__)
+
 DEFAULT_MODEL = "models/vlac-tiny"
-INPUT_HELP = "one video (mp4, mov, webm, gif, ...) or folder of frames, or several images in order"
+INPUT_HELP = "one video (mp4, mov, webm, gif, ...), folder of frames or dataset, or several images in order"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -63,11 +67,33 @@ def open_critic(options: argparse.Namespace, title: str = "asking") -> Iterator[
             yield critic
 
 
+def add_episode(parser: argparse.ArgumentParser) -> None:
+    """--episode and --camera, for an input that is a dataset."""
+    parser.add_argument("--episode", help="of a dataset: this one, by name or number from 0 (default: the first)")
+    parser.add_argument("--camera", help="of a dataset: camera name or part of it (default: the first that fits)")
+
+
 def read_inputs(paths: Sequence[str], fps: float | None) -> Video:
     """The frames the user names: one video or folder, or several images."""
     if len(paths) == 1 and not _is_image(paths[0]):
         return read_video(paths[0], fps=fps)
     return read_video([load_image(path) for path in paths])
+
+
+def read_trajectory(options: argparse.Namespace) -> tuple[Video, str | None]:
+    """The frames the user names, and their task: an episode of a dataset has its own, if none is given."""
+    path = Path(options.input[0])
+    if len(options.input) > 1 or _is_image(options.input[0]) or not is_dataset(path):
+        return read_inputs(options.input, options.fps), options.task
+    wanted = DatasetOptions(options.camera, options.task, fps=options.fps, episode=options.episode)
+    found = next(open_dataset(path, options=wanted), None)
+    if found is None:
+        raise DatasetError(f"{path} has no episode {options.episode or 'at all'}")
+    if options.episode is None:
+        log.warning("%s: episode %s is taken, the first that can be read (--episode chooses)", path, found.name)
+    frames = tuple(found.frames)
+    length = found.source_frames[-1] + 1
+    return Video(frames, found.fps, found.name, found.source_frames, found.seconds, length), found.task
 
 
 def read_images(paths: Sequence[str]) -> list[Image]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from evo_vlac.cli.dataset_options import add_dataset, count, trajectories
+from evo_vlac.cli.dataset_options import add_dataset, count, reading_text, trajectories
 from evo_vlac.cli.options import add_json, add_model, emit, mode_of, number, open_critic, table
 from evo_vlac.evaluation.screening import Row, ScreenOptions, Thresholds, ranked, screen
 from evo_vlac.evaluation.screening import table as rows_of
@@ -60,13 +60,20 @@ def run(options: argparse.Namespace) -> None:
                 pictures[row.name] = picture(trajectory, row)
             tick()
     ordered = ranked(rows)
-    result = {"dataset": options.dataset, "kept": sum(row.keep for row in rows), "trajectories": rows_of(ordered)}
+    result = {
+        "dataset": options.dataset,
+        "kept": sum(row.keep for row in rows),
+        "trajectories": rows_of(ordered),
+        "skipped": dataset.skipped,
+        "chosen": list(dataset.reading.chosen),
+    }
     if options.output:
         folder = Path(options.output)
         write_json(folder / "screening.json", result)
-        write_html(folder / "report.html", ordered, pictures, f"Screening of {Path(options.dataset).name}")
+        title = f"Screening of {Path(options.dataset).name}"
+        write_html(folder / "report.html", ordered, pictures, title, dataset.skipped)
         write_text(folder / "kept.txt", "".join(f"{row.name}\n" for row in ordered if row.keep))
-    emit(options, result, _screen_text(ordered))
+    emit(options, result, _screen_text(ordered) + reading_text(dataset))
 
 
 def _screen_text(rows: list[Row]) -> str:

@@ -13,49 +13,68 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evo_vlac.camera_names import colour_only
+from evo_vlac.datasets.labels import truth_of
+from evo_vlac.datasets.reading import Reading
 from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory
-from evo_vlac.errors import DatasetError, VideoError
-from evo_vlac.video.reader import PICTURES, VIDEOS, natural, read_video
+from evo_vlac.errors import DatasetError
+from evo_vlac.video.reader import VIDEOS, is_picture, natural, read_video
 
 TASK_FILES = ("tasks.json", "tasks.jsonl", "tasks.csv", "task.txt")
-_TRUE, _FALSE = frozenset({"1", "true", "yes", "success"}), frozenset({"0", "false", "no", "failure", "fail"})
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a video, or a folder of pictures, in it."""
-    return path.is_dir() and any(True for _ in _sources(path))
+    """Whether there is a video, a folder of pictures, or a picture in it."""
+    return path.is_dir() and bool(_sources(path))
 
 
-def read_folder(path: Path, options: DatasetOptions) -> Iterator[Trajectory]:
-    """The trajectories, in the natural order of their names. A single video is a dataset of one."""
-    sources = [path] if path.is_file() else list(_sources(path))
+def read_folder(path: Path, options: DatasetOptions, reading: Reading) -> Iterator[Trajectory]:
+    """The trajectories, in the natural order of their names. A single video, and a folder of nothing but pictures, is a
+    dataset of one. Those that cannot be read are skipped."""
+    sources = [path] if path.is_file() else _sources(path)
+    taken = colour_only([source.name for source in sources])
+    if len(taken) < len(sources):
+        left = next(source.name for source in sources if source.name not in taken)
+        reading.chose(f"{len(sources) - len(taken)} that show no colour are left out, such as {left}", str(path))
     table = _table(path if path.is_dir() else path.parent)
-    for source in sources:
-        row = table.get(source.name) or table.get(source.stem) or {}
-        task = options.task or str(row.get("task") or "") or _own_task(source) or str(table.get("", {}).get("task", ""))
-        if not task.strip():
-            raise DatasetError(f"{source}: no task for it; give --task, or one of {', '.join(TASK_FILES)} beside it")
-        try:
-            video = read_video(source, fps=options.fps)
-        except VideoError as error:
-            raise DatasetError(str(error)) from error
-        success = row.get("success")
-        yield Trajectory(
-            source.name, task, video.frames, video.fps, None, _flag(source, success), str(row.get("kind", ""))
-        )
+    for number, source in enumerate(source for source in sources if source.name in taken):
+        if options.wants(number, source.name, source.stem):
+            found = reading.tried(str(source), partial(_trajectory, source, table, options))
+            if found is not None:
+                yield found
 
 
-def _sources(path: Path) -> Iterator[Path]:
-    for entry in sorted(path.iterdir(), key=natural):
-        if entry.name.startswith("."):
-            continue
-        if entry.suffix.lower() in VIDEOS or (
-            entry.is_dir() and any(child.suffix.lower() in PICTURES for child in entry.iterdir())
-        ):
-            yield entry
+def _trajectory(source: Path, table: dict[str, dict[str, Any]], options: DatasetOptions) -> Trajectory:
+    row = table.get(source.name) or table.get(source.stem) or {}
+    task = options.task or str(row.get("task") or "") or _own_task(source) or str(table.get("", {}).get("task", ""))
+    if not task.strip():
+        raise DatasetError(f"{source}: no task for it; give --task, or one of {', '.join(TASK_FILES)} beside it")
+    video = read_video(source, fps=options.fps)
+    return Trajectory(
+        name=source.name,
+        task=task,
+        frames=video.frames,
+        fps=video.fps,
+        success=truth_of(row.get("success"), f"{source}: success"),
+        kind=str(row.get("kind", "")),
+        source_frames=video.source_frames,
+        seconds=video.seconds,
+    )
+
+
+def _sources(path: Path) -> list[Path]:
+    """Videos and folders of pictures; the folder itself where it has nothing but pictures."""
+    entries = [entry for entry in sorted(path.iterdir(), key=natural) if not entry.name.startswith(".")]
+    found = [entry for entry in entries if entry.suffix.lower() in VIDEOS or _has_pictures(entry)]
+    return found or ([path] if _has_pictures(path) else [])
+
+
+def _has_pictures(path: Path) -> bool:
+    return path.is_dir() and any(is_picture(child) for child in path.iterdir())
 
 
 def _table(folder: Path) -> dict[str, dict[str, Any]]:
@@ -91,12 +110,3 @@ def _parse(name: str, text: str) -> dict[str, dict[str, Any]]:
 def _own_task(source: Path) -> str:
     beside = source.with_suffix(".txt")
     return beside.read_text(encoding="utf-8").strip() if beside.is_file() else ""
-
-
-def _flag(source: Path, value: Any) -> bool | None:
-    if value is None or value == "":
-        return None
-    text = str(value).strip().lower()
-    if text not in _TRUE | _FALSE:
-        raise DatasetError(f"{source}: success is {value!r}; allowed: true or false")
-    return text in _TRUE

@@ -1,7 +1,7 @@
 """robomimic-style HDF5: read as robomimic, LIBERO and this project write it, written as this project reads it.
 
-/data                      attrs: task | problem_info (JSON: language_instruction) | env_args
-/data/demo_<i>             attrs: success, kind, seed, task, num_samples (this project)
+/data                      attrs: task | problem_info (JSON: language_instruction) | env_args (JSON: control_freq)
+/data/demo_<i>             attrs: success, kind, seed, task, num_samples (this project) | ep_meta (JSON: lang)
     actions                (N - 1, A) float32
     dones | rewards        per step or per observation
     obs/<camera>_image     uint8 (N, H, W, 3), upright (robomimic, this project)
@@ -12,48 +12,67 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory, flags, pick_camera
+from evo_vlac.broken_files import unreadable
+from evo_vlac.datasets.hdf5_demo import UPRIGHT, Rewarded, StoredDemo, control_frequency, instruction
+from evo_vlac.datasets.reading import Reading
+from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory
 from evo_vlac.errors import DatasetError, OutputError
-from evo_vlac.video.reader import natural, sample_indices
+from evo_vlac.video.reader import natural
+
+__all__ = ["CAMERA", "Hdf5Writer", "StoredDemo", "is_hdf5", "read_demonstrations", "read_hdf5", "stored_demos"]
 
 CAMERA = "agentview"
 """The camera of demonstrations, unless another one is named."""
 
-_UPRIGHT, _BOTTOM_UP = "_image", "_rgb"
-_FPS = 20.0  # robosuite's usual control frequency
-
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file (or a folder's files) look like HDF5."""
-    return path.suffix.lower() in (".hdf5", ".h5")
+    return path.suffix.lower() in (".hdf5", ".h5") and not path.name.startswith(".")
 
 
-def read_hdf5(path: Path, options: DatasetOptions) -> Iterator[Trajectory]:
-    """The trajectories of a file, or of every HDF5 file in a folder, in the order of their numbers."""
+def read_hdf5(path: Path, options: DatasetOptions, reading: Reading) -> Iterator[Trajectory]:
+    """The trajectories of a file, or of every HDF5 file in a folder, in the order of their numbers. Files and
+    trajectories that cannot be read are skipped."""
     files = sorted((f for f in path.rglob("*") if is_hdf5(f)), key=natural) if path.is_dir() else [path]
+    before = 0
     for file in files:
-        yield from _read_file(file, options)
+        try:
+            with stored_demos(file) as demos:
+                for number, demo in enumerate(demos, before):
+                    if options.wants(number, demo.name, demo.name.rpartition("/")[2]):
+                        found = reading.tried(demo.name, partial(demo.trajectory, options, reading))
+                        if found is not None:
+                            yield found
+                before += len(demos)
+        except DatasetError as error:
+            reading.skip(str(file), error)
 
 
 def read_demonstrations(paths: Sequence[Path], camera: str = CAMERA, tasks: Sequence[str] = ()) -> Iterator[Trajectory]:
-    """The trajectories of several files; ``tasks`` gives one instruction a file, or none to use the files' own."""
+    """The trajectories of several HDF5 files, of which each must be whole; ``tasks`` gives one instruction a file, or
+    none to use the files' own. Raises DatasetError."""
     if tasks and len(tasks) != len(paths):
         raise DatasetError(f"{len(tasks)} tasks for {len(paths)} demonstration files; give one a file, or none")
     for index, path in enumerate(paths):
-        yield from read_hdf5(path, DatasetOptions(camera, tasks[index] if tasks else None))
+        options = DatasetOptions(camera, tasks[index] if tasks else None)
+        with stored_demos(path) as demos:
+            for demo in demos:
+                yield demo.trajectory(options, Reading())
 
 
-def _read_file(path: Path, options: DatasetOptions) -> Iterator[Trajectory]:
+@contextmanager
+def stored_demos(path: Path) -> Iterator[list[StoredDemo]]:
+    """The episodes of a file in the order of their numbers, while it is open. Raises DatasetError."""
     import h5py
 
     if not path.is_file():
@@ -63,91 +82,29 @@ def _read_file(path: Path, options: DatasetOptions) -> Iterator[Trajectory]:
             if "data" not in file:
                 raise DatasetError(f"{path} has no group 'data'; found: {', '.join(file) or 'nothing'}")
             data = file["data"]
-            task = _task(path, data.attrs)
-            for name in sorted(data, key=lambda name: natural(Path(name))):
-                yield _trajectory(f"{path.stem}/{name}", data[name], task, options)
+            task, fps, rewarded = instruction(path, data.attrs), control_frequency(data.attrs), Rewarded(data)
+            names = sorted(data, key=lambda name: natural(Path(name)))
+            yield [StoredDemo(f"{path.stem}/{name}", data, name, task, fps, rewarded) for name in names]
     except OSError as error:
-        raise DatasetError(f"{path} is not an HDF5 file that can be read: {error}") from error
-
-
-def _trajectory(name: str, group: Any, task: str, options: DatasetOptions) -> Trajectory:
-    frames = _frames(name, group, options.camera)
-    dones = _dones(group, len(frames))
-    attrs = group.attrs
-    success = bool(attrs["success"]) if "success" in attrs else (any(dones) if dones is not None else None)
-    whole = Trajectory(
-        name=name,
-        task=options.task or str(attrs.get("task", "")) or task,
-        frames=list(frames),
-        fps=min(_FPS, options.fps or _FPS),
-        dones=dones,
-        success=success,
-        kind=str(attrs.get("kind", "unknown")),
-        seed=int(attrs.get("seed", -1)),
-        actions=_floats(group, "actions"),
-        proprio=_floats(group, "obs/proprio"),
-        objects={key: np.asarray(places, dtype=np.float32) for key, places in group.get("objects", {}).items()},
-    )
-    return whole.take(sample_indices(_FPS, options.fps or _FPS, len(frames)))
-
-
-def _frames(name: str, group: Any, wanted: str | None) -> npt.NDArray[np.uint8]:
-    """(N, H, W, 3), upright."""
-    images = [k for k in group.get("obs", {}) if k.endswith((_UPRIGHT, _BOTTOM_UP))]
-    cameras = {key.removesuffix(_UPRIGHT).removesuffix(_BOTTOM_UP): key for key in sorted(images)}
-    key = cameras[pick_camera(name, list(cameras), wanted)]
-    stored = group["obs"][key]
-    if stored.dtype != np.uint8 or stored.ndim != 4 or stored.shape[-1] != 3:
-        raise DatasetError(f"{name}: {key} is {stored.dtype} {stored.shape}; needed: uint8 (frames, H, W, 3)")
-    frames: npt.NDArray[np.uint8] = np.asarray(stored)
-    return np.ascontiguousarray(frames[:, ::-1]) if key.endswith(_BOTTOM_UP) else frames
-
-
-def _floats(group: Any, key: str) -> npt.NDArray[np.float32] | None:
-    return np.asarray(group[key], dtype=np.float32) if key in group else None
-
-
-def _dones(group: Any, frames: int) -> tuple[bool, ...] | None:
-    """robosuite's sparse reward is the success itself, and robomimic's ``dones`` may only mark the end. So rewards that
-    are 0 or 1 are preferred, unless the file says ``success`` itself (then its ``dones`` are this project's, exact)."""
-    if "rewards" in group and "success" not in group.attrs:
-        rewards = np.asarray(group["rewards"])
-        if rewards.size and set(np.unique(rewards)) <= {0, 1}:
-            return flags(rewards, frames)
-    return flags(group["dones"], frames) if "dones" in group else None
-
-
-def _task(path: Path, attrs: Any) -> str:
-    if attrs.get("task"):
-        return str(attrs["task"])
-    for key in ("problem_info", "env_args"):
-        try:
-            info = json.loads(str(attrs.get(key, "{}")))
-        except json.JSONDecodeError:
-            continue
-        if isinstance(info, dict) and info.get("language_instruction"):
-            return str(info["language_instruction"]).strip('" ')
-    if path.stem.endswith("_demo"):  # LIBERO names its files after the instruction, after the scene's name
-        words = [word for word in path.stem.removesuffix("_demo").split("_") if not word.isupper()]
-        return " ".join(word for word in words if not word.startswith("SCENE"))
-    return ""
+        raise DatasetError(unreadable(path, "an HDF5 file", error)) from error
 
 
 class Hdf5Writer:
     """Writes trajectories to a file that appears, whole, when the ``with`` block ends well."""
 
-    def __init__(self, path: Path, env_name: str, task: str, camera: str = CAMERA) -> None:
+    def __init__(self, path: Path, env_name: str, task: str, camera: str = CAMERA, **attributes: str) -> None:
+        """``attributes``: more of the whole file, as ``task_name``. Raises OutputError."""
         import h5py
 
         self.path, self.camera, self.count = path, camera, 0
-        self._partial = path.with_name(path.name + ".part")
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = h5py.File(self._partial, "w")
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error}") from error
         self._data = self._file.create_group("data")
-        self._data.attrs.update(env_name=env_name, task=task)
+        self._data.attrs.update(env_name=env_name, task=task, **attributes)
 
     def __enter__(self) -> Hdf5Writer:
         return self
@@ -161,15 +118,17 @@ class Hdf5Writer:
         else:
             self._partial.unlink(missing_ok=True)
 
-    def write(self, trajectory: Trajectory) -> None:
-        """Appends a trajectory."""
+    def write(self, trajectory: Trajectory, others: Mapping[str, npt.NDArray[np.uint8]] | None = None) -> None:
+        """Appends a trajectory. ``others``: the frames (N, H, W, 3) of more cameras than the writer's own, by name."""
         group = self._data.create_group(f"demo_{self.count}")
         attrs = {"num_samples": len(trajectory) - 1, "kind": trajectory.kind, "seed": trajectory.seed}
         group.attrs.update(attrs, task=trajectory.task)
         if trajectory.success is not None:
             group.attrs["success"] = trajectory.success
-        frames = np.asarray(trajectory.frames)
-        group.create_dataset(f"obs/{self.camera}_image", data=frames, chunks=(1, *frames.shape[1:]), compression="lzf")
+        for camera, frames in {self.camera: np.asarray(trajectory.frames), **(others or {})}.items():
+            # gzip: every HDF5 library reads it
+            stored = {"chunks": (1, *frames.shape[1:]), "compression": "gzip", "compression_opts": 1}
+            group.create_dataset(f"obs/{camera}{UPRIGHT}", data=frames, **stored)
         dones = None if trajectory.dones is None else np.array(trajectory.dones, dtype=bool)
         for name, array in (("dones", dones), ("actions", trajectory.actions), ("obs/proprio", trajectory.proprio)):
             if array is not None:

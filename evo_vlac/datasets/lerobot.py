@@ -4,25 +4,43 @@ meta/info.json                             fps, features, data_path, video_path
 meta/episodes.jsonl, tasks.jsonl           2.x: length and tasks of each episode
 meta/episodes/**/*.parquet, tasks.parquet  3.x: also where in which file an episode lies
 data/..., videos/...                       steps, pictures
+
+Pictures of one episode are in memory. Indices in meta/ are taken as hints: they are stale in many published datasets.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory, flags, pick_camera
+from evo_vlac.datasets.labels import difference, flags_of_frames, rows_of_frames, text_of, truth_of
+from evo_vlac.datasets.parquet import EpisodeRows, read_table
+from evo_vlac.datasets.reading import Reading, pick_camera
+from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory
 from evo_vlac.errors import DatasetError
 from evo_vlac.images import load_image
-from evo_vlac.video.reader import read_video, sample_indices
+from evo_vlac.video.film import Film
+from evo_vlac.video.reader import Video, read_film
+from evo_vlac.video.thinning import sample_indices
 
 _DONE = ("next.success", "success", "is_success")
+_PATHS = {  # where info.json does not say
+    "2": (
+        "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    ),
+    "3": (
+        "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+    ),
+}
 
 
 def is_lerobot(path: Path) -> bool:
@@ -30,135 +48,196 @@ def is_lerobot(path: Path) -> bool:
     return (path / "meta" / "info.json").is_file()
 
 
-def read_lerobot(path: Path, options: DatasetOptions) -> Iterator[Trajectory]:
-    """The episodes, in order."""
-    dataset = _Dataset.open(path, options.camera)
-    for episode in dataset.episodes:
-        yield dataset.trajectory(episode, options)
+def read_lerobot(path: Path, options: DatasetOptions, reading: Reading) -> Iterator[Trajectory]:
+    """The episodes, in order. Those that cannot be read are skipped."""
+    dataset = _Dataset(path, options, reading)
+    try:
+        for episode in dataset.episodes:
+            index = int(episode["episode_index"])
+            name = f"{path.name}/episode_{index:06d}"
+            if options.wants(index, name, f"episode_{index:06d}"):
+                found = reading.tried(name, partial(dataset.trajectory, name, index, episode))
+                if found is not None:
+                    yield found
+    finally:
+        dataset.close()
 
 
-@dataclass(frozen=True, slots=True)
 class _Dataset:
-    path: Path
-    info: dict[str, Any]
-    camera: str
-    episodes: list[dict[str, Any]]
-    tasks: dict[int, str]
+    """A dataset's meta data, the data file and the film that were read last."""
 
-    @staticmethod
-    def open(path: Path, camera: str | None) -> _Dataset:
-        info = _json(path / "meta" / "info.json")
-        features = info.get("features", {})
-        cameras = [k for k, v in features.items() if v.get("dtype") in ("video", "image")]
-        version = str(info.get("codebase_version", "v2.1")).lstrip("v").split(".")[0]
-        if version == "2":
-            episodes = _jsonl(path / "meta" / "episodes.jsonl")
-            tasks = {int(row["task_index"]): str(row["task"]) for row in _jsonl(path / "meta" / "tasks.jsonl")}
-        elif version == "3":
-            episodes, tasks = _episodes_v3(path), _tasks_v3(path)
-        else:
-            raise DatasetError(f"{path}: LeRobot version {info.get('codebase_version')} is not read; 2.x and 3.x are")
-        if not episodes:
-            raise DatasetError(f"{path}: meta names no episodes")
-        return _Dataset(path, info, pick_camera(str(path), cameras, camera), episodes, tasks)
+    def __init__(self, path: Path, options: DatasetOptions, reading: Reading) -> None:
+        self.path, self.options, self.reading = path, options, reading
+        self.info = _json(path / "meta" / "info.json")
+        self.version = version = str(self.info.get("codebase_version", "v2.1")).lstrip("v").split(".")[0]
+        if version not in _PATHS:
+            raise DatasetError(f"{path}: LeRobot version {self.info['codebase_version']} is not read; 2.x and 3.x are")
+        self._paths = _PATHS[version]
+        self.fps = float(self.info.get("fps") or 5.0)
+        features = self.info.get("features", {})
+        cameras = [key for key, feature in features.items() if feature.get("dtype") in ("video", "image")]
+        depth = [key for key in cameras if _is_depth(features[key])]
+        self.camera = pick_camera(str(path), cameras, options.camera, reading, depth)
+        self.is_film = features[self.camera]["dtype"] == "video"
+        self.episodes, self.tasks = _meta(path, version, self.camera, reading)
+        self._count()
+        needed = {*_DONE, "task_index", "timestamp", *([] if self.is_film else [self.camera])}
+        self._rows = EpisodeRows(path / "data", needed.__contains__)
+        self._film: Film | None = None
 
-    def trajectory(self, episode: dict[str, Any], options: DatasetOptions) -> Trajectory:
+    def _count(self) -> None:
+        if not self.episodes:
+            raise DatasetError(f"{self.path}: meta names no episodes")
+        total = self.info.get("total_episodes")
+        if total is not None and total != len(self.episodes):
+            self.reading.chose(f"info.json says {total} episodes; the {len(self.episodes)} that meta lists are read")
+
+    def close(self) -> None:
+        """Closes the film."""
+        if self._film is not None:
+            self._film.close()
+
+    def trajectory(self, name: str, index: int, episode: dict[str, Any]) -> Trajectory:
         """One episode with its pictures."""
-        index = int(episode["episode_index"])
-        name = f"{self.path.name}/episode_{index:06d}"
-        table = self._table(episode, index)
-        fps = float(self.info.get("fps") or 5.0)
-        if self.info["features"][self.camera]["dtype"] == "video":
-            frames = self._video(episode, index, fps)
-        else:
-            frames = [_picture(self.path, cell) for cell in table[self.camera]]
-        done = next((flags(table[key], len(frames)) for key in _DONE if key in table), None)
-        keep = sample_indices(fps, options.fps or fps, len(frames))
-        whole = Trajectory(
-            name=name,
-            task=options.task or self._task(episode, table),
-            frames=frames,
-            fps=min(fps, options.fps or fps),
-            dones=done,
-            success=None if done is None else any(done),
+        length = _number(episode, "length")
+        file = self._file(str(self.info.get("data_path") or self._paths[0]), episode, index, "data")
+        whole = None if length is None or self.version == "2" else int(length)  # 2.x: a file an episode
+        table, elsewhere = self._rows.rows(file, index, whole)
+        if length is not None and len(table) != length:
+            self.reading.chose("meta's length is not the number of rows; the rows count", name)
+        if elsewhere:
+            self.reading.chose("rows lie in other data files than meta/episodes says; found by their episode", name)
+        columns = {key: table[key].to_pylist() for key in table.schema.names if key != self.camera}
+        video = self._video(name, index, episode) if self.is_film else self._pictures(name, table[self.camera])
+        rows = rows_of_frames(
+            video.source_frames, video.seconds, video.source_length, columns.get("timestamp"), len(table), self.fps
         )
-        return whole.take(keep)
+        if video.source_length != len(table):
+            self.reading.chose(difference(video.source_length, len(table)), name)
+        dones, success = self._labels(name, columns)
+        kept = len(rows)
+        return Trajectory(
+            name=name,
+            task=self.options.task or self._task(name, episode, columns),
+            frames=video.frames[:kept],
+            fps=min(self.fps, self.options.fps or self.fps),
+            dones=None if dones is None else flags_of_frames(dones, rows, self.fps),
+            success=success,
+            source_frames=video.source_frames[:kept],
+            seconds=video.seconds[:kept],
+        )
 
-    def _task(self, episode: dict[str, Any], table: dict[str, list[Any]]) -> str:
+    def _labels(self, name: str, columns: dict[str, list[Any]]) -> tuple[list[bool] | None, bool | None]:
+        """Flags of the table's rows, and whether the episode succeeded."""
+        key = next((key for key in _DONE if key in columns), None)
+        known = [] if key is None else [truth_of(value, key) for value in columns[key]]
+        if all(flag is None for flag in known):
+            return None, None
+        if len(known) > 1 and all(known):
+            self.reading.chose(f"{key} is true in every row: taken as the episode's, not as when it was done", name)
+            return None, True
+        flags = [bool(flag) for flag in known]
+        return flags, any(flags)
+
+    def _task(self, name: str, episode: dict[str, Any], columns: dict[str, list[Any]]) -> str:
         named = episode.get("tasks")
         if named is not None and len(named):
-            return str(named if isinstance(named, str) else named[0])
-        first = table.get("task_index") or [None]
+            if not isinstance(named, str) and len(named) > 1:
+                self.reading.chose("an episode has several tasks; the first is taken", name)
+            return text_of(named)
+        first = columns.get("task_index") or [None]
         return self.tasks.get(int(first[0]), "") if first[0] is not None else ""
 
-    def _table(self, episode: dict[str, Any], index: int) -> dict[str, list[Any]]:
-        template = str(self.info.get("data_path", "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"))
-        file = self.path / _fill(template, self.info, episode, index, "data")
-        table = _parquet(file)
-        if "episode_index" not in table:
-            return table
-        mine = [i for i, value in enumerate(table["episode_index"]) if int(value) == index]
-        return {key: [column[i] for i in mine] for key, column in table.items()}
+    def _pictures(self, name: str, column: Any) -> Video:
+        """Pictures stored in the table; only those that stay are decoded."""
+        kept = sample_indices(self.fps, self.options.fps or self.fps, len(column))
+        frames = tuple(_picture(self.path, column[i].as_py()) for i in kept)
+        return Video(frames, self.fps, name, tuple(kept), tuple(i / self.fps for i in kept), len(column))
 
-    def _video(self, episode: dict[str, Any], index: int, fps: float) -> list[npt.NDArray[np.uint8]]:
-        template = str(self.info["video_path"])
-        file = self.path / _fill(template, self.info, episode, index, f"videos/{self.camera}", self.camera)
-        frames = read_video(file).frames
-        start = episode.get(f"videos/{self.camera}/from_timestamp")
+    def _video(self, name: str, index: int, episode: dict[str, Any]) -> Video:
+        where = f"videos/{self.camera}"
+        file = self._file(str(self.info.get("video_path") or self._paths[1]), episode, index, where, self.camera)
+        if self._film is None or self._film.path != file:
+            self.close()
+            self._film = None
+            self._film = Film(file)
+        start = _number(episode, f"{where}/from_timestamp")
         if start is None:
-            return list(frames)
-        first = round(float(start) * fps)
-        length = int(episode.get("length") or len(frames) - first)
-        part = list(frames[first : first + length])
-        if not part:
-            raise DatasetError(f"{file}: episode {index} should start at {start} s, after the video's end")
-        return part
+            return read_film(self._film, fps=self.options.fps)
+        end = _number(episode, f"{where}/to_timestamp")
+        length = _number(episode, "length")
+        if end is None and length is not None:
+            end = start + length / self.fps
+        return read_film(self._film, start, end, self.options.fps)
+
+    def _file(self, template: str, episode: dict[str, Any], index: int, where: str, camera: str = "") -> Path:
+        """A path template of info.json filled for one episode."""
+        try:
+            return self.path / template.format(
+                episode_chunk=index // int(self.info.get("chunks_size") or 1000),
+                episode_index=index,
+                chunk_index=int(_number(episode, f"{where}/chunk_index") or 0),
+                file_index=int(_number(episode, f"{where}/file_index") or 0),
+                video_key=camera,
+                total_episodes=self.info.get("total_episodes", 0),
+            )
+        except (KeyError, IndexError, ValueError) as error:
+            raise DatasetError(f"info.json: the path {template!r} cannot be filled: {error}") from error
 
 
-def _fill(
-    template: str, info: dict[str, Any], episode: dict[str, Any], index: int, where: str, camera: str = ""
-) -> str:
-    """A path template of info.json filled for one episode."""
+def _is_depth(feature: dict[str, Any]) -> bool:
+    """Whether the dataset itself says that a camera holds depth maps."""
+    about = [feature.get(key) for key in ("info", "video_info")]
+    return any(bool(d.get(k)) for d in about if isinstance(d, dict) for k in ("video.is_depth_map", "is_depth_map"))
+
+
+def _number(episode: dict[str, Any], key: str) -> float | None:
+    """A number of an episode's row; None where there is none (merged datasets leave NaN)."""
+    value = episode.get(key)
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _meta(path: Path, version: str, camera: str, reading: Reading) -> tuple[list[dict[str, Any]], dict[int, str]]:
+    """A row an episode, in order, and the tasks by their index."""
+    rows = _jsonl(path / "meta" / "episodes.jsonl") if version == "2" else _episodes_v3(path, camera, reading)
     try:
-        return template.format(
-            episode_chunk=index // int(info.get("chunks_size") or 1000),
-            episode_index=index,
-            chunk_index=int(episode.get(f"{where}/chunk_index", 0)),
-            file_index=int(episode.get(f"{where}/file_index", 0)),
-            video_key=camera,
-            total_episodes=info.get("total_episodes", 0),
-        )
-    except (KeyError, IndexError, ValueError) as error:
-        raise DatasetError(f"info.json: the path {template!r} cannot be filled: {error}") from error
+        episodes = {int(row["episode_index"]): row for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: meta lists an episode without a number (episode_index)") from error
+    if len(episodes) < len(rows):
+        reading.chose(f"meta lists {len(rows) - len(episodes)} episodes twice; the later entry is taken")
+    return [episodes[index] for index in sorted(episodes)], _tasks(path, version)
 
 
-def _episodes_v3(path: Path) -> list[dict[str, Any]]:
+def _tasks(path: Path, version: str) -> dict[int, str]:
+    """Empty without a file: episodes may name their tasks themselves."""
+    file = path / "meta" / ("tasks.jsonl" if version == "2" else "tasks.parquet")
+    if not file.is_file():
+        return {}
+    if version == "2":
+        return {int(row["task_index"]): text_of(row["task"]) for row in _jsonl(file)}
+    table = read_table(file)
+    texts = table.get("task") or table.get("__index_level_0__") or []
+    return {int(i): text_of(text) for i, text in zip(table.get("task_index", []), texts)}
+
+
+def _episodes_v3(path: Path, camera: str, reading: Reading) -> list[dict[str, Any]]:
+    """Without the statistics of every episode, which are most of the file."""
+
+    def wanted(column: str) -> bool:
+        return column in ("episode_index", "tasks", "length") or column.startswith(("data/", f"videos/{camera}/"))
+
     rows: list[dict[str, Any]] = []
     for file in sorted((path / "meta" / "episodes").rglob("*.parquet")):
-        table = _parquet(file)
-        rows.extend({key: column[i] for key, column in table.items()} for i in range(len(table["episode_index"])))
-    return sorted(rows, key=lambda row: int(row["episode_index"]))
-
-
-def _tasks_v3(path: Path) -> dict[int, str]:
-    table = _parquet(path / "meta" / "tasks.parquet")
-    texts = table.get("task") or table.get("__index_level_0__") or []
-    return {int(i): str(text) for i, text in zip(table.get("task_index", []), texts)}
-
-
-def _parquet(path: Path) -> dict[str, list[Any]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise DatasetError(f"reading {path} needs pyarrow (pip install pyarrow)") from error
-    if not path.is_file():
-        raise DatasetError(f"{path} is missing")
-    try:
-        columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path} is not a parquet file that can be read: {error}") from error
-    return columns
+        if file.name.startswith("."):
+            continue
+        try:
+            table = read_table(file, wanted)
+        except DatasetError as error:
+            reading.skip(str(file.relative_to(path)), error)
+            continue
+        rows.extend(dict(zip(table, values)) for values in zip(*table.values()))
+    return rows
 
 
 def _picture(root: Path, cell: Any) -> npt.NDArray[np.uint8]:

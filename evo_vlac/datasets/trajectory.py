@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +14,15 @@ from evo_vlac.errors import DatasetError, OptionError
 @dataclass(frozen=True, slots=True)
 class DatasetOptions:
     """camera: its name, or part of it (default: the first that is no wrist camera). task: replaces the dataset's own
-    instructions. limit: trajectories at most. fps: frames a second at most, where the dataset knows its rate.
+    instructions. limit: trajectories at most. fps: frames a second at most. episode: only this one, by its name or
+    number.
     """
 
     camera: str | None = None
     task: str | None = None
     limit: int | None = None
     fps: float | None = None
+    episode: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -30,6 +31,10 @@ class DatasetOptions:
             raise OptionError(f"fps is {self.fps}; more than 0 is needed")
         if self.task is not None and not self.task.strip():
             raise OptionError("task is empty; leave it out to use the dataset's own")
+
+    def wants(self, number: int, *names: str) -> bool:
+        """Whether the episode with this number and these names is asked for."""
+        return self.episode is None or self.episode in (str(number), *names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class Trajectory:
         success: whether the episode achieved its task; None where the data does not say.
         kind, seed: what was to happen in the episode and its seed, where they were recorded.
         actions: (N - 1, A) float32. proprio: (N, P) float32. objects: by name, (N, 3) float32, metres.
+        source_frames, seconds: the number of each frame in the episode as it was recorded, and its time since that
+            one's start (not given: all of them, at ``fps``).
     """
 
     name: str
@@ -56,8 +63,14 @@ class Trajectory:
     actions: npt.NDArray[np.float32] | None = None
     proprio: npt.NDArray[np.float32] | None = None
     objects: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    source_frames: tuple[int, ...] = ()
+    seconds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.source_frames:
+            object.__setattr__(self, "source_frames", tuple(range(len(self.frames))))
+        if not self.seconds:
+            object.__setattr__(self, "seconds", tuple(i / self.fps for i in self.source_frames))
         if not len(self.frames):
             raise DatasetError(f"{self.name}: no frames")
         first = self.frames[0]
@@ -91,6 +104,8 @@ class Trajectory:
             actions=None,
             proprio=None if self.proprio is None else self.proprio[list(indices)],
             objects={name: places[list(indices)] for name, places in self.objects.items()},
+            source_frames=tuple(self.source_frames[i] for i in indices),
+            seconds=tuple(self.seconds[i] for i in indices),
         )
 
 
@@ -125,26 +140,3 @@ class Outline:
             return end
         after = self.dones[end:]
         return end + after.index(False) - 1 if False in after else self.length - 1
-
-
-def pick_camera(name: str, cameras: Sequence[str], wanted: str | None) -> str:
-    """The camera to use; DatasetError lists what there is."""
-    if not cameras:
-        raise DatasetError(f"{name}: no camera images")
-    if wanted is None:
-        outside = [camera for camera in cameras if "wrist" not in camera and "eye_in_hand" not in camera]
-        return (outside or list(cameras))[0]
-    if wanted in cameras:
-        return wanted
-    matches = [camera for camera in cameras if wanted in camera]
-    if len(matches) != 1:
-        raise DatasetError(f"{name}: no camera {wanted!r}; there are: {', '.join(cameras)}")
-    return matches[0]
-
-
-def flags(values: Any, frames: int) -> tuple[bool, ...] | None:
-    """Done flags, one a frame. Flags of steps (one fewer than frames) get the last one twice; others do not fit."""
-    found = [bool(value) for value in np.asarray(values).reshape(-1)]
-    if len(found) == frames - 1 and found:
-        found.append(found[-1])
-    return tuple(found) if len(found) == frames else None

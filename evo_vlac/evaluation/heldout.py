@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from evo_vlac.critic import Critic
-from evo_vlac.datasets import Trajectory
-from evo_vlac.datasets.hdf5 import CAMERA, read_demonstrations
+from evo_vlac.datasets import DatasetOptions, Trajectory, open_datasets
 from evo_vlac.errors import DatasetError, OptionError
 from evo_vlac.evaluation.evaluator import EvaluationOptions, Judged, judge
 from evo_vlac.metrics import Binary, binary
@@ -158,14 +157,14 @@ def judge_checkpoint(
     files: Sequence[Path],
     *,
     adapter: Path | None = None,
-    camera: str = CAMERA,
+    camera: str | None = None,
     tasks: Sequence[str] = (),
     options: HeldoutOptions | None = None,
     device: str = "auto",
 ) -> HeldoutReport:
-    """The same for a checkpoint (and adapter) on disk and demonstration files, by ms-swift."""
+    """The same for a checkpoint (and adapter) on disk and datasets of demonstrations, by ms-swift."""
     with Critic(SwiftEngine(model, device=device, max_batch_size=32, adapter=adapter), batch_size=64) as critic:
-        return judge_heldout(critic, read_demonstrations(files, camera, tasks), options)
+        return judge_heldout(critic, open_datasets(files, DatasetOptions(camera), tasks), options)
 
 
 def _counts(table: Binary) -> dict[str, float | int]:

@@ -80,6 +80,8 @@ class ScreenOptions:
 class Row:
     """One trajectory's figures. ``mask`` has a flag per step (frames - 1): False where the critic over it is negative.
 
+    ``scored`` are numbers of the trajectory's frames; ``source_frames`` and ``seconds`` say of each of its frames which
+    one of the recording it is, and when.
     ``vroc`` and ``voc_f1`` are None where they were not asked for, ``done`` where no last frame was.
     """
 
@@ -99,6 +101,8 @@ class Row:
     scored: tuple[int, ...]
     keep: bool = True
     reasons: tuple[str, ...] = ()
+    source_frames: tuple[int, ...] = ()
+    seconds: tuple[float, ...] = ()
 
     @property
     def score(self) -> float:
@@ -151,6 +155,8 @@ def score(critic: Critic, trajectory: Trajectory, options: ScreenOptions, refere
         critics=forward.critics,
         values=forward.values,
         scored=forward.frames,
+        source_frames=trajectory.source_frames,
+        seconds=trajectory.seconds,
     )
     reasons = options.thresholds.reasons(row)
     known = {item.name: getattr(row, item.name) for item in fields(row)}

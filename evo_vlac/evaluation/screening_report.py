@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets import Skipped, Trajectory
 from evo_vlac.evaluation.screening import Row
 from evo_vlac.outputs import write_text
 from evo_vlac.video import Annotation, Series, summary_picture
@@ -36,17 +36,24 @@ def picture(trajectory: Trajectory, row: Row) -> bytes:
 
 
 def write_html(
-    path: str | os.PathLike[str], rows: Sequence[Row], pictures: Mapping[str, bytes], title: str = "Screening"
+    path: str | os.PathLike[str],
+    rows: Sequence[Row],
+    pictures: Mapping[str, bytes],
+    title: str = "Screening",
+    skipped: Sequence[Skipped] = (),
 ) -> Path:
-    """Writes the report: a table in the order of ``rows``, and below it a picture (PNG by name) of each trajectory."""
+    """Writes the report: a table in the order of ``rows``, what was ``skipped`` (it cannot be read), and a picture (PNG
+    by name) of each trajectory."""
     kept = sum(row.keep for row in rows)
     head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
     body = "".join(_line(rank, row) for rank, row in enumerate(rows, 1))
+    broken = "".join(f"<li>{html.escape(one.name)}: {html.escape(one.reason)}</li>" for one in skipped)
+    missing = f"<p>{len(skipped)} cannot be read and are left out:</p><ul>{broken}</ul>" if skipped else ""
     figures = "".join(_figure(row, pictures[row.name]) for row in rows if row.name in pictures)
     text = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
         f"<h1>{html.escape(title)}</h1><p>{kept} of {len(rows)} trajectories kept.</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{figures}</html>\n"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{missing}{figures}</html>\n"
     )
     return write_text(path, text)
 

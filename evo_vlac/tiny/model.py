@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evo_vlac.prompts import CHAT_TEMPLATE
 from evo_vlac.tiny.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import InternVLForConditionalGeneration, InternVLProcessor
+    from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLProcessor
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -79,17 +79,28 @@ def build_processor(config: TinyConfig) -> InternVLProcessor:
 def build_model(config: TinyConfig, processor: InternVLProcessor) -> InternVLForConditionalGeneration:
     """Random float32 weights, drawn from ``config.seed``."""
     import torch
-    from transformers import GenerationConfig, InternVLConfig, InternVLForConditionalGeneration, LlamaConfig
+    from transformers import GenerationConfig, InternVLForConditionalGeneration
+
+    torch.manual_seed(config.seed)
+    model = InternVLForConditionalGeneration(_internvl_config(config, processor))
+    _initialise(model, config)
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False, max_new_tokens=64, **_ends(processor)
+    )
+    return model
+
+
+def _ends(processor: InternVLProcessor) -> dict[str, Any]:
+    tokenizer = processor.tokenizer
+    return {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+
+
+def _internvl_config(config: TinyConfig, processor: InternVLProcessor) -> InternVLConfig:
+    from transformers import InternVLConfig, LlamaConfig
     from transformers.models.internvl.configuration_internvl import InternVLVisionConfig
 
-    tokenizer = processor.tokenizer
-    ends = {
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
     text = LlamaConfig(
-        vocab_size=-(-len(tokenizer) // 64) * 64,
+        vocab_size=-(-len(processor.tokenizer) // 64) * 64,
         hidden_size=config.text_hidden,
         intermediate_size=config.text_mlp,
         num_hidden_layers=config.text_layers,
@@ -98,7 +109,7 @@ def build_model(config: TinyConfig, processor: InternVLProcessor) -> InternVLFor
         max_position_embeddings=4096,
         tie_word_embeddings=True,
         rms_norm_eps=1e-6,
-        **ends,
+        **_ends(processor),
     )
     vision = InternVLVisionConfig(
         hidden_size=config.vision_hidden,
@@ -110,21 +121,13 @@ def build_model(config: TinyConfig, processor: InternVLProcessor) -> InternVLFor
         attention_bias=True,
         layer_scale_init_value=1.0,  # 0.1 is for deep towers: four layers would learn from a near-identity
     )
-    torch.manual_seed(config.seed)
-    model = InternVLForConditionalGeneration(
-        InternVLConfig(
-            vision_config=vision,
-            text_config=text,
-            image_token_id=processor.image_token_id,
-            image_seq_length=config.image_tokens,
-            tie_word_embeddings=True,
-        )
+    return InternVLConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=processor.image_token_id,
+        image_seq_length=config.image_tokens,
+        tie_word_embeddings=True,
     )
-    _initialise(model, config)
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=False, max_new_tokens=64, **ends
-    )
-    return model
 
 
 def _initialise(model: InternVLForConditionalGeneration, config: TinyConfig) -> None:

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from evo_vlac.checkpoint import inspect, require_native
-from evo_vlac.datasets.hdf5 import CAMERA
 from evo_vlac.device import DTYPES
 from evo_vlac.errors import DatasetError, OptionError, OutputError, TrainingError
 from evo_vlac.training.pairs import PairConfig
@@ -62,7 +61,7 @@ class FinetuneConfig:
     demos: tuple[Path, ...] = ()
     tasks: tuple[str, ...] = ()
     dataset: Path | None = None
-    camera: str = CAMERA
+    camera: str | None = None
     pairs: PairConfig = field(default_factory=PairConfig)
     tuner: str = "lora"
     steps: int = 0
@@ -210,20 +209,9 @@ def _train(
         file = log.open("a" if resume_from else "w", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write to {config.output}: {error}") from error
-    command = [sys.executable, "-m", "swift.cli.sft", *swift_arguments(config, dataset, resume_from)]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if config.threads:
-        environment |= {"OMP_NUM_THREADS": str(config.threads), "MKL_NUM_THREADS": str(config.threads)}
     losses: list[tuple[int, float]] = []
     with file:
-        child = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=environment,
-        )
+        child = _start(config, swift_arguments(config, dataset, resume_from))
         try:
             for line in _lines(child, config.timeout):
                 file.write(line)
@@ -236,15 +224,34 @@ def _train(
                         progress(step, steps, loss)
             code = child.wait(timeout=60)
         finally:
-            if child.poll() is None:
-                child.terminate()
-                try:
-                    child.wait(timeout=10)
-                except subprocess.TimeoutExpired:
-                    child.kill()
+            _end(child)
     if code != 0:
         raise TrainingError(f"swift sft ended with code {code}; the end of {log}:\n{_tail(log)}")
     return losses
+
+
+def _start(config: FinetuneConfig, arguments: list[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if config.threads:
+        environment |= {"OMP_NUM_THREADS": str(config.threads), "MKL_NUM_THREADS": str(config.threads)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "swift.cli.sft", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+    )
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """Where it still runs, at the latest by SIGKILL."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
 
 
 def _lines(child: subprocess.Popen[str], timeout: float) -> Iterator[str]:

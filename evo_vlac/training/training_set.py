@@ -1,6 +1,6 @@
 """Pairs on disk, in ms-swift's format: ``train.jsonl``, the pictures it names, and a summary.
 
-    demonstration files --outlines--> PairSampler --pairs--> frames needed --second read--> frames/*.png, train.jsonl
+    demonstrations --outlines--> PairSampler --pairs--> frames needed --second read--> frames/*.png, train.jsonl
 
 The files are read twice so that pictures of one episode at a time are in memory. ``summary.json`` is written last: a
 folder without it is an unfinished one.
@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evo_vlac import prompts
-from evo_vlac.datasets import Trajectory
-from evo_vlac.datasets.hdf5 import CAMERA, read_demonstrations
+from evo_vlac.datasets import DatasetOptions, Skipped, Trajectory, open_datasets
 from evo_vlac.errors import OutputError
 from evo_vlac.training.pairs import Pair, PairConfig, PairSampler
 
@@ -30,7 +29,7 @@ _PROMPT_OF = {"done": "done", "done_wrong_task": "done", "describe": "task_descr
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """``jsonl`` is what ms-swift reads; counts say what is in it."""
+    """``jsonl`` is what ms-swift reads; counts say what is in it, ``skipped`` which episodes cannot be read."""
 
     folder: Path
     jsonl: Path
@@ -39,6 +38,7 @@ class TrainingSet:
     episodes: int
     kinds: dict[str, int]
     answers: dict[str, int]
+    skipped: tuple[Skipped, ...] = ()
 
 
 def message(pair: Pair, images: Sequence[str]) -> dict[str, Any]:
@@ -63,10 +63,11 @@ def message(pair: Pair, images: Sequence[str]) -> dict[str, Any]:
 
 
 def build_training_set(
-    demos: Sequence[Path], folder: Path, config: PairConfig, camera: str = CAMERA, tasks: Sequence[str] = ()
+    demos: Sequence[Path], folder: Path, config: PairConfig, camera: str | None = None, tasks: Sequence[str] = ()
 ) -> TrainingSet:
-    """Draw pairs from demonstration files and write them; raises DatasetError or OutputError."""
-    outlines = [demo.outline() for demo in read_demonstrations(demos, camera, tasks)]
+    """Draw pairs from datasets of demonstrations and write them; raises DatasetError or OutputError."""
+    first = open_datasets(demos, DatasetOptions(camera), tasks)
+    outlines = [demo.outline() for demo in first]
     pairs = PairSampler(outlines, config).draw()
     needed: dict[int, set[int]] = {}
     for pair in pairs:
@@ -76,7 +77,7 @@ def build_training_set(
     try:
         pictures.mkdir(parents=True, exist_ok=True)
         (folder / "summary.json").unlink(missing_ok=True)
-        for index, episode in enumerate(read_demonstrations(demos, camera, tasks)):
+        for index, episode in enumerate(open_datasets(demos, DatasetOptions(camera), tasks, quiet=True)):
             _write_frames(episode, index, needed.get(index, set()), pictures)
         with jsonl.open("w", encoding="utf-8") as file:
             for pair in pairs:
@@ -91,6 +92,7 @@ def build_training_set(
             episodes=len(outlines),
             kinds=dict(Counter(pair.kind for pair in pairs)),
             answers=dict(Counter(pair.answer for pair in pairs if pair.kind.startswith("done"))),
+            skipped=tuple(first.skipped),
         )
         summary = {**asdict(result), "folder": str(folder), "jsonl": str(jsonl), "config": asdict(config)}
         (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from evo_vlac.video.annotate import Annotation, annotated_video, summary_picture
 from evo_vlac.video.chart import Series
-from evo_vlac.video.reader import Video, read_video, sample_indices
+from evo_vlac.video.reader import Video, read_video
+from evo_vlac.video.thinning import sample_indices
 from evo_vlac.video.writer import VideoWriter, write_video
 
 __all__ = [

@@ -21,9 +21,8 @@ from libc.string cimport memcmp, memcpy
 from shm_bridge.memory import layout
 from shm_bridge.server import counters
 from shm_bridge.sync import parking
-from shm_bridge.worker.frame_slot import FrameSlot
 from shm_bridge.memory.layout import FrameWord, QuestionWord, ServerWord, SidecarWord, TrainerWord, WorkerWord
-from shm_bridge.worker.lane_state import OpenQuestion
+from shm_bridge.worker.lane_state import FrameSlot, OpenQuestion
 from shm_bridge.server.question import Question
 from shm_bridge.spec import Kind, Phase, Status, Verdict
 

@@ -1,7 +1,7 @@
 # The sidecar's side: which lanes rang, what they ask when it is ordinary, and the answer to that.
 
 cdef class LaneScanner(Look):
-    """As ``lane_scanner.LaneScanner``. Lanes that are new, gone, or ask what is not ordinary are left in ``others``."""
+    """As ``lane_table.LaneScanner``. Lanes that are new, gone, or ask what is not ordinary are left in ``others``."""
 
     cdef const uint64_t[::1] bells, generations, trainer
     cdef uint64_t[::1] seen, server
@@ -130,7 +130,7 @@ cdef inline uint64_t limited(number) except? 0:
 
 
 cdef class Intake:
-    """As ``intake.Intake``: a ServedLane's next question, when it is an ordinary one, and its answer."""
+    """As ``question.Intake``: a ServedLane's next question, when it is an ordinary one, and its answer."""
 
     cdef object lane
     cdef public object taken, task_episode, task_seq, task

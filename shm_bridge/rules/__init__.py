@@ -2,7 +2,7 @@
 
 termination = Termination(DoneRules(hold=2))
 termination.asked(step)                                   # after each question, in order
-termination.answered(step, FrameVerdict(valid, done))     # after each answer, in any order: DONE when it is certain
+termination.answered(step, verdict)                       # after each answer, in any order: DONE when it is certain
 score, rewards = score_episode(RewardRules(), steps, complete, values, value_steps(steps, stride))
 """
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from shm_bridge import ConfigError
 
@@ -54,16 +55,20 @@ class DoneRules:
             raise ConfigError(f"invalid={self.invalid!r}: allowed are {', '.join(INVALID_POLICIES)}")
 
 
-@dataclass(frozen=True, slots=True)
-class FrameVerdict:
-    """The critic's answer about one frame. ``probability`` is NaN when the engine gives none; then ``done`` decides."""
+class FrameVerdict(Protocol):
+    """What the rule looks at of an answer about one frame: :class:`shm_bridge.Verdict` has it, as may anything else.
 
-    valid: bool
-    done: bool
-    probability: float = math.nan
+    ``probability`` is NaN when the engine gives none; then ``done`` decides.
+    """
 
-    def is_done(self, threshold: float) -> bool:
-        return self.done if math.isnan(self.probability) else self.probability > threshold
+    @property
+    def valid(self) -> bool: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def probability(self) -> float: ...
 
 
 class Termination:
@@ -100,7 +105,8 @@ class Termination:
             self.outcome = Outcome.DROP if self.rules.invalid == "drop" else Outcome.STOP
             self.step = step
             return
-        done = verdict.valid and verdict.is_done(self.rules.threshold)
+        probability = verdict.probability
+        done = verdict.valid and (verdict.done if math.isnan(probability) else probability > self.rules.threshold)
         self._streak = self._streak + 1 if done else 0
         if self._streak >= self.rules.hold:
             self.outcome, self.step = Outcome.DONE, step
@@ -109,6 +115,11 @@ class Termination:
     def settled(self) -> bool:
         """Whether no answer still out can change the outcome."""
         return self.outcome is not Outcome.OPEN or self._judged == len(self._asked)
+
+    @property
+    def missing(self) -> int:
+        """How many of the frames asked about have no answer yet."""
+        return len(self._asked) - len(self.answers)
 
     @property
     def frames(self) -> list[int]:

@@ -16,8 +16,7 @@ from shm_bridge.memory.lane_memory import LaneMemory, Role, open_lane
 from shm_bridge.memory.layout import QUESTION, FrameState, ServerWord, WorkerWord
 from shm_bridge.names import lane_name
 from shm_bridge.server.counters import Counters
-from shm_bridge.server.intake import Intake
-from shm_bridge.server.question import FrameKey, Question
+from shm_bridge.server.question import FrameKey, Intake, Question
 from shm_bridge.server.verdict_records import VerdictRecords, checked_values, in_bounds
 from shm_bridge.spec import Kind, Reply, Status, UInt8Array
 from shm_bridge.sync.ordering import HALF, MASK, at_or_before, fence

@@ -11,8 +11,7 @@ from shm_bridge.memory.lane_memory import LaneMemory
 from shm_bridge.memory.layout import FrameState, FrameWord
 from shm_bridge.spec import Kind
 from shm_bridge.sync.ordering import MASK, publish_fence
-from shm_bridge.worker.frame_slot import FrameSlot
-from shm_bridge.worker.lane_state import LaneState
+from shm_bridge.worker.lane_state import FrameSlot, LaneState
 
 STATE, SEQ, STEP, EPISODE = (int(word) for word in (FrameWord.STATE, FrameWord.SEQ, FrameWord.STEP, FrameWord.EPISODE))
 WRITING, PUBLISHED = int(FrameState.WRITING), int(FrameState.PUBLISHED)

@@ -34,9 +34,8 @@ from shm_bridge.spec import MAX_NAME_BYTES, MAX_TASK_BYTES, Kind, LaneSpec, UInt
 from shm_bridge.sync.ordering import MASK
 from shm_bridge.sync.parking import Parking, Sleeper
 from shm_bridge.worker.frame_places import FramePlaces
-from shm_bridge.worker.frame_slot import FrameSlot
 from shm_bridge.worker.lane_files import create_files, remove_files
-from shm_bridge.worker.lane_state import LaneState
+from shm_bridge.worker.lane_state import FrameSlot, LaneState, OpenQuestion
 from shm_bridge.worker.open_questions import OpenQuestions, Ticket
 
 logger = logging.getLogger(__name__)
@@ -309,9 +308,9 @@ class Lane:
         return self._attachment.control.epoch
 
     @property
-    def open_questions(self) -> int:
-        """Asked, not cancelled, and not yet received."""
-        return self._questions.open_count
+    def open_questions(self) -> list[OpenQuestion]:
+        """Asked, not cancelled, and without a verdict that was seen here; in the order of asking."""
+        return self._questions.unanswered
 
     # --- the end
 

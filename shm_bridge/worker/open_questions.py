@@ -16,8 +16,7 @@ from shm_bridge.memory.layout import QUESTION, VERDICT, WorkerWord
 from shm_bridge.spec import Kind, Status, Verdict
 from shm_bridge.sync.ordering import HALF, MASK, at_or_before, publish_fence
 from shm_bridge.worker.frame_places import FramePlaces
-from shm_bridge.worker.frame_slot import FrameSlot
-from shm_bridge.worker.lane_state import LaneState, OpenQuestion
+from shm_bridge.worker.lane_state import FrameSlot, LaneState, OpenQuestion
 
 logger = logging.getLogger(__name__)
 # plain names and numbers: looking up a member of an Enum takes as long as ten words of shared memory
@@ -60,8 +59,10 @@ class OpenQuestions:
         self._received: dict[int, Verdict] = {}
 
     @property
-    def open_count(self) -> int:
-        return sum(not self.was_cancelled(ticket) for ticket in self._state.open) + len(self._received)
+    def unanswered(self) -> list[OpenQuestion]:
+        """Neither cancelled nor taken over."""
+        cancelled = self._state.cancelled
+        return [one for ticket, one in self._state.open.items() if (cancelled - ticket) & MASK >= HALF]
 
     def has_room(self, kind: Kind) -> bool:
         """Whether the next ticket's place is free (and the value list, for a VALUE); collects what has come."""

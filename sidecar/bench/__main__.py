@@ -16,12 +16,12 @@ import torch
 
 from evo_vlac import checkpoint
 from evo_vlac.engine import Answer
+from evo_vlac.model import packed
+from evo_vlac.model.loading import Loaded, build_runner
 from sidecar.bench.cases import CASES, Frames, Straightforward, work
 from sidecar.bench.shapes import SHAPES, STATISTICS, Shape, build, from_config
 from sidecar.config import Config, DirectConfig, MemoryConfig
-from sidecar.engines import packed
-from sidecar.engines.direct import DirectEngine
-from sidecar.engines.direct_loader import build_direct, load_direct, place
+from sidecar.engines.direct import DirectEngine, direct_engine, load_direct, place
 from sidecar.engines.registry import load
 from sidecar.errors import SidecarError
 
@@ -105,16 +105,13 @@ class Bench:
         return report
 
     def _model(self) -> tuple[DirectEngine, Shape, Path]:
-        memory = MemoryConfig()
-        options = DirectConfig(compile=self.given.compile)
         if self.given.model is not None:
             config = Config(
                 run_id="bench",
                 model=self.given.model,
                 device=self.given.device,
                 dtype=self.given.dtype,
-                direct=options,
-                memory=memory,
+                direct=DirectConfig(compile=self.given.compile),
             )
             found = checkpoint.inspect(self.given.model)
             return load_direct(config), from_config(found.config), found.path
@@ -124,13 +121,14 @@ class Bench:
         if {"swift", "vllm", "direct_bf16"} & set(self.given.engines):
             model.save_pretrained(path, safe_serialization=True)
             processor.save_pretrained(path)
-        return build_direct(model, processor.tokenizer, *STATISTICS, options, memory), shape, path
+        runner = build_runner(Loaded(model, processor.tokenizer, *STATISTICS), compiled=self.given.compile)
+        return direct_engine(runner, MemoryConfig()), shape, path
 
     def _engine(self, name: str) -> Any:
         if name == "direct":
             return self.direct
         if name == "straightforward":
-            return Straightforward(self.direct)
+            return Straightforward(self.direct.runner)
         dtype = str(self.dtype).removeprefix("torch.")
         if name == "direct_bf16":
             return load_direct(Config(run_id="bench", model=str(self.path), device=str(self.device), dtype="bfloat16"))
@@ -162,7 +160,7 @@ class Bench:
         typical, spent = sorted(times)[len(times) // 2], sorted(cpu)[len(cpu) // 2]
         if self.device.type == "cuda" and name == "direct":
             self.most_held = max(self.most_held, torch.cuda.max_memory_reserved(self.device))
-        prompt = self.direct.tokens(queries[0])
+        prompt = self.direct.runner.tokens(queries[0])
         shared = queries[0].prefix_images
         prefix = prompt.ends[shared - 1] if shared else prompt.images[0]
         flops = work(self.shape, case, batch, len(prompt.ids), len(queries[0].images), prefix, state == "warm")
@@ -185,7 +183,7 @@ class Bench:
     def _same(self, name: str, queries: Any, answers: list[Answer]) -> bool:
         """Whether the verdicts are the straightforward ones (equal text, or log-probabilities within a tie)."""
         count = min(8 if self.device.type == "cuda" else 2, len(queries))
-        expected = Straightforward(self.direct).answer(queries[:count])
+        expected = Straightforward(self.direct.runner).answer(queries[:count])
         exact = self.dtype == torch.float32 and name != "direct_bf16"
         tolerance = TOLERANCE if exact else 0.1
         for ours, theirs in zip(answers, expected):

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 
 from evo_vlac.engine import Answer, Query, TokenInfo
+from evo_vlac.model.runner import ModelRunner
 from evo_vlac.queries import critic_query, done_query
 from sidecar.bench.shapes import Shape
-from sidecar.engines.direct import DirectEngine
 
 TASK = "lift the red cube"
 REFERENCES = 6
@@ -65,8 +65,8 @@ class Straightforward:
 
     name = "straightforward"
 
-    def __init__(self, direct: DirectEngine) -> None:
-        self._direct, self._model = direct, direct.backbone.model
+    def __init__(self, runner: ModelRunner) -> None:
+        self._runner, self._model = runner, runner.backbone.model
 
     @torch.inference_mode()
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
@@ -81,9 +81,9 @@ class Straightforward:
         return self.answer(queries[:half]) + self.answer(queries[half:])
 
     def _answer(self, queries: Sequence[Query]) -> list[Answer]:
-        direct = self._direct
-        ids = torch.tensor([direct.tokens(query).ids for query in queries], device=direct.backbone.device)
-        pixels = direct.pixels([image for query in queries for image in query.images])
+        runner = self._runner
+        ids = torch.tensor([runner.tokens(query).ids for query in queries], device=runner.backbone.device)
+        pixels = runner.pixels([image for query in queries for image in query.images])
         out = self._model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
@@ -95,7 +95,7 @@ class Straightforward:
         )
         new = out.sequences[:, -len(out.logits) :].tolist()
         chosen = [torch.log_softmax(step.float(), -1).max(-1).values.tolist() for step in out.logits]
-        decode = direct.tokens.tokenizer.decode
+        decode = runner.tokens.tokenizer.decode
         return [
             Answer(decode(row), tuple(TokenInfo(decode([t]), chosen[j][i]) for j, t in enumerate(row)))
             for i, row in enumerate(new)

@@ -73,13 +73,30 @@ SHAPES = {
 def build(shape: Shape, device: Any, dtype: Any, seed: int = 0) -> tuple[Any, Any]:
     """(model, processor) with random weights, made where they are to run."""
     import torch
-    from transformers import GenerationConfig, InternVLConfig, InternVLForConditionalGeneration, LlamaConfig
-    from transformers.models.internvl.configuration_internvl import InternVLVisionConfig
+    from transformers import GenerationConfig, InternVLForConditionalGeneration
 
     processor = build_processor(TinyConfig(image_size=shape.image_size))
+    config = _internvl_config(shape, processor)
+    torch.manual_seed(seed)
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            model = InternVLForConditionalGeneration(config)
+    finally:
+        torch.set_default_dtype(previous)
     tokenizer = processor.tokenizer
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    model.generation_config = GenerationConfig(do_sample=False, **ends)  # type: ignore[no-untyped-call]
+    return model.train(False), processor
+
+
+def _internvl_config(shape: Shape, processor: Any) -> Any:
+    from transformers import InternVLConfig, LlamaConfig
+    from transformers.models.internvl.configuration_internvl import InternVLVisionConfig
+
     text = LlamaConfig(
-        vocab_size=max(shape.vocabulary, len(tokenizer)),
+        vocab_size=max(shape.vocabulary, len(processor.tokenizer)),
         hidden_size=shape.text_hidden,
         intermediate_size=shape.text_mlp,
         num_hidden_layers=shape.text_layers,
@@ -97,24 +114,13 @@ def build(shape: Shape, device: Any, dtype: Any, seed: int = 0) -> tuple[Any, An
         patch_size=shape.patch_size,
         attention_bias=True,
     )
-    config = InternVLConfig(
+    return InternVLConfig(
         vision_config=vision,
         text_config=text,
         image_token_id=processor.image_token_id,
         image_seq_length=shape.image_tokens,
         tie_word_embeddings=False,
     )
-    torch.manual_seed(seed)
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device(device):
-            model = InternVLForConditionalGeneration(config)
-    finally:
-        torch.set_default_dtype(previous)
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    model.generation_config = GenerationConfig(do_sample=False, **ends)  # type: ignore[no-untyped-call]
-    return model.train(False), processor
 
 
 def from_config(config: dict[str, Any]) -> Shape:

@@ -1,178 +1,39 @@
-"""Our fast engine for the InternVL family: nothing is computed twice, and one token costs one pass.
-
-    images --keys--> feature cache --misses--> tower              a frame is encoded once, however many pairs use it
-    reference trajectory, first frame --> prefix cache (KV)       computed once an episode, shared over the batch
-    the rest of the prompt --> one pass --> done: read from the logits of the last position
-                                        --> a number: a few more tokens, ended as soon as it is one or cannot be
-
-Prompts come as ids from :mod:`sidecar.engines.prompt_tokens`, so that every engine reads the same.
-"""
+"""Our own engine: the model code is :mod:`evo_vlac.model`; here it reads the configuration and leaves the GPU."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from evo_vlac.engine import Answer, Query
 from evo_vlac.errors import EvoVlacError
-from evo_vlac.images import rgb_array
-from sidecar.engines.backbone import NativeBackbone
-from sidecar.engines.caches import ByteCache
-from sidecar.engines.decoding import Decoder, Row
-from sidecar.engines.kv import Layers
+from evo_vlac.model import loading
+from evo_vlac.model.runner import Limits, ModelRunner
+from sidecar.config import Config, MemoryConfig
 from sidecar.engines.offload import WeightOffload
-from sidecar.engines.pixels import Pixels
-from sidecar.engines.prompt_tokens import PromptTokens
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bytes of the caches, images through the tower at once."""
-
-    feature_bytes: int = 512 << 20
-    prefix_bytes: int = 1 << 30
-    chunk_images: int = 32
+from sidecar.engines.quantized import quantize
+from sidecar.errors import CheckpointError, EngineUnavailableError
 
 
 class DirectEngine:
-    """See the module's head. ``backbone``: the model; ``tokens``: its tokenizer; ``pixels``: its preprocessing."""
+    """``runner``: answers. ``weights``: of its model, for the phases."""
 
     name = "direct"
     slots = 1
     mixes = False
     remote = False
 
-    def __init__(
-        self,
-        backbone: NativeBackbone,
-        tokens: PromptTokens,
-        pixels: Pixels,
-        decoder: Decoder,
-        weights: WeightOffload,
-        limits: Limits,
-    ) -> None:
-        self.backbone, self.tokens, self.pixels, self.decoder = backbone, tokens, pixels, decoder
-        self.weights, self.limits = weights, limits
-        self.features: ByteCache[torch.Tensor] = ByteCache(limits.feature_bytes, lambda t: t.nbytes)
-        self.prefixes: ByteCache[Layers] = ByteCache(limits.prefix_bytes, _layers_bytes)
+    def __init__(self, runner: ModelRunner, weights: WeightOffload) -> None:
+        self.runner, self.weights = runner, weights
 
-    @torch.inference_mode()
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """See :class:`sidecar.engines.base.SidecarEngine`. Raises torch's out-of-memory error."""
-        answers: list[Answer | None] = [None] * len(queries)
-        rows: list[Row] = []
-        for i, query in enumerate(queries):
-            try:
-                rows.append(self._row(i, query))
-            except EvoVlacError as error:
-                answers[i] = Answer("", error=str(error))
-        self._look_up(rows)
-        groups: dict[Hashable, list[Row]] = {}
-        for row in rows:
-            groups.setdefault((row.start, *self.decoder.settings(row.query)), []).append(row)
-        for members in groups.values():
-            for row, answer in zip(members, self.decoder.run(members)):
-                answers[row.index] = answer
-        return [answer or Answer("", error="not answered") for answer in answers]
-
-    # -- what is known of a query's images ---------------------------------------------------------------------------
-
-    def _row(self, index: int, query: Query) -> Row:
-        for image in query.images:
-            if not hasattr(image, "mode"):
-                rgb_array(image)  # raises ImageError for what is no image
-        prompt = self.tokens(query)
-        keys = query.image_keys or tuple(("object", id(image)) for image in query.images)
-        prefix = query.prefix_images if query.image_keys else 0
-        start = prompt.ends[prefix - 1] if prefix else min(prompt.images, default=0)
-        return Row(index, query, prompt, keys, prefix, start)
-
-    def _look_up(self, rows: Sequence[Row]) -> None:
-        """Finds or makes the prefixes' KV and the features of the images after them, for all rows."""
-        missing: dict[Hashable, tuple[Row, int]] = {}
-        for row in rows:
-            if row.start:
-                row.layers = self.prefixes.get(_prefix_key(row, row.prefix))
-                if row.layers is None:
-                    missing.setdefault(_prefix_key(row, row.prefix), (row, row.prefix))
-        wanted: dict[Hashable, Any] = {}
-        for row, _ in missing.values():
-            wanted |= dict(zip(row.keys[: row.prefix], row.query.images))
-        for row in rows:
-            wanted |= dict(zip(row.keys[row.prefix :], row.query.images[row.prefix :]))
-        found = self._encode(wanted)
-        made = {key: self._prefix(row, count, found) for key, (row, count) in missing.items()}
-        for row in rows:
-            if row.start and row.layers is None:
-                row.layers = made[_prefix_key(row, row.prefix)]
-            row.features = [found[key] for key in row.keys[row.prefix :]]
-
-    def _encode(self, wanted: Mapping[Hashable, Any]) -> dict[Hashable, torch.Tensor]:
-        """Features (tokens, width) of the images by key, from the cache or the tower."""
-        found: dict[Hashable, torch.Tensor] = {}
-        missing = []
-        for key in wanted:
-            held = self.features.get(key)
-            if held is None:
-                missing.append(key)
-            else:
-                found[key] = held
-        for at in range(0, len(missing), self.limits.chunk_images):
-            keys = missing[at : at + self.limits.chunk_images]
-            features = self.backbone.features(self.pixels([wanted[key] for key in keys]))
-            for i, key in enumerate(keys):
-                found[key] = features[i]
-                if not (isinstance(key, tuple) and key[0] == "object"):  # an object's address means nothing tomorrow
-                    self.features.put(key, features[i].clone() if len(keys) > 1 else features[i])
-        return found
-
-    def _prefix(self, row: Row, count: int, found: Mapping[Hashable, torch.Tensor]) -> Layers:
-        """KV of the prompt up to and with image ``count``.
-
-        The last prefix image (an episode's first frame) is computed on top of the KV of those before it (the reference
-        trajectory), which all episodes share.
-        """
-        key = _prefix_key(row, count)
-        held = self.prefixes.get(key)
-        if held is not None:
-            return held
-        if count == 0:
-            return self._text_prefix(row, key)
-        shared = count - 1 if count == row.prefix else 0
-        before = self._prefix(row, shared, found) if shared else None
-        begin, end = row.prompt.ends[shared - 1] if shared else 0, row.prompt.ends[count - 1]
-        ids = torch.tensor([row.prompt.ids[begin:end]], device=self.backbone.device)
-        embeds = self.backbone.embed(ids)
-        for i in range(shared, count):
-            first = row.prompt.images[i] - begin
-            embeds[0, first : first + row.prompt.image_tokens] = found[row.keys[i]].to(embeds.dtype)
-        positions = torch.arange(begin, end, device=embeds.device)[None]
-        step = self.backbone.decode(embeds, positions, self.backbone.cache(before, room=end - begin))
-        layers = self.backbone.layers(step.cache)
-        self.prefixes.put(key, layers)
-        return layers
-
-    def _text_prefix(self, row: Row, key: Hashable) -> Layers:
-        """KV of the words in front of the first image (the system prompt), which nearly all queries share."""
-        embeds = self.backbone.embed(torch.tensor([row.prompt.ids[: row.start]], device=self.backbone.device))
-        positions = torch.arange(row.start, device=embeds.device)[None]
-        step = self.backbone.decode(embeds, positions, self.backbone.cache(room=row.start))
-        layers = self.backbone.layers(step.cache)
-        self.prefixes.put(key, layers)
-        return layers
-
-    # -- phases and numbers ------------------------------------------------------------------------------------------
+        return self.runner.answer(queries)
 
     def forget(self) -> None:
         """Drops what is known of frames and prompts."""
-        self.features.clear()
-        self.prefixes.clear()
+        self.runner.forget()
 
     def offload(self) -> None:
         self.forget()
@@ -182,19 +43,40 @@ class DirectEngine:
         self.weights.restore()
 
     def memory_bytes(self) -> Mapping[str, int]:
-        caches = {"feature_cache": self.features.bytes, "prefix_cache": self.prefixes.bytes}
-        return {**self.weights.bytes(), **caches}
+        return {**self.weights.bytes(), **self.runner.cache_bytes()}
 
     def close(self) -> None:
-        self.forget()
+        self.runner.close()
         self.weights.free()
 
 
-def _prefix_key(row: Row, count: int) -> Hashable:
-    if count == 0:
-        return row.prompt.ids[: row.start]
-    return (row.query.system, row.query.prompt, row.keys[:count])
+def load_direct(config: Config) -> DirectEngine:
+    """The engine for ``config.model``. Raises CheckpointError, EngineUnavailableError, MemoryBudgetError."""
+    assert config.model is not None  # the configuration holds it
+    direct, (device, dtype) = config.direct, place(config.device, config.dtype)
+    try:
+        loaded = loading.load(config.model, device, dtype, config.adapter, direct.converted_dir)
+    except EvoVlacError as error:
+        raise CheckpointError(f"model={config.model}: {error}") from None
+    quantize(loaded.model, direct.quantize)
+    limits = Limits(_bytes(config.memory.feature_cache_mb), _bytes(config.memory.prefix_cache_mb), direct.chunk_images)
+    runner = loading.build_runner(loaded, limits, compiled=direct.compile, force_number=direct.force_number)
+    return direct_engine(runner, config.memory)
 
 
-def _layers_bytes(layers: Layers) -> int:
-    return sum(k.nbytes + v.nbytes for k, v in layers)
+def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """Where and in what a model runs. Raises EngineUnavailableError where there is no such device."""
+    try:
+        return loading.place(device, dtype)
+    except EvoVlacError as error:
+        raise EngineUnavailableError(f"device={device}: {error}") from None
+
+
+def direct_engine(runner: ModelRunner, memory: MemoryConfig) -> DirectEngine:
+    """The engine around ``runner``, within the memory budget. Raises MemoryBudgetError."""
+    budget = None if memory.budget_gb is None else int(memory.budget_gb * 1e9)
+    return DirectEngine(runner, WeightOffload(runner.backbone.model, runner.backbone.device, budget))
+
+
+def _bytes(mib: float) -> int:
+    return int(mib * 2**20)

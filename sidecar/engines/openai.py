@@ -26,9 +26,9 @@ from typing import Any
 from evo_vlac.engine import CHOICE_ALTERNATIVES, IMAGE_MARK, Answer, Image, Query
 from evo_vlac.errors import EvoVlacError
 from evo_vlac.images import load_image, squash
+from evo_vlac.model.byte_cache import ByteCache
 from sidecar.config import OpenaiConfig
 from sidecar.engines.bounded_http import BoundedClient
-from sidecar.engines.caches import ByteCache
 from sidecar.engines.chat_completion import read_completion, read_models
 from sidecar.errors import ConfigError, RemoteEngineError, RemoteTransportError
 

@@ -111,7 +111,7 @@ def _load_replicas(config: Config, devices: str) -> SidecarEngine:
 
 def _load_local(config: Config) -> SidecarEngine:
     if config.engine == "direct":
-        from sidecar.engines.direct_loader import load_direct
+        from sidecar.engines.direct import load_direct
 
         return load_direct(config)
     if config.engine == "vllm":

@@ -1,6 +1,6 @@
 """VLAC through vLLM, in this process: prefix caching, continuous batching, a memory share, sleep.
 
-Prompts go in as ids from :mod:`sidecar.engines.prompt_tokens`; vLLM expands each image mark itself, so an image's
+Prompts go in as ids from :mod:`evo_vlac.model.prompt_tokens`; vLLM expands each image mark itself, so an image's
 ``<img> context </img>`` is handed over as one context token. Images are squashed to the model's size first, and carry
 the bridge's frame keys, so that a frame that was seen is neither hashed nor encoded again.
 """
@@ -19,8 +19,8 @@ from evo_vlac.device import resolve_dtype
 from evo_vlac.engine import CHOICE_ALTERNATIVES, Answer, Query, TokenInfo
 from evo_vlac.errors import EvoVlacError
 from evo_vlac.images import squash
+from evo_vlac.model.prompt_tokens import Prompt, PromptTokens
 from sidecar.config import Config
-from sidecar.engines.prompt_tokens import Prompt, PromptTokens
 from sidecar.errors import CheckpointError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)

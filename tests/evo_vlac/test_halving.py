@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evo_vlac.engine import Answer
-from evo_vlac.halving import HalvingBatches
+from evo_vlac.halving import HalvingBatches, is_out_of_memory
 
 
 def engine(room: int, bad: frozenset[int] = frozenset()) -> tuple[HalvingBatches[int], list[int]]:
@@ -61,3 +61,45 @@ def test_too_few_answers_are_errors() -> None:
     """Nobody gets the answer of another question."""
     batches: HalvingBatches[int] = HalvingBatches(lambda items: [Answer("1")], 8)
     assert all("1 answers for 3" in str(answer.error) for answer in batches.answer(range(3)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA driver error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "NCCL error in: ProcessGroupNCCL.cpp:3384, unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'",
+        "NCCL error: unhandled cuda error\nLast error:\nFailed to CUDA calloc 10485760 bytes",
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
+        "No available memory for the cache blocks. Try increasing `gpu_memory_utilization`.",
+        "Free memory on device (9.1/79.1 GiB) on startup is less than desired GPU memory utilization (0.4, 31.6 GiB).",
+    ],
+)
+def test_a_full_card_is_known_whoever_says_so(text: str) -> None:
+    """torch's own allocator has an exception for it; CUDA, its libraries, NCCL and vLLM have texts."""
+    kind = ValueError if "GPU memory utilization" in text or "cache blocks" in text else RuntimeError
+    assert is_out_of_memory(kind(text))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasSgemm(...)`"),
+        ValueError("model=x: not a folder"),
+        OSError(2, "No such file"),
+    ],
+)
+def test_other_failures_are_not_taken_for_it(error: Exception) -> None:
+    """They would be tried again in smaller and smaller batches."""
+    assert not is_out_of_memory(error)
+
+
+def test_memory_that_the_system_refuses_is_out_of_memory() -> None:
+    """A file that cannot be mapped, say."""
+    assert is_out_of_memory(OSError(12, "Cannot allocate memory"))

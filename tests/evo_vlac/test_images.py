@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from evo_vlac.errors import ImageError
 from evo_vlac.images import load_image, rgb_array, squash
@@ -118,3 +118,93 @@ def test_squashing_ignores_the_aspect() -> None:
     assert squash(ARRAY, (112, 112)).size == (112, 112)
     image = Image.fromarray(ARRAY)
     assert squash(image, image.size) is image
+
+
+def saved(image: Image.Image, form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_says_how_a_picture_is_held(form: str, orientation: int) -> None:
+    """As every viewer shows it, turned or mirrored; the PIL image of such a file too."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(Image.fromarray(ARRAY[:40]), form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    for source in (data, Image.open(io.BytesIO(data))):
+        assert (np.asarray(load_image(source)) == shown).all()
+    assert (shown.shape[0] > shown.shape[1]) == (orientation >= 5)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_broken_exif_leaves_the_picture_as_it_is() -> None:
+    """No error, no turn."""
+    data = saved(Image.fromarray(ARRAY), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert same(load_image(data))
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_16_bit_grey_keeps_its_upper_bits(form: str) -> None:
+    """Not everything over 255 is white."""
+    ramp = Image.fromarray((np.arange(256, dtype=np.uint16) * 257).reshape(16, 16))
+    assert (np.asarray(load_image(saved(ramp, form)))[..., 0].ravel() == np.arange(256)).all()
+
+
+def test_pictures_of_no_known_range_are_refused() -> None:
+    """Floats and 32-bit numbers (depth in metres or millimetres) are neither black nor white."""
+    with pytest.raises(ImageError, match="holds floats"):
+        load_image(saved(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"))
+    with pytest.raises(ImageError, match="values of 0 to 90000"):
+        load_image(Image.fromarray(np.array([[0, 90000]], np.int32)))
+
+
+def test_transparent_parts_lie_on_white() -> None:
+    """Palette with one transparent colour or an alpha for each, grey with alpha, RGBA, RGB with a transparent colour;
+    a picture that is transparent all over keeps its colours."""
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    palette.putpixel((1, 0), 1)
+    half = Image.fromarray(np.array([[[10, 20, 30, 255], [40, 50, 60, 0]]], np.uint8))
+    rgb = Image.fromarray(np.array([[[10, 20, 30], [40, 50, 60]]], np.uint8))
+    cases = [
+        (saved(palette, "PNG", transparency=1), (255, 0, 0)),
+        (saved(palette, "PNG", transparency=b"\xff\x00"), (255, 0, 0)),
+        (saved(palette, "GIF", transparency=1), (255, 0, 0)),
+        (saved(half, "PNG"), (10, 20, 30)),
+        (saved(half.convert("LA"), "PNG"), (18, 18, 18)),
+        (saved(rgb, "PNG", transparency=(40, 50, 60)), (10, 20, 30)),
+    ]
+    for data, left in cases:
+        array = np.asarray(load_image(data))
+        assert tuple(array[0, 0]) == left and tuple(array[0, 1]) == (255, 255, 255)
+    clear = Image.new("RGBA", (2, 2), (10, 20, 30, 0))
+    assert tuple(np.asarray(load_image(saved(clear, "PNG")))[0, 0]) == (10, 20, 30)
+
+
+def test_printing_colours() -> None:
+    """CMYK by the formula, and by the profile that a file brings along."""
+    print_red = Image.new("RGB", (16, 16), (200, 30, 30)).convert("CMYK")
+    for form in ("JPEG", "TIFF"):
+        assert np.abs(np.asarray(load_image(saved(print_red, form)), int) - (200, 30, 30)).max() < 5
+    print_red.info["icc_profile"] = b"no profile"
+    assert np.abs(np.asarray(load_image(print_red), int) - (200, 30, 30)).max() < 5
+
+
+def test_an_animation_given_as_a_picture_says_which_it_took(caplog: pytest.LogCaptureFixture) -> None:
+    """The first of several."""
+    pages = [Image.new("RGB", (4, 4), (i * 60, 0, 0)) for i in range(3)]
+    data = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert np.asarray(load_image(data))[0, 0, 0] == 0
+    assert "holds 3 pictures; the first is taken" in caplog.text
+
+
+def test_a_file_that_was_never_fetched_is_called_that(tmp_path: Path) -> None:
+    """A Git LFS pointer; an empty file."""
+    (tmp_path / "a.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (tmp_path / "b.png").touch()
+    for name, words in (("a.png", "git lfs pull"), ("b.png", "empty")):
+        with pytest.raises(ImageError, match=words):
+            load_image(tmp_path / name)

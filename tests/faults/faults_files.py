@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+from shm_bridge.memory import layout
 from tests.faults.judge import Facts
 from tests.faults.lab import Lab
 from tests.faults.promises import EndsWithin, Exact, Refused
@@ -15,6 +18,9 @@ from tests.faults.run import Run
 SHM = Path("/dev/shm")
 FULL_DISK = EndsWithin(60, r"(?=.*(no space|full))(?=.*checkpoints)")
 FULL_SHM = EndsWithin(180, r"(?=.*/dev/shm)(?=.*\d)")
+UNLINKED = EndsWithin(150, r"sidecar.*no such run")
+NO_FOLDER = EndsWithin(60, r"no such file.*(episodes|checkpoints|metrics|logs)")
+OVERWRITTEN = 5  # times
 FLIPPED_AT = 0.6  # of a file's length: in the tensors, after the head
 
 
@@ -30,6 +36,31 @@ def lane_truncated(lab: Lab) -> Facts:
     lane = next(name for name in run.shm() if ":lane." in name and not name.startswith("sem."))
     run.now()
     os.truncate(SHM / lane, 0)
+    return lab.facts(run)
+
+
+@fault("lane-distrusted", Exact(), "one word of one lane's memory (how many it has asked) is overwritten")
+def lane_distrusted(lab: Lab) -> Facts:
+    run = lab.start()
+    run.wait_episodes()
+    lane = next(name for name in run.shm() if ":lane." in name and not name.startswith("sem."))
+    run.now()
+    with open(SHM / lane, "r+b", buffering=0) as memory:
+        for _ in range(OVERWRITTEN):  # the worker writes there, too
+            memory.seek(layout.WORKER_OFFSET + 8 * layout.WorkerWord.ASKED)
+            memory.write((1 << 60).to_bytes(8, "little"))
+            time.sleep(0.05)
+    return lab.facts(run)
+
+
+@fault("shm-unlinked", UNLINKED, "all of the run's files in /dev/shm are removed (RemoveIPC=yes at a log-out)")
+def shm_unlinked(lab: Lab) -> Facts:
+    """The phase after the rollout finds no sidecar: it waits as long as for one that loads its model, and says why."""
+    run = lab.start("critic.ready_timeout_s=30")
+    run.wait_episodes()
+    run.now()
+    for name in run.shm():
+        (SHM / name).unlink(missing_ok=True)
     return lab.facts(run)
 
 
@@ -56,6 +87,15 @@ def disk_full(lab: Lab) -> Facts:
     run = lab.start()
     run.until(lambda: list((run.folder / "checkpoints").glob(".part-*")), "a checkpoint under way")
     run.now()
+    return lab.facts(run)
+
+
+@fault("run-folder-removed", NO_FOLDER, "the run's folder is removed while it runs")
+def run_folder_removed(lab: Lab) -> Facts:
+    run = lab.start()
+    run.wait_episodes()
+    run.now()
+    shutil.rmtree(run.folder, ignore_errors=True)
     return lab.facts(run)
 
 

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 
 
 def test_the_example_of_the_rules_runs() -> None:

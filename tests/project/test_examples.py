@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.project.launching import ROOT
-from tests.sidecar.sidecar_process import sidecar
+from tests.support.launching import ROOT
+from tests.support.sidecar_process import sidecar
 
 ADAPTER = ROOT / "examples" / "adapter_env_worker.py"
 

@@ -17,7 +17,7 @@ from sidecar.engines.openai import OpenaiEngine
 from tests.faults.fake_openai import DONE_AT, REPLIES, FakeServer
 from tests.faults.fenv import FaultEnv, write_fault
 from tests.faults.outage import Engine
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 
 SIZE = 32
 

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from shm_bridge import BridgeError, Controller
-from tests.project.launching import QUICK, ROOT, SCRIPTED, Launched
+from tests.support.launching import QUICK, ROOT, SCRIPTED, Launched
 
 pytestmark = pytest.mark.timeout(240)
 RAY = Path(ray._common.utils.get_default_ray_temp_dir())

@@ -11,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("shm_bridge", "evo_vlac", "sidecar", "verl")
+# verl may import evo_vlac: a policy made of VLAC needs the critic's prompts, parsing and model code, and demonstrations
+# are read and written in one place. It may not import sidecar, which runs elsewhere, perhaps in another environment;
+# nor may evo_vlac know of transport, serving or training.
 ALLOWED = {
     "shm_bridge": set(),
     "evo_vlac": set(),
@@ -45,6 +48,23 @@ def test_the_bridge_needs_the_standard_library_numpy_and_posix_ipc_only():
             continue
         foreign = imported(path) - set(sys.stdlib_module_names) - {"numpy", "posix_ipc", "shm_bridge"}
         assert not foreign, f"{path.relative_to(ROOT)} imports {foreign}"
+
+
+def test_model_code_needs_no_more_of_evo_vlac_than_its_core():
+    """What critic and policy share: a policy that imports it gets no command line, no training, no upstream names."""
+    core = {"evo_vlac.checkpoint", "evo_vlac.convert", "evo_vlac.device", "evo_vlac.engine", "evo_vlac.errors"}
+    core |= {"evo_vlac.images", "evo_vlac.model"}
+    for path in (ROOT / "evo_vlac" / "model").rglob("*.py"):
+        froms = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        names = {f"{one.module}.{alias.name}" for one in froms for alias in one.names}
+        ours = {".".join(name.split(".")[:2]) for name in names if name.startswith("evo_vlac.")}
+        assert ours <= core, f"{path.relative_to(ROOT)} imports {ours - core}"
+
+
+def test_one_file_knows_the_layout_of_demonstrations():
+    """Whoever reads or writes HDF5 does it there, so that what one writes the others read."""
+    users = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "h5py" in imported(path)]
+    assert [str(path.relative_to(ROOT)) for path in users] == ["evo_vlac/datasets/hdf5.py"]
 
 
 @pytest.mark.parametrize("package", ["shm_bridge", "evo_vlac", "verl"])

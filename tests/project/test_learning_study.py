@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 
 SCRIPT = ROOT / "studies" / "learning_study.py"
 

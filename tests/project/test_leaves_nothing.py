@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 
 LEAVES = """
 import subprocess, sys

@@ -6,7 +6,7 @@ import importlib.util
 
 import numpy as np
 
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 
 SPEC = importlib.util.spec_from_file_location("long_run", ROOT / "studies" / "long_run.py")
 assert SPEC is not None and SPEC.loader is not None

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from evo_vlac.evaluation.evaluator import EvaluationOptions
 from evo_vlac.values import ValueOptions
 from shm_bridge.rules import DoneRules, RewardRules
 from sidecar.config_file import from_mapping
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 from verl.envs.factory import count_tasks, evaluation_states
 from verl.errors import ConfigError
 from verl.trainer.assemble import critic_asked

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 
 CONSTRAINTS = ROOT / "setup" / "constraints.txt"
 SMALL_RUN = (

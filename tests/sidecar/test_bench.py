@@ -10,11 +10,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from evo_vlac.model import packed
+from evo_vlac.model.loading import Loaded, build_runner
 from sidecar.bench.__main__ import main
 from sidecar.bench.cases import CASES, Frames, Straightforward
 from sidecar.bench.shapes import SHAPES, STATISTICS, build
-from sidecar.engines import packed
-from sidecar.engines.direct_loader import build_direct
 
 
 def spelled_out() -> AbstractContextManager[None]:
@@ -27,17 +27,17 @@ def test_flops_are_those_that_torch_counts(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(packed, "pack", lambda model: False)  # torch does not count packed layers
     shape = SHAPES["tiny"]
     model, processor = build(shape, "cpu", torch.float32)
-    engine = build_direct(model, processor.tokenizer, *STATISTICS)
+    runner = build_runner(Loaded(model, processor.tokenizer, *STATISTICS))
     assert shape.parameters() == pytest.approx(sum(p.numel() for p in model.parameters()), rel=0.05)
     image = torch.zeros(1, 3, shape.image_size, shape.image_size)
     with torch.no_grad(), spelled_out(), FlopCounterMode(display=False) as tower:
-        engine.backbone.features(image)
+        runner.backbone.features(image)
     assert tower.get_total_flops() == pytest.approx(shape.image_flops(), rel=0.05)
     embeds = torch.zeros(1, 40, shape.text_hidden)
     for last in (None, torch.tensor([39])):
         with torch.no_grad(), spelled_out(), FlopCounterMode(display=False) as decoder:
-            step = engine.backbone.decode(embeds, torch.arange(40)[None], last=last)
-            engine.backbone.logits(step.hidden[:, -1])
+            step = runner.backbone.decode(embeds, torch.arange(40)[None], last=last)
+            runner.backbone.logits(step.hidden[:, -1])
         expected = shape.text_flops(40, last_only=last is not None)
         expected += 2.0 * shape.text_hidden * model.lm_head.weight.shape[0]
         assert decoder.get_total_flops() == pytest.approx(expected, rel=0.05)
@@ -46,11 +46,11 @@ def test_flops_are_those_that_torch_counts(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_straightforward_way_says_the_same() -> None:
     """Whole requests through generate give the direct engine's tokens, for every case."""
     model, processor = build(SHAPES["tiny"], "cpu", torch.float32, seed=2)
-    engine = build_direct(model, processor.tokenizer, *STATISTICS)
+    runner = build_runner(Loaded(model, processor.tokenizer, *STATISTICS))
     frames = Frames(112)
     for case in CASES:
         queries = frames.queries(case, 3)
-        for ours, theirs in zip(engine.answer(queries), Straightforward(engine).answer(queries)):
+        for ours, theirs in zip(runner.answer(queries), Straightforward(runner).answer(queries)):
             assert ours.text == theirs.text
             assert [t.logprob for t in ours.tokens] == pytest.approx([t.logprob for t in theirs.tokens], abs=1e-3)
 

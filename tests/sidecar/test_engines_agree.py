@@ -13,7 +13,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from critic_frames import random_frames
 from remote_server import swift_server
 
 from evo_vlac.engine import Answer, Query
@@ -23,6 +22,7 @@ from evo_vlac.swift_engine import SwiftEngine
 from sidecar.config import Config, OpenaiConfig
 from sidecar.engines.base import PlainEngine, SidecarEngine
 from sidecar.engines.registry import load
+from tests.support.critic_frames import random_frames
 
 TOLERANCE = 1e-3
 TASKS = ("lift the red cube", "put the wine bottle on top of the cabinet")

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hostile_server import Hostile, Reply, completion, endless, hostile_server, http
-from sidecar_process import sidecar, verdict
 
 from evo_vlac.parsing import parse_done
 from evo_vlac.queries import done_query
@@ -24,6 +23,7 @@ from sidecar.config import OpenaiConfig
 from sidecar.engines.guard import GuardedEngine
 from sidecar.engines.openai import OpenaiEngine
 from sidecar.errors import ConfigError, RemoteEngineError
+from tests.support.sidecar_process import sidecar, verdict
 
 FRAME = np.zeros((16, 16, 3), np.uint8)
 TRY_S = 0.6

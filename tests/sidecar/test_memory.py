@@ -6,10 +6,10 @@ from pathlib import Path
 
 import psutil
 import torch
-from sidecar_process import Sidecar, show, sidecar
 
 from shm_bridge import Kind, Lane
 from sidecar.engines.offload import WeightOffload
+from tests.support.sidecar_process import Sidecar, show, sidecar
 
 MIB = 1 << 20
 EPISODES = 60

@@ -8,7 +8,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from sidecar_process import leftovers, sidecar
 
 import shm_bridge
 from shm_bridge.inspect import clean_run
@@ -16,6 +15,7 @@ from sidecar import service_main
 from sidecar.config import Config
 from sidecar.engines import registry
 from sidecar.errors import PERMANENT, CheckpointError, EngineUnavailableError, SharedMemoryError
+from tests.support.sidecar_process import leftovers, sidecar
 
 
 def refused(folder: Path, *overrides: str, engine: str = "fixed") -> str:

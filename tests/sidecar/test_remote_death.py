@@ -9,10 +9,10 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-from sidecar_process import sidecar, until, verdict
 from test_openai import Remote, serving
 
 from shm_bridge import Status
+from tests.support.sidecar_process import sidecar, until, verdict
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -61,4 +61,3 @@ def test_a_trace_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="trace="):
         Trace(str(tmp_path / "file" / "trace.json"))
-    Trace(None).batch("done", [0], 0, 0)  # off: nothing happens

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from sidecar_process import Sidecar, leftovers, show, sidecar, until, verdict
 
 from shm_bridge import Controller, Kind, Phase, Status, VerdictTimeout
+from tests.support.sidecar_process import Sidecar, leftovers, show, sidecar, until, verdict
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_the_trace_shows_batches_waits_and_phases(served: Sidecar) -> None:
         whole = file.read_text().rpartition("\n")[0].removesuffix(",")
         return [one for one in json.loads(whole + "]") if one["name"] == name]
 
-    until(lambda: "done x 1" in file.read_text() and "to UPDATE" in file.read_text())
+    until(lambda: "done x 1" in file.read_text() and "to ROLLOUT" in file.read_text())
     (batch, *_), (wait, *_) = events("done x 1"), events("waiting: done")
     assert batch["ph"] == "X" and batch["dur"] >= 20_000 and batch["args"]["size"] == 1
     assert wait["ph"] == "b" and wait["ts"] <= batch["ts"]
@@ -143,7 +143,7 @@ def test_the_direct_engine_serves(tmp_path: Path, critic_path: Path) -> None:
     from evo_vlac.parsing import parse_done
     from evo_vlac.queries import done_query
     from sidecar.config import Config
-    from sidecar.engines.direct_loader import load_direct
+    from sidecar.engines.direct import load_direct
 
     engine = load_direct(Config(run_id="x", model=str(critic_path)))
     frames = [np.random.default_rng(step).integers(0, 256, (16, 16, 3), np.uint8) for step in range(12)]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sidecar_process import alive, leftovers, show, sidecar, until, verdict
 
 from shm_bridge import Kind, Status
+from tests.support.sidecar_process import alive, leftovers, show, sidecar, until, verdict
 
 
 def restarts_under_next_epoch(folder: Path, script: str, *overrides: str) -> str:

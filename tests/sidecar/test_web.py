@@ -14,9 +14,9 @@ import httpx
 import psutil
 import pytest
 from prometheus_client import CollectorRegistry
-from sidecar_process import sidecar, until, verdict
 
 from sidecar.web import BoundedServer, Page
+from tests.support.sidecar_process import sidecar, until, verdict
 
 FLOOD = 2000
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"

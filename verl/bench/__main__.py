@@ -15,14 +15,18 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
 
+from verl.config import Config
 from verl.errors import ConfigError, VerlError
 from verl.launch.run_id import new_run_id
 from verl.trainer.load_config import load_config
+
+if TYPE_CHECKING:
+    from verl.workers.rollout import RolloutOptions
 
 FIRST_SEED = 10_000
 
@@ -127,7 +131,6 @@ def _start(given: argparse.Namespace, stack: ExitStack) -> list[Any]:
     from verl.bench.critics import HttpServer, Sidecar
     from verl.bench.ours import OurWay
     from verl.bench.plain import PlainWay
-    from verl.models.registry import POLICIES
     from verl.trainer.assemble import rollout_options
     from verl.trainer.preflight import preflight
 
@@ -136,10 +139,8 @@ def _start(given: argparse.Namespace, stack: ExitStack) -> list[Any]:
     run_id = f"bench-{new_run_id()}"[:48]
     options = rollout_options(config, run_id)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vlac-bench-")))
+    critic = _critic_settings(given, run_id, config)
     file = folder / "critic.yaml"
-    critic = {"run_id": run_id, "threshold": config.critic.threshold, **config.critic.sidecar.config}
-    if given.fixed_ms is not None:
-        critic |= {"engine": "fixed", "fixed": {"delay_ms": given.fixed_ms, "done_at_step": given.done_at}}
     file.write_text(yaml.safe_dump(critic))
     servers: dict[tuple[str, int], HttpServer] = {}
     sidecar = Sidecar(run_id, file, folder / "sidecar.log") if "ours" in given.ways else None
@@ -149,21 +150,10 @@ def _start(given: argparse.Namespace, stack: ExitStack) -> list[Any]:
     for key in dict.fromkeys(wanted.values()):
         servers[key] = HttpServer(file, *key, folder / f"http-{key[0]}-{key[1]}.log")
         stack.callback(servers[key].close)
-    if sidecar is not None:
-        sidecar.wait_ready()
-    for server in servers.values():
-        server.wait_ready()
-    policy = (
-        POLICIES[options.vla]
-        .from_pretrained(
-            options.model_path,
-            unnorm_key=options.unnorm_key,
-            center_crop=options.center_crop,
-            num_images_in_input=options.num_images_in_input,
-            use_proprio=options.use_proprio,
-        )
-        .eval()
-    )
+    for started in (sidecar, *servers.values()):
+        if started is not None:
+            started.wait_ready()
+    policy = _policy(options)
     ways: list[Any] = []
     for name in given.ways:
         if name == "ours":
@@ -176,6 +166,28 @@ def _start(given: argparse.Namespace, stack: ExitStack) -> list[Any]:
         if isinstance(way, PlainWay):
             way.wait_ready()
     return ways
+
+
+def _critic_settings(given: argparse.Namespace, run_id: str, config: Config) -> dict[str, Any]:
+    """The sidecar's keys, for it and for the plain ways' servers."""
+    critic = {"run_id": run_id, "threshold": config.critic.threshold, **config.critic.sidecar.config}
+    if given.fixed_ms is not None:
+        critic |= {"engine": "fixed", "fixed": {"delay_ms": given.fixed_ms, "done_at_step": given.done_at}}
+    return critic
+
+
+def _policy(options: RolloutOptions) -> Any:
+    """The policy of the plain ways, which share one."""
+    from verl.models.registry import POLICIES
+
+    policy = POLICIES[options.vla].from_pretrained(
+        options.model_path,
+        unnorm_key=options.unnorm_key,
+        center_crop=options.center_crop,
+        num_images_in_input=options.num_images_in_input,
+        use_proprio=options.use_proprio,
+    )
+    return policy.eval()
 
 
 def _engine(variant: Plain, configured: str) -> tuple[str, int]:

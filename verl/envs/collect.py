@@ -4,15 +4,9 @@
         --kinds success:0.4,failure:0.2,near_miss:0.2,drop:0.1,idle:0.1 --seed 0 --workers 2
 
 Episode i has seed ``--seed`` + i, so its initial state, its kind and its script depend on that number alone, whatever
-the number of workers. The layout::
-
-    /data                    attributes env_name, task (the instruction), task_name
-    /data/demo_<i>           attributes num_samples (T), success, kind, seed, task
-        actions              (T, 7) float32
-        dones                (T + 1,) bool, the simulator's success at each observation
-        obs/<camera>_image   (T + 1, H, W, 3) uint8, upright
-        obs/proprio          (T + 1, 8) float32
-        objects/<name>       (T + 1, 3) float32, metres: the simulator's position of the end effector and each object
+the number of workers. The layout is this project's of :mod:`evo_vlac.datasets.hdf5`: T actions of 7 numbers; T + 1
+frames of every camera, ``dones`` (the simulator's success at each of them), proprioception, and the simulator's
+positions of the end effector and each object.
 """
 
 from __future__ import annotations
@@ -26,10 +20,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from rich.progress import Progress
 
+from evo_vlac.datasets.hdf5 import Hdf5Writer
+from evo_vlac.datasets.trajectory import Trajectory
+from evo_vlac.errors import EvoVlacError
 from verl.envs.robosuite_env import TASKS, RobosuiteConfig, RobosuiteEnv
 from verl.envs.scripted import KINDS, ScriptedExpert
 from verl.errors import ConfigError, VerlError
@@ -39,16 +35,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """One scripted episode. Shapes as in the module's head."""
+    """One scripted episode, with the frames (T + 1, H, W, 3) of all cameras but the first by name."""
 
-    seed: int
-    kind: str
-    instruction: str
-    actions: np.ndarray
-    dones: np.ndarray
-    images: dict[str, np.ndarray]
-    proprio: np.ndarray
-    objects: dict[str, np.ndarray]
+    trajectory: Trajectory
+    other_cameras: dict[str, np.ndarray]
 
 
 def choose_kind(kinds: dict[str, float], seed: int) -> str:
@@ -92,32 +82,24 @@ def record(env: RobosuiteEnv, task: int, kind: str, seed: int) -> Demo:
         objects.append(env.objects())
         _draw(env, frames, len(actions))
     kept = {c.name: np.ascontiguousarray(c.upright(frames[c.name][: len(dones)])) for c in env.cameras}
-    places = {name: np.stack([seen[name] for seen in objects]).astype(np.float32) for name in objects[0]}
-    return Demo(seed, kind, env.instruction, np.stack(actions), np.array(dones), kept, np.stack(proprio), places)
+    trajectory = Trajectory(
+        name=f"seed {seed}",
+        task=env.instruction,
+        frames=list(kept.pop(env.cameras[0].name)),
+        dones=tuple(dones),
+        success=any(dones),
+        kind=kind,
+        seed=seed,
+        actions=np.stack(actions),
+        proprio=np.stack(proprio),
+        objects={key: np.stack([seen[key] for seen in objects]).astype(np.float32) for key in objects[0]},
+    )
+    return Demo(trajectory, kept)
 
 
 def _draw(env: RobosuiteEnv, frames: dict[str, np.ndarray], step: int) -> None:
     for name, buffer in frames.items():
         env.render(name, buffer[step])
-
-
-def write(group: h5py.Group, index: int, demo: Demo) -> None:
-    """One demonstration as ``/data/demo_<index>``."""
-    node = group.create_group(f"demo_{index}")
-    node.attrs["num_samples"] = len(demo.actions)
-    node.attrs["success"] = bool(demo.dones.any())
-    node.attrs["kind"] = demo.kind
-    node.attrs["seed"] = demo.seed
-    node.attrs["task"] = demo.instruction
-    node.create_dataset("actions", data=demo.actions)
-    node.create_dataset("dones", data=demo.dones)
-    for camera, images in demo.images.items():
-        node.create_dataset(
-            f"obs/{camera}_image", data=images, chunks=(1, *images.shape[1:]), compression="gzip", compression_opts=1
-        )
-    node.create_dataset("obs/proprio", data=demo.proprio)
-    for name, places in demo.objects.items():
-        node.create_dataset(f"objects/{name}", data=places)
 
 
 _worker_env: RobosuiteEnv | None = None
@@ -148,24 +130,17 @@ def episodes(config: RobosuiteConfig, kinds: dict[str, float], first: int, count
 
 def collect(out: Path, config: RobosuiteConfig, kinds: dict[str, float], first: int, count: int, workers: int) -> None:
     """Writes ``count`` episodes to ``out``, all or nothing: the file appears when it is whole."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
     task = TASKS[config.tasks[0]]
-    try:
-        with h5py.File(partial, "w") as file, Progress(disable=not sys.stderr.isatty()) as progress:
-            bar = progress.add_task(f"{task.name} episodes", total=count)
-            group = file.create_group("data")
-            group.attrs.update({"env_name": "robosuite", "task": task.instruction, "task_name": task.name})
-            successes = 0
-            for index, demo in enumerate(episodes(config, kinds, first, count, workers)):
-                write(group, index, demo)
-                successes += bool(demo.dones.any())
-                progress.advance(bar)
-                if (index + 1) % 50 == 0:
-                    logger.info("%d of %d episodes, %d successes", index + 1, count, successes)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    writer = Hdf5Writer(out, "robosuite", task.instruction, config.cameras[0], task_name=task.name)
+    with writer, Progress(disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task(f"{task.name} episodes", total=count)
+        successes = 0
+        for demo in episodes(config, kinds, first, count, workers):
+            writer.write(demo.trajectory, demo.other_cameras)
+            successes += bool(demo.trajectory.success)
+            progress.advance(bar)
+            if writer.count % 50 == 0:
+                logger.info("%d of %d episodes, %d successes", writer.count, count, successes)
     logger.info("%s: %d episodes, %d successes", out, count, successes)
 
 
@@ -192,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
             image_size=options.image_size,
         )
         collect(options.out, config, parse_kinds(options.kinds), options.seed, options.episodes, options.workers)
-    except VerlError as error:
+    except (VerlError, EvoVlacError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     return 0
 

@@ -1,6 +1,6 @@
 """An environment process's end of the conversation with the critic: its lane, its frames, its questions.
 
-    draw (renderer writes the slot) -> publish -> ask DONE ... poll / wait -> verdicts by step
+    draw (renderer writes the slot) -> publish -> ask DONE ... poll / wait -> verdicts, each with its step
                                                -> ask VALUE (at the end)       -> value list
                               an outage (FAILED, EXPIRED) --> the same question again, after a pause
 
@@ -11,6 +11,7 @@ by the sidecar's progress, not by ours: as long as it answers anybody, a long qu
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -23,6 +24,7 @@ from shm_bridge import (
     Kind,
     Lane,
     LaneSpec,
+    OpenQuestion,
     QuestionsFull,
     ReserveTimeout,
     SidecarDied,
@@ -30,11 +32,11 @@ from shm_bridge import (
     Verdict,
     VerdictTimeout,
 )
-from shm_bridge.rules import FrameVerdict, value_steps
+from shm_bridge.rules import value_steps
 from verl.critic_config import CriticConfig
 from verl.envs.base import Camera, Environment
 from verl.envs.episode_scoring import Values
-from verl.envs.open_questions import OpenQuestion, OpenQuestions
+from verl.envs.failed_questions import FailedQuestions
 from verl.errors import CriticBridgeError, QuestionFailedError, SidecarLostError
 
 SLICE_S = 1.0  # longest silence towards the parent while waiting
@@ -63,8 +65,10 @@ class CriticLink:
         self.lane = Lane.attach(config.run_id, spec, timeout=config.verdict_timeout_s, name=name)
         self._task = ""
         self._slots: dict[int, FrameSlot] = {}
-        self._questions = OpenQuestions(config.max_failures)
-        self._values: dict[int, Values] = {}  # by the last step
+        self._asked: dict[int, tuple[float, int]] = {}  # by open ticket: when, and what the sidecar had served by then
+        self._failed = FailedQuestions()
+        self._lists: dict[int, tuple[int, list[int]]] = {}  # asked for, by the last step: what scored_frames() says
+        self._values: dict[int, Values] = {}  # that came, by the last step
         self._served = self.lane.served
         self._progress = time.monotonic()  # when the sidecar was seen to answer anybody, or there was nothing to answer
         self._looked = 0.0
@@ -74,8 +78,9 @@ class CriticLink:
     def begin(self, episode: int, instruction: str) -> None:
         """Starts an episode; frames drawn from here on are kept until :meth:`end`."""
         self._slots.clear()
-        self._questions.clear()
-        self._values, self._task = {}, instruction
+        self._asked.clear()
+        self._failed.clear()
+        self._lists, self._values, self._task = {}, {}, instruction
         self.latencies_us, self.outages, self.blocked_s = [], 0, 0.0
         self.lane.begin_episode(episode=episode, task=instruction)
 
@@ -93,122 +98,122 @@ class CriticLink:
 
     def ask_done(self, step: int) -> None:
         """Asks about the frame drawn at ``step``; the answer comes by :meth:`poll` or :meth:`wait`."""
-        self._ask(OpenQuestion(Kind.DONE, step, time.monotonic()))
+        self._patiently(lambda timeout: self._ask(Kind.DONE, step, timeout))
 
     def ask_value(self, last: int, stride: int) -> None:
         """Asks for the value list from frame 0 to the one after ``last`` steps; it is in :meth:`value` once it came.
 
         Scored are the frames of every ``stride``-th step where those were drawn regularly, else all that were drawn.
         """
-        every, scored = scored_frames(list(self._slots), last, stride)
-        self._ask(OpenQuestion(Kind.VALUE, last, time.monotonic(), tuple(scored), every))
+        self._lists[last] = scored_frames(list(self._slots), last, stride)
+        self._patiently(lambda timeout: self._ask(Kind.VALUE, last, timeout))
 
-    def _ask(self, question: OpenQuestion) -> None:
-        self._patiently(lambda timeout: self._put(question, timeout))
-
-    def _put(self, question: OpenQuestion, timeout: float) -> None:
+    def _ask(self, kind: Kind, step: int, timeout: float) -> None:
         """Puts a question to the sidecar, for the first time or again."""
-        last = self._slots[question.step]
-        if question.kind is Kind.DONE:
+        last = self._slots[step]
+        if kind is Kind.DONE:
             ticket = self.lane.ask(Kind.DONE, last, timeout=timeout)
         else:
-            first = self._slots[question.scored[0]]
-            ticket = self.lane.ask(Kind.VALUE, first=first, last=last, stride=question.every, timeout=timeout)
-        self._questions.asked(ticket, question, self.lane.served)
-
-    @property
-    def pending(self) -> bool:
-        """Whether answers to :meth:`ask_done` are out."""
-        return self._questions.any(Kind.DONE)
-
-    @property
-    def valuing(self) -> bool:
-        """Whether a value list is out."""
-        return self._questions.any(Kind.VALUE)
+            every, scored = self._lists[step]
+            ticket = self.lane.ask(Kind.VALUE, first=self._slots[scored[0]], last=last, stride=every, timeout=timeout)
+        self._asked[ticket] = time.monotonic(), self.lane.served
 
     def value(self, last: int) -> Values | None:
         """The value list up to step ``last``, None when it has not come."""
         return self._values.get(last)
 
-    def poll(self) -> list[tuple[int, FrameVerdict]]:
-        """Dones that are there, by step. Never waits; sees a restarted sidecar, and asks again what failed.
+    def poll(self) -> list[Verdict]:
+        """Replies about frames that are there. Never waits; sees a restarted sidecar, and asks again what failed.
 
         Raises:
             SidecarLostError: for ``verdict_timeout_s`` the sidecar has answered nobody, a restart included.
             QuestionFailedError: one question fails again and again while others are answered.
         """
         dones = self._take(self.lane.poll())
-        if not self._questions:
+        if not (self._asked or self._failed):
             return dones
         now = time.monotonic()
-        for question in self._questions.due(now):
-            try:
-                self._put(question, 0.0)
-            except (QuestionsFull, SidecarDied):
-                self._questions.put_off(question, now + LOOK_S)
+        if self._failed:
+            self._ask_again(now)
         if now - self._looked >= LOOK_S:
             self._looked = now
             self._check_progress()
         return dones
 
-    def wait(self) -> list[tuple[int, FrameVerdict]]:
+    def _ask_again(self, now: float) -> None:
+        for question in self._failed.due(now):
+            try:
+                self._ask(question.kind, question.step, 0.0)
+                question.due = math.inf
+            except (QuestionsFull, SidecarDied):
+                question.due = now + LOOK_S
+
+    def wait(self) -> list[Verdict]:
         """Waits, for ``SLICE_S`` seconds at most, for an answer: the earliest frame's, else the value list. Then as
         :meth:`poll`.
         """
-        ticket, left = self._questions.earliest, min(SLICE_S, self._questions.next_due(time.monotonic()))
-        found: list[Verdict] = []
+        asked = self.lane.open_questions
+        found = self._wait_for_one_of(asked) if len(asked) == len(self._asked) else []  # else one is there
+        self.alive()
+        return [*self._take(found), *self.poll()]
+
+    def _wait_for_one_of(self, asked: list[OpenQuestion]) -> list[Verdict]:
+        left = min(SLICE_S, self._failed.next_due(time.monotonic())) if self._failed else SLICE_S
         try:
-            if ticket is None:
-                time.sleep(left)
-            else:
-                found = [self.lane.wait(ticket, timeout=left)]
+            if asked:
+                earliest = min(asked, key=lambda one: (one.kind is not Kind.DONE, one.step))
+                return [self.lane.wait(earliest.ticket, timeout=left)]
+            time.sleep(left)
         except VerdictTimeout:
             pass
         except SidecarDied:
             time.sleep(min(LOOK_S, left))
-        self.alive()
-        return [*self._take(found), *self.poll()]
+        return []
 
     def end(self) -> None:
         """Takes back what is still in flight and gives the frames free."""
-        self._questions.clear()
+        self._asked.clear()
+        self._failed.clear()
         self.lane.end_episode()
 
     def close(self) -> None:
         """Removes the lane."""
         self.lane.close()
 
-    def _take(self, verdicts: list[Verdict]) -> list[tuple[int, FrameVerdict]]:
-        """What the model replied; the rest is to be asked again."""
-        dones: list[tuple[int, FrameVerdict]] = []
+    def _take(self, verdicts: list[Verdict]) -> list[Verdict]:
+        """What the model replied about frames; its value lists are kept, and the rest is to be asked again."""
+        dones: list[Verdict] = []
         for verdict in verdicts:
-            question = self._questions.taken(verdict.ticket)
-            if question is None:
+            kind, step = verdict.kind, verdict.step
+            asked, served = self._asked.pop(verdict.ticket)
+            scored = self._lists[step][1] if kind is Kind.VALUE else []
+            if not is_reply(verdict, len(scored)):
+                self._outage(verdict, asked, self.lane.served != served)
                 continue
-            if not is_reply(verdict, len(question.scored)):
-                self._failed(question, verdict)
-                continue
-            if question.kind is Kind.DONE:
-                dones.append((question.step, FrameVerdict(verdict.valid, verdict.done, verdict.probability)))
+            if kind is Kind.DONE:
+                dones.append(verdict)
             else:
-                self._values[question.step] = read_values(verdict, list(question.scored))
-            since = time.monotonic() - question.since if question.failures else 0.0
+                self._values[step] = read_values(verdict, scored)
+            failed = self._failed.pop((kind, step), None)
+            since = time.monotonic() - failed.since if failed else 0.0
             self.latencies_us.append(max(verdict.latency_us, round(since * 1e6)))
         return dones
 
-    def _failed(self, question: OpenQuestion, verdict: Verdict) -> None:
+    def _outage(self, verdict: Verdict, asked: float, others_answered: bool) -> None:
         self.outages += 1
-        if self._questions.failed(question, self.lane.served, time.monotonic()):
+        kind, step = verdict.kind, verdict.step
+        question = self._failed.failed(kind, step, asked, others_answered, time.monotonic())
+        if question.alone < self.config.max_failures:
             return
         raise QuestionFailedError(
-            f"lane {self.lane.name!r}: the {question.kind.name} question about step {question.step} of task "
+            f"lane {self.lane.name!r}: the {kind.name} question about step {step} of task "
             f"{self._task!r} failed {question.failures} times ({verdict.status.name}) while others were answered "
             f"(critic.max_failures={self.config.max_failures}); the sidecar's log says why"
         )
 
     def _patiently(self, attempt: Callable[[float], T]) -> T:
         """Calls ``attempt(timeout)`` again and again, through a restart of the sidecar, while that gets on."""
-        if not self._questions:
+        if not (self._asked or self._failed):
             self._progress = time.monotonic()
         started = time.monotonic()
         try:
@@ -228,27 +233,30 @@ class CriticLink:
         now, alive = time.monotonic(), self.lane.sidecar_alive  # which follows it to a new control segment
         if self.lane.served != self._served:
             self._served, self._progress = self.lane.served, now
-        limit, oldest = self.config.verdict_timeout_s, self._questions.oldest
+        limit, (since, oldest) = self.config.verdict_timeout_s, self._oldest()
         if now - self._progress > limit:
             why = "is too slow, or cannot ask its model" if alive else "died, and none took its place"
             raise SidecarLostError(
                 f"no verdict within critic.verdict_timeout_s={limit:g} s: the sidecar of run {self.config.run_id!r} "
-                f"{why}{self._who(oldest)}"
+                f"{why}{oldest}"
             )
-        if oldest is not None and now - oldest.since > OVERDUE * limit:
+        if now - since > OVERDUE * limit:
             raise QuestionFailedError(
                 f"no verdict within {OVERDUE} times critic.verdict_timeout_s={limit:g} s, while others are answered"
-                f"{self._who(oldest)}"
+                f"{oldest}"
             )
 
-    def _who(self, question: OpenQuestion | None) -> str:
-        if question is None:
-            return ""
-        tried = f", after {question.failures} failures" if question.failures else ""
-        return (
-            f" (lane {self.lane.name!r}, task {self._task!r}: the {question.kind.name} question about step "
-            f"{question.step} is open{tried})"
-        )
+    def _oldest(self) -> tuple[float, str]:
+        """When the open question was asked that was first asked the longest time ago, and which it is."""
+        asked = [(one.asked_ns * 1e-9, one.kind, one.step) for one in self.lane.open_questions]
+        asked += [(one.since, one.kind, one.step) for one in self._failed.values()]
+        if not asked:
+            return math.inf, ""
+        since, kind, step = min(asked)
+        failed = self._failed.get((kind, step))
+        tried = f", after {failed.failures} failures" if failed else ""
+        question = f"the {kind.name} question about step {step} is open{tried}"
+        return since, f" (lane {self.lane.name!r}, task {self._task!r}: {question})"
 
 
 def is_reply(verdict: Verdict, scored: int) -> bool:

@@ -228,7 +228,7 @@ class EpisodeRunner:
         """The policy's next chunk, or None when the critic ended the episode meanwhile."""
         with self._timed("policy_wait"):
             while True:
-                pending = self.critic is not None and self.critic.pending
+                pending = self.scoring.pending
                 message = self.channel.receive(PATIENCE_S if pending or self._awaited else None)
                 if isinstance(message, Act) and message.episode == self.request.episode:
                     return message.actions

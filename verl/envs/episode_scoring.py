@@ -21,7 +21,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from shm_bridge.rules import DoneRules, FrameVerdict, Outcome, RewardRules, Termination, score_episode
+from shm_bridge import Verdict
+from shm_bridge.rules import DoneRules, Outcome, RewardRules, Termination, score_episode
 from verl.critic_config import CriticConfig
 from verl.envs.base import Environment
 from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
@@ -48,12 +49,6 @@ class Critic(Protocol):
     outages: int
     blocked_s: float
 
-    @property
-    def pending(self) -> bool: ...
-
-    @property
-    def valuing(self) -> bool: ...
-
     def begin(self, episode: int, instruction: str) -> None: ...
 
     def draw(self, env: Environment, step: int) -> int: ...
@@ -64,9 +59,9 @@ class Critic(Protocol):
 
     def ask_value(self, last: int, stride: int) -> None: ...
 
-    def poll(self) -> list[tuple[int, FrameVerdict]]: ...
+    def poll(self) -> list[Verdict]: ...
 
-    def wait(self) -> list[tuple[int, FrameVerdict]]: ...
+    def wait(self) -> list[Verdict]: ...
 
     def value(self, last: int) -> Values | None: ...
 
@@ -105,6 +100,7 @@ class EpisodeScoring:
         self.termination = Termination(config.done_rules if config else DoneRules())
         self._played: Played | None = None
         self._since = 0.0
+        self._listed: int | None = None  # the last step of the value list that was asked for last
         self._audit_lost = False
 
     @property
@@ -116,6 +112,16 @@ class EpisodeScoring:
         """Whether the critic has ended the episode."""
         return self.decides and self.termination.outcome is not Outcome.OPEN
 
+    @property
+    def pending(self) -> bool:
+        """Whether a frame that was asked about has no answer yet."""
+        return self.termination.missing > 0
+
+    @property
+    def _valuing(self) -> bool:
+        """Whether a value list is out."""
+        return self._listed is not None and self.critic is not None and self.critic.value(self._listed) is None
+
     def ask(self, step: int) -> None:
         """Asks for a done about the frame drawn after ``step``, and takes what has come."""
         assert self.critic is not None
@@ -125,7 +131,7 @@ class EpisodeScoring:
 
     def take(self) -> None:
         """Takes the answers that have come. Never waits. Raises what :meth:`poll` does."""
-        if self.critic is not None and not self._audit_lost and (self.critic.pending or self.critic.valuing):
+        if self.critic is not None and not self._audit_lost and (self.pending or self._valuing):
             with self._audit_survives():
                 self._take(self.critic.poll())
 
@@ -134,7 +140,7 @@ class EpisodeScoring:
         self._played, self._since = played, time.perf_counter()
         if self.decides and not self.over and self.rewards.wants_value(False):
             assert self.critic is not None
-            self.critic.ask_value(played.steps, self.rewards.value_stride)
+            self._ask_value(self.critic, played.steps)
 
     def poll(self) -> EpisodeEnd | EpisodeLost | None:
         """The result when all verdicts that it needs are there. Never waits.
@@ -179,11 +185,15 @@ class EpisodeScoring:
         """Whether an answer is out that matters: in training until the outcome is certain, in an audit all do."""
         if self.critic is None or self._audit_lost:
             return False
-        return not self.termination.settled if self.decides else self.critic.pending
+        return not self.termination.settled if self.decides else self.pending
 
-    def _take(self, answers: list[tuple[int, FrameVerdict]]) -> None:
-        for step, verdict in answers:
-            self.termination.answered(step, verdict)
+    def _take(self, verdicts: list[Verdict]) -> None:
+        for verdict in verdicts:
+            self.termination.answered(verdict.step, verdict)
+
+    def _ask_value(self, critic: Critic, last: int) -> None:
+        critic.ask_value(last, self.rewards.value_stride)
+        self._listed = last
 
     def _decided(self, played: Played) -> EpisodeEnd | EpisodeLost | None:
         """Training: the critic's done, or its value; None while that is missing."""
@@ -196,22 +206,23 @@ class EpisodeScoring:
             return EpisodeLost(self.request, "unreadable verdict", True, self._replies(at or 0))
         done = outcome is Outcome.DONE
         steps = at if done and at else played.steps
-        complete = self.config.noise.complete(done, self.episode) if self.config else done
-        answer, invalid = Values(None, []), 0
+        noise = self.config.verdict_noise if self.config else None
+        complete = done if noise is None else noise.complete(done, self.episode)
+        answer: Values | None = None
         if self.rewards.wants_value(complete):
-            found = self.critic.value(steps)
-            if found is None:
-                if not self.critic.valuing:
-                    self.critic.ask_value(steps, self.rewards.value_stride)
+            answer = self.critic.value(steps)
+            if answer is None:
+                if not self._valuing:
+                    self._ask_value(self.critic, steps)
                 return None
-            answer, invalid = found, int(found.values is None)
-            if invalid and self.termination.rules.invalid == "stop":
-                told = f"episode {self.episode}, {played.instruction!r}: the value list cannot be read"
-                raise InvalidVerdictError(f"{told} (critic.invalid=stop)")
-            if invalid and self.termination.rules.invalid == "drop":
-                return EpisodeLost(self.request, "unreadable value list", True, self._replies(steps) + 1)
-        score, step_rewards = score_episode(self.rewards, steps, complete, answer.values, answer.steps)
-        return self._end(played, steps, complete, score, step_rewards, answer, invalid)
+        values, scored = (answer.values, answer.steps) if answer else (None, [])
+        if answer and values is None and self.termination.rules.invalid == "stop":
+            told = f"episode {self.episode}, {played.instruction!r}: the value list cannot be read"
+            raise InvalidVerdictError(f"{told} (critic.invalid=stop)")
+        if answer and values is None and self.termination.rules.invalid == "drop":
+            return EpisodeLost(self.request, "unreadable value list", True, self._replies(steps) + 1)
+        score, step_rewards = score_episode(self.rewards, steps, complete, values, scored)
+        return self._end(played, steps, complete, score, step_rewards, answer)
 
     def _replies(self, until: int) -> int:
         """Replies about the frames up to a step: the same number whatever came early or late."""
@@ -223,7 +234,7 @@ class EpisodeScoring:
         rewards = np.zeros(played.steps, np.float32)
         rewards[-1] = float(success)
         complete = success and self.request.training
-        return self._end(played, played.steps, complete, float(success), rewards, Values(None, []), 0)
+        return self._end(played, played.steps, complete, float(success), rewards, None)
 
     def _end(
         self,
@@ -232,12 +243,12 @@ class EpisodeScoring:
         complete: bool,
         score: float,
         step_rewards: np.ndarray,
-        answer: Values,
-        invalid_values: int,
+        answer: Values | None,
     ) -> EpisodeEnd:
+        """``answer``: None where no value list was asked for."""
         success = played.success_step if played.success_step is not None and played.success_step <= steps else None
         asked = [step for step in self.termination.frames if step <= steps]
-        answers = self.termination.answers
+        answers, values = self.termination.answers, answer.values if answer else None
         probabilities = [answers[s].probability if s in answers and answers[s].valid else math.nan for s in asked]
         waited = {"verdict_wait": time.perf_counter() - self._since if self.critic is not None else 0.0}
         frames = np.stack([played.view(step) for step in range(steps + 1)]) if self.request.record else None
@@ -253,12 +264,12 @@ class EpisodeScoring:
             env_success_step=success,
             asked=np.array(asked, np.int64),
             probabilities=np.array(probabilities, np.float32),
-            values=answer.values,
-            value_steps=tuple(answer.steps) if answer.values is not None else (),
-            invalid=self.termination.invalid(steps) + invalid_values,
+            values=values,
+            value_steps=tuple(answer.steps) if answer and values is not None else (),
+            invalid=self.termination.invalid(steps) + bool(answer and values is None),
             latencies_us=np.array(self.critic.latencies_us if self.critic else [], np.int64),
             timings={**played.timings, **waited},
             frames=frames,
-            value_holes=answer.holes,
+            value_holes=answer.holes if answer else 0,
             outages=self.critic.outages if self.critic else 0,
         )

@@ -185,6 +185,10 @@ class EnvPool:
                 handle.begin(request)
                 handle.send(request)
 
+    def pids(self) -> list[int]:
+        """The process numbers of the environments."""
+        return [handle.process.pid for handle in self._handles]
+
     def close(self) -> None:
         """Ends all processes. Safe to call twice."""
         for handle in self._handles:

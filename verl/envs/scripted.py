@@ -75,7 +75,7 @@ class ScriptedExpert:
         self._script = _SCRIPTS[task](kind, self.rng) if kind not in ("idle", "random") else []
         leaves = int(self.rng.integers(8, 40)) if kind == "expert_then_random" else max_steps
         self._leaves = 0 if kind == "random" else leaves
-        self._length = max_steps if kind in _WITH_AN_END else int(self.rng.integers(40, max_steps + 1))
+        self._length = max_steps if kind in _WITH_AN_END else int(self.rng.integers(min(40, max_steps), max_steps + 1))
         self._walk = np.zeros(7)
         self._start: dict[str, np.ndarray] = {}
         self._here = np.zeros(3)

@@ -17,6 +17,7 @@ from verl.trainer import ray_wait
 from verl.trainer.checkpoint import Checkpoints
 from verl.trainer.cluster import Cluster
 from verl.trainer.heartbeat import LearnerWatch
+from verl.trainer.load_limits import LoadLimit
 from verl.trainer.ppo.fleet import Fleet
 from verl.trainer.ppo.learners import Learners
 from verl.trainer.ppo.loop import Trainer
@@ -29,7 +30,7 @@ from verl.workers.learner import LearnerOptions
 from verl.workers.rollout import RolloutOptions
 
 logger = logging.getLogger(__name__)
-START_TIMEOUT_S = 300.0
+ANSWER_S = 60.0
 
 
 def critic_asked(config: Config, run_id: str) -> CriticConfig | None:
@@ -63,6 +64,8 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
             "silence_s": rollout.step_timeout_s,
         },
         vla=config.model.vla,
+        lora_rank=config.model.lora_rank,
+        lora_alpha=config.model.lora_alpha,
         num_images_in_input=config.actor.num_images_in_input,
         use_proprio=rollout.use_proprio,
     )
@@ -109,6 +112,7 @@ class Run:
         options = rollout_options(config, self.folder.run_id)
         sidecar = config.critic.sidecar
         sidecars = Sidecars(self.cluster, sidecar.start, sidecar.max_restarts, note, config.critic.ready_timeout_s)
+        limit = LoadLimit.of(config.model.path)
         learner_watch = LearnerWatch(self.learners, note, config.trainer.stall_timeout_s)
         self.fleet = Fleet(
             make=lambda index: self.cluster.rollout_worker(index, options),
@@ -118,11 +122,12 @@ class Run:
             max_lost_share=config.trainer.max_lost_share,
             on_tick=sidecars.tick,
             away=self.cluster.away,
-            stall_timeout_s=config.trainer.stall_timeout_s,
+            start_limit=limit,
         )
-        learner_watch.start(START_TIMEOUT_S)
-        reasons = ray_wait.get([self.learners[0].why_recompute.remote()], START_TIMEOUT_S, "a learner")
+        learner_watch.start(limit.seconds, f"the learners' start ({limit})")
+        reasons = ray_wait.get([self.learners[0].why_recompute.remote()], ANSWER_S, "a learner")
         logger.info("the learner recomputes old log-probabilities: %s", reasons[0])
+        self.fleet.start()
         ray_wait.get(ready, config.critic.ready_timeout_s + 30, "the sidecars' start")
         schedule = self._schedule()
         checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep, learner_watch.wait)

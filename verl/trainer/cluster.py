@@ -24,11 +24,10 @@ from verl.errors import ConfigError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.heartbeat import reporting
 from verl.trainer.placement import Placement, make_plan
-from verl.trainer.sidecar_settings import write_sidecar_settings
 from verl.trainer.watchdog import ray_faults
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
-from verl.workers.sidecar_host import SidecarHost
+from verl.workers.sidecar_host import SidecarHost, write_sidecar_settings
 
 logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0

@@ -84,21 +84,31 @@ class LearnerWatch:
         self.learners, self.note, self.stall_timeout_s = list(learners), note, stall_timeout_s
         self.known: list[Report | None] = [None] * len(self.learners)
 
-    def start(self, timeout_s: float) -> None:
+    def start(self, timeout_s: float, what: str = "the learners' start") -> None:
         """Until every rank has been made. Raises NoAnswerError, and what went wrong in one."""
         calls = [learner.report.options(concurrency_group=GROUP).remote() for learner in self.learners]
-        self.known = list(ray_wait.get(calls, timeout_s, "the learners' start"))
+        self.known = list(ray_wait.get(calls, timeout_s, what))
 
-    def wait(self, calls: Sequence[Any], what: str) -> list[Any]:
+    def wait(
+        self, calls: Sequence[Any], what: str, also: Callable[[list[Report | None]], None] = lambda reports: None
+    ) -> list[Any]:
         """The results of ``calls``, one a rank.
+
+        Args:
+            also: called about once a second with the latest report of each rank; what it raises ends the wait.
 
         Raises:
             NoAnswerError: a rank is stopped or stands still; says which, where, at what.
             RayError: of the first that failed.
         """
         round_ = _Round(self, what)
+
+        def look() -> None:
+            round_.look()
+            also([beat.last for beat in round_.beats])
+
         try:
-            return ray_wait.get(calls, float("inf"), what, round_.look)
+            return ray_wait.get(calls, float("inf"), what, look)
         finally:
             self.known = [beat.last for beat in round_.beats]
 

@@ -17,8 +17,7 @@ from verl.critic_config import CriticConfig
 from verl.envs.factory import check
 from verl.errors import ConfigError
 from verl.trainer import capacity
-from verl.trainer.sidecar_settings import sidecar_settings
-from verl.workers.sidecar_host import sidecar_python
+from verl.workers.sidecar_host import sidecar_python, sidecar_settings
 
 logger = logging.getLogger(__name__)
 CHECK_S = 60.0  # for an interpreter on a slow disk; it takes 0.3 s

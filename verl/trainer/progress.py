@@ -69,6 +69,11 @@ class Progress:
             total = max(self.seen, self.bar.tasks[-1].total or 0)
             self.bar.update(self.task, advance=1, total=total, info=info)
 
+    def share(self, done: float) -> None:
+        """So much of the stage, 0 to 1, is done."""
+        if self.task is not None:
+            self.bar.update(self.task, info=f"{100 * done:.0f} %")
+
     def evaluated(self, success: float, episodes: int, states: int, updates: int) -> None:
         """An evaluation has ended: so many episodes, from so many initial states."""
         self._end_stage(quiet=True)

@@ -1,4 +1,4 @@
-"""What Ray's object store holds, for the run's metrics: it must not grow from update to update."""
+"""Ray's object store: what it holds, for the run's metrics, and how much of it weights on their way may take."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ray._private import internal_api, state
 
 logger = logging.getLogger(__name__)
 TIMEOUT_S = 10.0
+LARGEST_BUCKET = 64 * 2**20
 
 
 def store_metrics() -> dict[str, float]:
@@ -31,3 +32,9 @@ def store_metrics() -> dict[str, float]:
         "ray/overflow_mb": stats.object_store_bytes_fallback / 2**20,
         "ray/spilled_mb": stats.spilled_bytes_total / 2**20,
     }
+
+
+def bucket_bytes(in_flight: int) -> int:
+    """Size of a bucket of weights, so that ``in_flight`` of them take at most half of the smallest node's store."""
+    stores = [node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]]
+    return max(2**20, min(LARGEST_BUCKET, int(min(stores) / 2 / in_flight)))

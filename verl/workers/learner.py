@@ -24,7 +24,8 @@ from verl.workers.batch_split import micro_batches, mini_batches, shares
 from verl.workers.learner_files import LearnerFiles
 from verl.workers.loss import Loss
 from verl.workers.old_log_probs import LogProbDifferences, choose
-from verl.workers.sharded_policy import sharded_policy
+from verl.workers.sharded_policy import backends, sharded_policy
+from verl.workers.weight_transfer import Receiver, WeightSender, card
 from verl.workers.work import Report, Work, at_work
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Learner:
         torch.manual_seed(options.seed)
         if not dist.is_initialized():
             dist.init_process_group(
-                "nccl" if self.device.type == "cuda" else "gloo",
+                backends(self.device, options.actor.fsdp_config),
                 init_method=f"tcp://{address}",
                 rank=rank,
                 world_size=world,
@@ -75,6 +76,8 @@ class Learner:
         self.rates = [optim.lr, optim.value_lr]
         groups = [{"params": p, "lr": rate} for p, rate in zip(trained, self.rates) if p]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=optim.weight_decay, betas=optim.betas, eps=1e-5)
+        fsdp = options.actor.fsdp_config
+        self.offload_optimizer = fsdp.optimizer_offload and not fsdp.param_offload  # its state is where parameters are
         self.updates = 0  # of the weights; one with a gradient that is not finite is none
         self.old_log_probs = choose(
             options.actor.recompute_log_prob,
@@ -82,9 +85,10 @@ class Learner:
             options.rollout_device,
             options.actor.fsdp_config.dtype,
             self.device.type,
-            options.model.lora_rank,
         )
         copies = world > 1 and self.device.type != "cpu"
+        rollout_dtype = getattr(torch, options.rollout_dtype)
+        self.sender = WeightSender(self.policy, rollout_dtype, self.device, rank, self.work)
         self.files = LearnerFiles(self.policy, self.optimizer, options.model, rank, copies)
 
     def _sharded_policy(self) -> OpenVLAOFTPolicy:
@@ -122,7 +126,7 @@ class Learner:
         history: list[dict[str, float]] = []
         for index in (index for epoch in epochs for index in epoch):
             history.append(self._mini_batch(samples.take(index), None if history else first))
-        if self.options.actor.fsdp_config.optimizer_offload:
+        if self.offload_optimizer:
             self._move_optimizer("cpu")
         if not history:
             return {}
@@ -140,7 +144,7 @@ class Learner:
 
     def _mini_batch(self, batch: Samples, first: LogProbDifferences | None) -> dict[str, float]:
         actor = self.options.actor
-        if actor.fsdp_config.optimizer_offload:
+        if self.offload_optimizer:
             self._move_optimizer(self.device)
         warmup = actor.optim.warmup_steps
         for group, rate in zip(self.optimizer.param_groups, self.rates):
@@ -208,6 +212,15 @@ class Learner:
                     state[name] = value.to(device)
 
     # ---- weights and checkpoints
+
+    def card(self) -> str | None:
+        """See :func:`~verl.workers.weight_transfer.card`."""
+        return card(self.device)
+
+    @at_work
+    def hand_over(self, number: int, receivers: list[Receiver], bucket_bytes: int) -> dict[int, str]:
+        """See :meth:`~verl.workers.weight_transfer.WeightSender.send`."""
+        return self.sender.send(number, receivers, bucket_bytes)
 
     @at_work
     def weights(self) -> dict[str, torch.Tensor] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
 from verl.algorithms import core_algos
 from verl.config import ActorConfig
-from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.models.openvla_oft import Evaluation, OpenVLAOFTPolicy
 from verl.samples import Samples
 from verl.workers.old_log_probs import LogProbDifferences
 
@@ -49,41 +51,43 @@ class Loss:
             counts: tokens of the mini-batch in the policy gradient, and tokens that are imitated.
             first: told of the log-probabilities before and now, in the passes before the first step.
         """
-        actor, count, inputs = self.actor, counts[0], self.inputs(part)
+        inputs, old = self.inputs(part), self._here(part.old_log_probs)
         imitated = self._here(part.imitation)[:, None]
         mask = self._here(part.mask) * (1 - imitated)
         output = self.policy.evaluate(*inputs, temperature=self.temperature)
-        old = self._here(part.old_log_probs)
         if first is not None:
             first.add(output.log_probs, old, mask)
-        loss, metrics = core_algos.policy_loss(
-            output.log_probs,
-            old,
-            self._here(part.advantages),
-            mask,
-            actor.clip_ratio_low,
-            actor.clip_ratio_high,
-            count,
-        )
+        clip = self.actor.clip_ratio_low, self.actor.clip_ratio_high
+        advantages = self._here(part.advantages)
+        loss, metrics = core_algos.policy_loss(output.log_probs, old, advantages, mask, *clip, counts[0])
         metrics["policy_loss"] = loss.detach()
-        entropy = core_algos.masked_mean(output.entropy, mask, count)
-        metrics["entropy"] = entropy.detach()
-        loss = loss - actor.entropy_coeff * entropy
+        for name, coefficient, term in self._terms(part, output, mask, imitated, counts, weight):
+            metrics[name] = term.detach()
+            loss = loss + coefficient * term
+        return loss, metrics
+
+    def _terms(
+        self,
+        part: Samples,
+        output: Evaluation,
+        mask: torch.Tensor,
+        imitated: torch.Tensor,
+        counts: torch.Tensor,
+        weight: float,
+    ) -> Iterator[tuple[str, float, torch.Tensor]]:
+        """What is added to the surrogate: name, coefficient, value."""
+        actor = self.actor
+        yield "entropy", -actor.entropy_coeff, core_algos.masked_mean(output.entropy, mask, counts[0])
         if actor.imitation_coeff > 0:
             told = self._here(part.mask) * imitated
-            imitation = -core_algos.masked_mean(output.log_probs, told, counts[1])
-            metrics["imitation_nll"] = imitation.detach()
-            loss = loss + actor.imitation_coeff * imitation
+            yield "imitation_nll", actor.imitation_coeff, -core_algos.masked_mean(output.log_probs, told, counts[1])
         if self.reference is not None:
-            kl = self._kl(self.reference, inputs, output.log_probs, mask, count)
-            metrics["kl_to_reference"] = kl.detach()
-            loss = loss + self.kl_coef * kl
+            kl = self._kl(self.reference, self.inputs(part), output.log_probs, mask, counts[0])
+            yield "kl_to_reference", self.kl_coef, kl
         if output.values is not None:
             own = 1 - imitated[:, 0]
             value = core_algos.value_loss(output.values * own, self._here(part.returns) * own) * weight
-            metrics["value_loss"] = value.detach()
-            loss = loss + actor.value_coeff * value
-        return loss, metrics
+            yield "value_loss", actor.value_coeff, value
 
     def _kl(
         self,

@@ -39,7 +39,6 @@ def choose(
     rollout_device: str | None,
     learner_dtype: str,
     learner_device: str,
-    lora_rank: int,
 ) -> Choice:
     """What ``actor_rollout_ref.actor.recompute_log_prob`` means in a run.
 
@@ -51,7 +50,6 @@ def choose(
         rollout_device: ``actor_rollout_ref.rollout.device``; None where it is chosen as the learner's is.
         learner_dtype: what the learner's matrices are multiplied in (``fsdp_config.dtype``).
         learner_device: ``cuda`` or ``cpu``.
-        lora_rank: above 0 the rollout has the adapters merged into its weights, and the learner has not.
     """
     if setting != "auto":
         return Choice(setting == "always", f"recompute_log_prob={setting}")
@@ -63,8 +61,6 @@ def choose(
         reasons.append(f"in {learner_dtype} the result depends on how many share a forward pass")
     if device != learner_device:
         reasons.append(f"the rollout is on {device}, the learner on {learner_device}")
-    if lora_rank > 0:
-        reasons.append("the rollout has the adapters merged, the learner has not")
     if reasons:
         return Choice(True, "; ".join(reasons))
     return Choice(False, f"rollout and learner compute alike, in {learner_dtype} on {learner_device}")

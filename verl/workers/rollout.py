@@ -24,6 +24,8 @@ from verl.envs.pool import EnvPool
 from verl.episode import Decisions, Episode, EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.models.registry import POLICIES
 from verl.workers.advance import Advance
+from verl.workers.weight_buckets import Piece
+from verl.workers.weight_transfer import WeightReceiver, card
 from verl.workers.work import Report, Work
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ class RolloutOptions:
     vla: str = "openvla-oft"
     num_images_in_input: int | None = None  # None: as the checkpoint says
     use_proprio: bool | None = None  # the same
+    lora_rank: int = 0  # > 0: the learners train adapters, which are applied beside the weights, never merged into them
+    lora_alpha: int = 0
 
 
 @dataclass(slots=True)
@@ -83,31 +87,37 @@ class RolloutWorker:
         torch.set_num_threads(options.threads)
         self.options = options
         self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.policy = (
-            POLICIES[options.vla]
-            .from_pretrained(
-                options.model_path,
-                unnorm_key=options.unnorm_key,
-                value_head=options.value_head,
-                dtype=getattr(torch, options.dtype),
-                center_crop=options.center_crop,
-                num_images_in_input=options.num_images_in_input,
-                use_proprio=options.use_proprio,
-            )
-            .to(self.device)
+        dtype = getattr(torch, options.dtype)
+        self.policy = POLICIES[options.vla].from_pretrained(
+            options.model_path,
+            unnorm_key=options.unnorm_key,
+            value_head=options.value_head,
+            dtype=dtype,
+            center_crop=options.center_crop,
+            num_images_in_input=options.num_images_in_input,
+            use_proprio=options.use_proprio,
         )
+        if options.lora_rank > 0:
+            self.policy.add_lora(rank=options.lora_rank, alpha=options.lora_alpha)
+        self.policy.to(self.device).eval()
+        self.weights = WeightReceiver(self.policy, dtype, self.device)
         self.pool = EnvPool(**options.pool)
         self.rows = fixed_rows(options, self.device)
         self.waiting: list[Observation] = []
         self.decisions: dict[int, _Growing] = {}
         self.training: dict[int, bool] = {}
 
-    def load_weights(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes the learner's weights. Adapters come merged."""
-        self.policy.load_weights(state)
+    def card(self) -> str | None:
+        """See :func:`~verl.workers.weight_transfer.card`. An answer shows that the policy is loaded."""
+        return card(self.device)
+
+    def take_weights(self, number: int, pieces: list[Piece], payload: Any) -> None:
+        """See :meth:`~verl.workers.weight_transfer.WeightReceiver.take`; learners call it."""
+        self.weights.take(number, pieces, payload)
 
     def advance(self, requests: list[EpisodeRequest], seconds: float) -> Advance:
         """Starts ``requests``, lets everything run for ``seconds``, returns what ended meanwhile."""
+        self.weights.check_whole()
         for request in requests:
             self.decisions[request.episode] = _Growing()
             self.training[request.episode] = request.training

@@ -17,6 +17,14 @@ from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.registry import POLICIES
 
 
+def backends(device: torch.device, fsdp: FsdpConfig) -> str:
+    """Of torch.distributed. With ``param_offload`` parameters and gradients lie in main memory, and NCCL cannot reduce
+    what lies there, the gradient's norm for one: gloo does."""
+    if device.type != "cuda":
+        return "gloo"
+    return "cpu:gloo,cuda:nccl" if fsdp.param_offload else "nccl"
+
+
 def sharded_policy(
     model: ModelConfig,
     fsdp: FsdpConfig,

@@ -1,5 +1,6 @@
-"""One a node: a Ray actor that starts that node's sidecar, watches it, and passes the phases on to it.
+"""How a sidecar is started: with which interpreter and settings, and by whom.
 
+``SidecarHost`` is one a node: a Ray actor that starts that node's sidecar, watches it, and passes the phases on to it.
 The sidecar is a process of its own, in a Python environment of its own; it supervises its service itself. What is
 watched here is the supervisor: should even that die, it is started again under the same run id, a few times. Should
 this actor die or stop, another takes its place: it finds written down which sidecar is there, and ends it first, since
@@ -22,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 
 from shm_bridge import BridgeError, Controller, Phase
-from verl.errors import SidecarLostError
+from verl.critic_config import CriticConfig
+from verl.errors import ConfigError, SidecarLostError
 from verl.workers.work import Report, Work
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,44 @@ def _die_with_parent() -> None:
 def sidecar_python(configured: str | None) -> str:
     """The interpreter of the sidecar's environment: ``critic.sidecar.python``, else $SIDECAR_PYTHON, else this one."""
     return configured or os.environ.get("SIDECAR_PYTHON") or sys.executable
+
+
+def sidecar_settings(critic: CriticConfig, run_id: str, gpus: int | None) -> dict[str, Any]:
+    """What the sidecar is told: ``critic.sidecar.config``, with what the training says in keys of its own.
+
+    Its keys are the sidecar's (docs/sidecar.md), which checks them: see :func:`verl.trainer.preflight.check_sidecar`.
+
+    Args:
+        gpus: of a node that the run has (``trainer.n_gpus_per_node``); None: all that are there.
+
+    Raises:
+        ConfigError: a critic a GPU without GPUs.
+    """
+    said = {"run_id": run_id, "threshold": critic.threshold}
+    if critic.sidecar.per == "gpu":
+        if gpus == 0 and "devices" not in critic.sidecar.config:
+            raise ConfigError("critic.sidecar.per=gpu: trainer.n_gpus_per_node=0; allowed is node")
+        said["devices"] = "all" if gpus is None else ",".join(f"cuda:{i}" for i in range(gpus))
+    return {**said, **critic.sidecar.config}
+
+
+def write_sidecar_settings(critic: CriticConfig, run_id: str, path: Path, gpus: int | None) -> Path:
+    """The file for ``python -m sidecar --config``. Paths become absolute: Ray's actors work in another folder."""
+    settings = sidecar_settings(critic, run_id, gpus)
+    for key in ("model", "adapter"):
+        settings |= _absolute(settings, key)
+    if isinstance(reference := settings.get("reference"), dict):
+        settings["reference"] = reference | _absolute(reference, "folder")
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def _absolute(tree: dict[str, Any], key: str) -> dict[str, str]:
+    """The key's path made absolute, where it is one that exists here."""
+    value = tree.get(key)
+    if isinstance(value, str) and value and Path(value).expanduser().exists():
+        return {key: str(Path(value).expanduser().absolute())}
+    return {}
 
 
 class _ForeignSidecarError(Exception):

@@ -20,16 +20,21 @@ GROUP = "report"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Of one moment. ``moves``: counts whatever happened since the start; the rest is of the call under way."""
+    """Of one moment. ``moves``: counts whatever happened since the start; the rest is of the call under way.
+
+    ``of``: how many steps it will make, where that is known.
+    """
 
     host: str
     pid: int
     call: str | None
     steps: int
     moves: int
+    of: int | None = None
 
     def __str__(self) -> str:
-        at = f", {self.steps} steps into its {self.call}" if self.call else ""
+        steps = f"{self.steps} steps" if self.of is None else f"{self.steps} of {self.of} steps"
+        at = f", {steps} into its {self.call}" if self.call else ""
         return f"process {self.pid} on {self.host}{at}"
 
 
@@ -38,11 +43,16 @@ class Work:
 
     def __init__(self) -> None:
         self._call: str | None = None
+        self._of: int | None = None
         self._steps = self._moves = 0
 
     def begin(self, call: str | None) -> None:
         """A long call begins; None: it is over."""
-        self._call, self._steps, self._moves = call, 0, self._moves + 1
+        self._call, self._of, self._steps, self._moves = call, None, 0, self._moves + 1
+
+    def expect(self, steps: int) -> None:
+        """The call under way will make so many more."""
+        self._of = self._steps + steps
 
     def step(self) -> None:
         """One more piece of the call is done."""
@@ -50,7 +60,7 @@ class Work:
         self._moves += 1
 
     def report(self) -> Report:
-        return Report(socket.gethostname(), os.getpid(), self._call, self._steps, self._moves)
+        return Report(socket.gethostname(), os.getpid(), self._call, self._steps, self._moves, self._of)
 
 
 def at_work(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evo_vlac.datasets import Trajectory
-from evo_vlac.datasets.hdf5 import Hdf5Writer, read_demonstrations
+from evo_vlac.datasets.hdf5 import Hdf5Writer, read_demonstrations, stored_demos
 from evo_vlac.datasets.trajectory import Outline
 from evo_vlac.errors import DatasetError, OutputError
 
@@ -39,6 +39,19 @@ def test_round_trip(tmp_path: Path) -> None:
     assert first.dones == original.dones
     assert (first.task, first.kind, first.success, first.first_done) == ("lift the red cube", "success", True, 4)
     assert first.actions is not None and np.array_equal(first.actions, actions)
+
+
+def test_more_cameras_are_stored_beside_the_first(tmp_path: Path) -> None:
+    """Each is read by its name; of an open file nothing but what is asked for."""
+    path, one = tmp_path / "d.h5", demo()
+    wrist = np.random.default_rng(1).integers(0, 255, (6, 4, 4, 3), dtype=np.uint8)
+    with Hdf5Writer(path, "Lift", "lift", task_name="Lift") as writer:
+        writer.write(one, {"wrist": wrist})
+    with stored_demos(path) as (stored,):
+        assert (stored.name, stored.task, stored.kind, stored.success) == ("d/demo_0", one.task, "success", True)
+        assert stored.actions is None and stored.proprio is None
+        assert np.array_equal(stored.frames("wrist"), wrist)
+        assert np.array_equal(stored.frames(), one.frames)
 
 
 def test_a_failed_writing_leaves_nothing(tmp_path: Path) -> None:

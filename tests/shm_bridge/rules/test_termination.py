@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shm_bridge import ConfigError
-from shm_bridge.rules import DoneRules, FrameVerdict, Outcome, Termination, asked_steps
+from shm_bridge import ConfigError, Verdict
+from shm_bridge.rules import DoneRules, Outcome, Termination, asked_steps
+from tests.shm_bridge.verdicts import frame_verdict
 
 SCHEDULES = 12_000
 
 
 def sequential_reference(
-    rules: DoneRules, frames: list[int], verdicts: dict[int, FrameVerdict]
+    rules: DoneRules, frames: list[int], verdicts: dict[int, Verdict]
 ) -> tuple[Outcome, int | None]:
     """Asks about one frame, waits for the answer, goes on: slow and plainly right."""
     in_a_row = 0
@@ -39,14 +40,12 @@ def sequential_reference(
     return Outcome.OPEN, None
 
 
-def random_verdict(rng: random.Random) -> FrameVerdict:
+def random_verdict(rng: random.Random) -> Verdict:
     probability = rng.choice([math.nan, 0.1, 0.9, 0.91, 0.95, 1.0])
-    return FrameVerdict(valid=rng.random() > 0.1, done=rng.random() < 0.4, probability=probability)
+    return frame_verdict(valid=rng.random() > 0.1, done=rng.random() < 0.4, probability=probability)
 
 
-def speculative(
-    rules: DoneRules, frames: list[int], verdicts: dict[int, FrameVerdict], rng: random.Random
-) -> Termination:
+def speculative(rules: DoneRules, frames: list[int], verdicts: dict[int, Verdict], rng: random.Random) -> Termination:
     """Steps on while answers are in flight; any answer may arrive at any time after its question, in any order."""
     termination, in_flight, upcoming = Termination(rules), [], list(frames)
     while termination.outcome is Outcome.OPEN and (upcoming or in_flight):
@@ -87,7 +86,7 @@ def test_the_cut_never_moves_once_it_is_told(dones: list[bool], hold: int, rng: 
     rng.shuffle(order)
     told = None
     for step in order:
-        termination.answered(step, FrameVerdict(True, dones[step - 1], 1.0 if dones[step - 1] else 0.0))
+        termination.answered(step, frame_verdict(True, dones[step - 1], 1.0 if dones[step - 1] else 0.0))
         if told is not None:
             assert (termination.outcome, termination.step) == told
         elif termination.outcome is not Outcome.OPEN:
@@ -99,9 +98,9 @@ def test_a_done_behind_an_unanswered_frame_does_not_count_yet() -> None:
     termination = Termination(DoneRules())
     for step in (1, 2, 3):
         termination.asked(step)
-    assert termination.answered(2, FrameVerdict(True, True, 0.99)) is Outcome.OPEN
+    assert termination.answered(2, frame_verdict(True, True, 0.99)) is Outcome.OPEN
     assert not termination.settled
-    assert termination.answered(1, FrameVerdict(True, False, 0.0)) is Outcome.DONE
+    assert termination.answered(1, frame_verdict(True, False, 0.0)) is Outcome.DONE
     assert termination.step == 2
     assert termination.settled, "frame 3 can no longer change anything"
 
@@ -110,7 +109,7 @@ def test_the_threshold_itself_is_not_done() -> None:
     """Done means over the threshold, not at it."""
     termination = Termination(DoneRules(threshold=0.9))
     termination.asked(1)
-    assert termination.answered(1, FrameVerdict(True, True, 0.9)) is Outcome.OPEN
+    assert termination.answered(1, frame_verdict(True, True, 0.9)) is Outcome.OPEN
 
 
 def test_frames_must_be_asked_in_order() -> None:

@@ -122,7 +122,9 @@ def test_questions_beyond_the_lane_wait_and_then_fail(sidecar, run_id):
             lane.ask(Kind.DONE, 0, timeout=0.05)
         with pytest.raises(VerdictTimeout):
             lane.wait(tickets[0], timeout=0.05)
-        assert lane.poll() == [] and lane.open_questions == 8
+        assert lane.poll() == [] and [question.ticket for question in lane.open_questions] == tickets
+        lane.cancel()
+        assert lane.open_questions == []
 
 
 def test_one_value_list_at_a_time(sidecar, run_id):

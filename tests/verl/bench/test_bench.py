@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 from verl.bench.__main__ import PLAIN, main
 from verl.bench.report import print_report
 from verl.bench.way import Finished, Row

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from shm_bridge.rules import FrameVerdict, value_steps
+from shm_bridge import Verdict
+from shm_bridge.rules import value_steps
 from tests.verl.envs.fake_env import FakeEnv
 from verl.envs.episode_scoring import Values
 from verl.envs.messages import Act, Look
@@ -43,7 +44,7 @@ class ScriptedChannel:
 class ScriptedCritic:
     """Holds each answer back for a while; :meth:`wait` gives at least the earliest."""
 
-    def __init__(self, rng: random.Random, verdicts: dict[int, FrameVerdict], values: np.ndarray | None) -> None:
+    def __init__(self, rng: random.Random, verdicts: dict[int, Verdict], values: np.ndarray | None) -> None:
         self.rng, self.verdicts, self.values = rng, verdicts, values
         self.in_flight: list[int] = []
         self.value_in_flight: tuple[int, int] | None = None
@@ -55,14 +56,6 @@ class ScriptedCritic:
         self.began = self.ended = 0
         self.lost = False
         self.outages, self.blocked_s = 0, 0.0
-
-    @property
-    def pending(self) -> bool:
-        return bool(self.in_flight)
-
-    @property
-    def valuing(self) -> bool:
-        return self.value_in_flight is not None
 
     def begin(self, episode: int, instruction: str) -> None:
         assert self.began == self.ended, "the last episode still has the frames"
@@ -82,14 +75,14 @@ class ScriptedCritic:
         self.asked.append(step)
         self.in_flight.append(step)
 
-    def poll(self) -> list[tuple[int, FrameVerdict]]:
+    def poll(self) -> list[Verdict]:
         chosen = [step for step in self.in_flight if self.rng.random() < 0.3]
         self.rng.shuffle(chosen)
         if self.value_in_flight and self.rng.random() < 0.3:
             self._list()
         return [self._answer(step) for step in chosen]
 
-    def wait(self) -> list[tuple[int, FrameVerdict]]:
+    def wait(self) -> list[Verdict]:
         if self.lost:
             raise SidecarLostError("gone")
         if self.in_flight:
@@ -104,10 +97,10 @@ class ScriptedCritic:
         scored = value_steps(last, stride)
         self.listed[last] = Values(None if self.values is None else self.values[: len(scored)], scored)
 
-    def _answer(self, step: int) -> tuple[int, FrameVerdict]:
+    def _answer(self, step: int) -> Verdict:
         self.in_flight.remove(step)
         self.latencies_us.append(100)
-        return step, self.verdicts[step]
+        return self.verdicts[step]._replace(step=step)
 
     def ask_value(self, last: int, stride: int) -> None:
         assert self.value_in_flight is None, "one at a time"

@@ -83,8 +83,8 @@ def test_a_rollout_with_broken_weights_ends_with_that_error(tmp_path: Path) -> N
         )
     )
     try:
-        weights = worker.policy.state_dict()
-        worker.load_weights({name: torch.full_like(tensor, torch.nan) for name, tensor in weights.items()})
+        for parameter in worker.policy.parameters():
+            torch.nn.init.constant_(parameter, torch.nan)
         with pytest.raises(InvalidActionError, match=f"{tmp_path}/policy gave log-probabilities .* episode 3, step 0"):
             worker.advance([EpisodeRequest(3, 0, 0, 0, training=True)], 60.0)
     finally:

@@ -8,8 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
+from evo_vlac.datasets.hdf5 import read_demonstrations
 from verl.envs.collect import choose_kind, main, parse_kinds
 from verl.errors import ConfigError
+from verl.models.warm_start import Demonstrations
 
 
 def run(out: Path, *more: str) -> int:
@@ -37,6 +39,29 @@ def test_the_file_is_robomimic_style_and_the_same_for_any_number_of_workers(tmp_
             for name in ("actions", "obs/agentview_image", "obs/proprio"):
                 assert np.array_equal(demo[name][:], other[name][:])
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [], "nothing half-written is left"
+
+
+def test_every_camera_is_written_and_read_again(tmp_path: Path) -> None:
+    """The file is read by the package that wrote it: the pictures of each camera, what the simulator knew, the task."""
+    out = tmp_path / "two_cameras.h5"
+    assert run(out, "--cameras", "agentview,robot0_eye_in_hand", "--image-size", "56") == 0
+    one, other = (next(read_demonstrations([out], name)) for name in ("agentview", "robot0_eye_in_hand"))
+    assert np.asarray(one.frames).shape == np.asarray(other.frames).shape == (len(one), 56, 56, 3)
+    assert not np.array_equal(one.frames[0], other.frames[0])
+    assert one.task == "lift the red cube" and one.dones is not None and one.success == any(one.dones)
+    assert one.objects.keys() >= {"cube"}
+    with h5py.File(out) as file:
+        assert file["data"].attrs["task_name"] == "Lift"
+    assert Demonstrations.read(out, ["robot0_eye_in_hand", "agentview"], 8, kinds=("success", "idle")).episodes >= 1
+
+
+def test_a_file_that_cannot_be_written_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 and the path, before anything is simulated."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path / "file" / "x.h5")
+    assert ended.value.code == 2
+    assert f"cannot write {tmp_path}/file/x.h5" in capsys.readouterr().err
 
 
 def test_the_kind_is_the_seeds() -> None:

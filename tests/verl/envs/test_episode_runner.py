@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shm_bridge.rules import FrameVerdict, Outcome, asked_steps, value_steps
+from shm_bridge import Verdict
+from shm_bridge.rules import Outcome, asked_steps, value_steps
 from tests.shm_bridge.rules.test_termination import random_verdict, sequential_reference
+from tests.shm_bridge.verdicts import frame_verdict
 from tests.verl.critic import critic_config
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.scripted_doubles import ScriptedChannel, ScriptedCritic
@@ -91,7 +93,7 @@ def test_a_lying_simulator_reaches_no_reward() -> None:
     """In training the simulator's done changes the audit fields and nothing else."""
     ends = []
     for success_at in (1, 10**6):
-        verdicts = {s: FrameVerdict(True, False, 0.1) for s in range(1, 21)}
+        verdicts = {s: frame_verdict(True, False, 0.1) for s in range(1, 21)}
         critic = ScriptedCritic(random.Random(1), verdicts, np.array([0, 10, 20, 30], np.float32))
         end, _, _ = run(critic_config(), critic, success_at=success_at)
         assert isinstance(end, EpisodeEnd)
@@ -109,13 +111,13 @@ def test_a_lying_simulator_reaches_no_reward() -> None:
 def test_a_critic_made_worse_on_purpose_misses_dones_and_makes_them_up() -> None:
     """A missed done is scored by the values up to its step; a made-up one pays the reward of a done at the end."""
     values = np.array([0, 10, 30], np.float32)
-    verdicts = {s: FrameVerdict(True, s == 9, 0.99 if s == 9 else 0.1) for s in range(1, 21)}
+    verdicts = {s: frame_verdict(True, s == 9, 0.99 if s == 9 else 0.1) for s in range(1, 21)}
     critic = ScriptedCritic(random.Random(1), verdicts, values)
     end, _, _ = run(critic_config(noise=VerdictNoise(missed_done=1.0)), critic)
     assert isinstance(end, EpisodeEnd)
     assert (end.steps, end.complete, critic.value_questions) == (9, False, [(9, 8)])
     assert end.score == pytest.approx(0.3)
-    critic = ScriptedCritic(random.Random(1), {s: FrameVerdict(True, False, 0.1) for s in range(1, 21)}, values)
+    critic = ScriptedCritic(random.Random(1), {s: frame_verdict(True, False, 0.1) for s in range(1, 21)}, values)
     end, _, _ = run(critic_config(noise=VerdictNoise(false_done=1.0)), critic)
     assert isinstance(end, EpisodeEnd)
     assert (end.steps, end.complete, end.score, end.values) == (20, True, 1.0, None)
@@ -131,7 +133,7 @@ def test_the_environment_is_told_what_an_episode_is_for(training: bool) -> None:
 def test_a_lying_critic_changes_no_evaluation() -> None:
     """In evaluation the simulator's success ends and scores the episode, audited or not; all audit answers are kept."""
     for audit in (True, False):
-        verdicts = {s: FrameVerdict(True, True, 0.99) for s in range(1, 21)}
+        verdicts = {s: frame_verdict(True, True, 0.99) for s in range(1, 21)}
         critic = ScriptedCritic(random.Random(1), verdicts, None)
         end, _, _ = run(critic_config(audit_val=audit), critic, training=False, success_at=13)
         assert isinstance(end, EpisodeEnd)
@@ -154,7 +156,7 @@ def test_an_audit_whose_sidecar_is_lost_while_it_is_played_goes_on_too() -> None
     """An overdue answer is told by the poll between two steps: a warning, and no end of the run."""
     critic = ScriptedCritic(random.Random(1), {}, None)
 
-    def overdue() -> list[tuple[int, FrameVerdict]]:
+    def overdue() -> list[Verdict]:
         raise SidecarLostError("overdue")
 
     critic.lost, critic.poll = True, overdue  # type: ignore[method-assign]
@@ -183,7 +185,7 @@ def test_only_frames_that_somebody_needs_are_drawn() -> None:
 
     def critic() -> ScriptedCritic:
         return ScriptedCritic(
-            random.Random(0), {s: FrameVerdict(True, False, 0.0) for s in range(21)}, np.zeros(6, np.float32)
+            random.Random(0), {s: frame_verdict(True, False, 0.0) for s in range(21)}, np.zeros(6, np.float32)
         )
 
     _, env, _ = run(critic_config(every="chunk", value_stride=4), critic())
@@ -204,7 +206,7 @@ def test_only_frames_that_somebody_needs_are_drawn() -> None:
 )
 def test_a_value_without_a_meaning_follows_the_policy(policy: str, expected: Any) -> None:
     """Never a number of its own: worth nothing and counted, or the episode is given up, or the run."""
-    verdicts = {s: FrameVerdict(True, False, 0.1) for s in range(1, 21)}
+    verdicts = {s: frame_verdict(True, False, 0.1) for s in range(1, 21)}
     config = critic_config(invalid=policy)
     critic = ScriptedCritic(random.Random(1), verdicts, None)
     if policy == "stop":
@@ -237,8 +239,8 @@ def test_each_further_dropped_episode_is_followed_by_a_longer_pause(monkeypatch:
     memory = create_memory(env.cameras, env.max_steps + 1)
     plain = PlainFrames(memory, env.cameras, env.max_steps + 1, writable=True)
     os.close(memory)
-    readable = {step: FrameVerdict(True, False, 0.1) for step in range(1, 4)}
-    unreadable = {**readable, 1: FrameVerdict(False, False, float("nan"))}
+    readable = {step: frame_verdict(True, False, 0.1) for step in range(1, 4)}
+    unreadable = {**readable, 1: frame_verdict(False, False, float("nan"))}
     critic = ScriptedCritic(random.Random(0), unreadable, np.zeros(9, np.float32))
     runner = EpisodeRunner(
         env, ScriptedChannel(random.Random(0), 8), plain, [critic], critic_config("run", invalid="drop")

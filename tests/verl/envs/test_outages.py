@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shm_bridge import Kind, Status, Verdict
+from shm_bridge import Kind, Lane, Reply, Server, Status, Verdict
+from tests.verl.critic import critic_config
+from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.test_critic_link import Sidecar, drive, pool_of, run_id, start, training  # noqa: F401 (fixtures)
-from verl.envs.critic_link import is_reply
+from verl.envs.critic_link import CriticLink, is_reply
 from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.errors import CriticBridgeError, InvalidVerdictError, QuestionFailedError, SidecarLostError
 
@@ -116,3 +118,39 @@ def test_only_the_models_word_is_a_reply() -> None:
     for impossible in ([0.0], [0.0, float("nan")], None):
         with pytest.raises(CriticBridgeError, match="impossible value list for 2 frames"):
             is_reply(verdict(Status.OK, True, impossible), 2)
+
+
+def test_the_earliest_frame_is_waited_for_and_the_oldest_question_is_named(
+    run_id: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also when it was asked again, with a later ticket than the others: by its step, and since its first asking."""
+    waited: list[int] = []
+    wait = Lane.wait
+    monkeypatch.setattr(
+        Lane, "wait", lambda lane, ticket, timeout: [waited.append(ticket), wait(lane, ticket, 0.01)][1]
+    )
+    with Server.create(run_id) as server:
+        server.set_ready(True)
+        env = FakeEnv({})
+        link = CriticLink(critic_config(run_id), env.cameras[0], 8, "order", lambda: None)
+        try:
+            link.begin(1, "task")
+            for step in range(4):
+                link.draw(env, step)
+            for step in (1, 2, 3):
+                link.ask_done(step)
+            link.ask_value(3, 1)
+            server.answer(server.poll()[0], Reply(valid=False, status=Status.FAILED))
+            assert link.wait() == [] and link.outages == 1, "it pauses; the next one is waited for"
+            assert "DONE question about step 1 is open, after 1 failures" in link._oldest()[1]
+            while not (again := server.poll()):
+                assert link.wait() == []
+            assert again[0].steps == (1,) and link.wait() == [] and waited[-1] == again[0].ticket
+            server.answer(again[0], Reply())
+            (reply,) = link.wait()
+            assert reply.step == 1 and "DONE question about step 2 is open)" in link._oldest()[1]
+            link.end()
+            assert link._oldest()[1] == ""
+        finally:
+            link.close()

@@ -8,8 +8,9 @@ import random
 import numpy as np
 import pytest
 
-from shm_bridge.rules import FrameVerdict
+from shm_bridge import Verdict
 from tests.shm_bridge.rules.test_termination import random_verdict
+from tests.shm_bridge.verdicts import frame_verdict
 from tests.verl.critic import critic_config
 from tests.verl.envs.fake_env import FakeEnv
 from tests.verl.envs.scripted_doubles import ScriptedChannel, ScriptedCritic
@@ -30,7 +31,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 class CriticOfMany(ScriptedCritic):
     """Verdicts by episode; tells nothing but by :meth:`wait` where ``slow``."""
 
-    def __init__(self, rng: random.Random, many: dict[int, dict[int, FrameVerdict]], slow: bool = False) -> None:
+    def __init__(self, rng: random.Random, many: dict[int, dict[int, Verdict]], slow: bool = False) -> None:
         super().__init__(rng, {}, np.linspace(0, 60, 6, dtype=np.float32))
         self.many, self.slow = many, slow
 
@@ -38,7 +39,7 @@ class CriticOfMany(ScriptedCritic):
         super().begin(episode, instruction)
         self.verdicts = self.many[episode]
 
-    def poll(self) -> list[tuple[int, FrameVerdict]]:
+    def poll(self) -> list[Verdict]:
         return [] if self.slow else super().poll()
 
 
@@ -46,7 +47,7 @@ def run_many(
     count: int,
     links: int,
     config: CriticConfig,
-    many: dict[int, dict[int, FrameVerdict]],
+    many: dict[int, dict[int, Verdict]],
     slow: bool,
     rng: random.Random,
 ) -> tuple[list[EpisodeEnd | EpisodeLost], ScriptedChannel]:
@@ -107,7 +108,7 @@ def test_verdicts_awaited_beside_the_next_episode_change_no_episode(reward: str)
 
 def test_at_most_one_episode_is_awaited() -> None:
     """A critic that keeps silent holds up the third episode, not the second, and is told so to the pool."""
-    many = {e: {step: FrameVerdict(True, False, 0.1) for step in range(1, 21)} for e in range(4)}
+    many = {e: {step: frame_verdict(True, False, 0.1) for step in range(1, 21)} for e in range(4)}
     config = critic_config(value_stride=4)
     _, channel = run_many(4, 2, config, many, True, random.Random(1))
     told = [m for m in channel.told if isinstance(m, PlayedOut | EpisodeEnd)]

@@ -64,10 +64,10 @@ def test_stack_has_an_expert_within_the_horizon(env: RobosuiteEnv) -> None:
 def test_two_instructions_in_one_scene(env: RobosuiteEnv) -> None:
     """The same seed gives the same picture; the expert lifts the cube it was told, and only its own task is done."""
     for seed in SEEDS:
-        red, green = (record(env, task, "success", seed) for task in (2, 3))
-        assert (red.instruction, green.instruction) == ("lift the red cube", "lift the green cube")
-        assert np.array_equal(red.images["agentview"][0], green.images["agentview"][0])
-        assert red.dones[-1] and green.dones[-1]
+        red, green = (record(env, task, "success", seed).trajectory for task in (2, 3))
+        assert (red.task, green.task) == ("lift the red cube", "lift the green cube")
+        assert np.array_equal(red.frames[0], green.frames[0])
+        assert red.dones is not None and green.dones is not None and red.dones[-1] and green.dones[-1]
     env.reset(SEEDS[0], 3)
     expert = ScriptedExpert("LiftRed", "success", SEEDS[0], env.max_steps)
     while (action := expert.act(env.objects())) is not None:
@@ -84,12 +84,13 @@ def test_a_script_is_its_seed(env: RobosuiteEnv) -> None:
 
 def test_a_recorded_demonstration_is_upright_and_complete(env: RobosuiteEnv) -> None:
     """One more observation than actions; frames upright and contiguous; the first done is False."""
-    demo = record(env, 0, "success", 501)
+    demo = record(env, 0, "success", 501).trajectory
+    assert demo.actions is not None and demo.proprio is not None and demo.dones is not None
     steps = len(demo.actions)
-    images = demo.images["agentview"]
-    assert images.shape == (steps + 1, 112, 112, 3) and images.flags.c_contiguous
-    assert demo.proprio.shape == (steps + 1, 8) and demo.dones.shape == (steps + 1,)
-    assert not demo.dones[0] and demo.dones[-1]
+    images = np.asarray(demo.frames)
+    assert images.shape == (steps + 1, 112, 112, 3) and demo.frames[0].flags.c_contiguous
+    assert demo.proprio.shape == (steps + 1, 8) and len(demo.dones) == steps + 1
+    assert demo.success and not demo.dones[0] and demo.dones[-1]
     assert images[:, -20:].mean() > images[:, :10].mean()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from shm_bridge import Server
 from shm_bridge.liveness.cleaning import clean_run, leftovers
-from tests.verl.launch.processes import in_shm, new_id, program, run_of
+from tests.support.processes import in_shm, new_id, program, run_of
 from verl.errors import ConfigError, RunInUseError
 from verl.launch import claim as claims
 from verl.launch.claim import claim_as_launcher, claim_as_trainer, claimed_folder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.verl.launch.processes import exists, in_shm, new_id, program, run_of, until
+from tests.support.processes import exists, in_shm, new_id, program, run_of, until
 
 GUARD = """
 import sys

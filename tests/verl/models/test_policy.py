@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from verl.models.openvla_oft import InputError, OpenVLAOFTPolicy
+from verl.models.openvla_oft import InputError, OpenVLAOFTPolicy, lora
 
 Observations = tuple[np.ndarray, list[str], np.ndarray]
 
@@ -138,7 +138,7 @@ def test_lora_starts_as_nothing_and_merges_exactly(
                 parameter.normal_(0, 0.1)
     changed = policy(*observations)[0]
     assert (changed - plain(*observations)[0]).abs().max() > 1e-2
-    plain.load_weights(policy.state_dict())
+    plain.load_state_dict(lora.merged(policy.state_dict()))
     assert torch.allclose(plain(*observations)[0], changed, atol=1e-4)
     OpenVLAOFTPolicy.save_state(checkpoint, policy.state_dict(), tmp_path / "merged")
     again = OpenVLAOFTPolicy.from_pretrained(tmp_path / "merged")

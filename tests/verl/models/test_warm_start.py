@@ -60,6 +60,18 @@ def test_kinds_are_chosen_and_their_absence_is_named(file: Path) -> None:
         Demonstrations.read(file, ["agentview"], 8, kinds=("idle",))
 
 
+def test_files_that_say_too_little_are_named(file: Path, tmp_path: Path) -> None:
+    """A camera that is not there, an episode without proprioception, a file that is none: one error, with the name."""
+    with pytest.raises(InputError, match="demo_0: no camera 'wrist'; there are: agentview"):
+        Demonstrations.read(file, ["wrist"], 8)
+    with h5py.File(file, "a") as changed:
+        del changed["data/demo_1/obs/proprio"]
+    with pytest.raises(InputError, match="demo_1 has no proprioception"):
+        Demonstrations.read(file, ["agentview"], 8)
+    with pytest.raises(InputError, match="no such HDF5 file"):
+        Demonstrations.read(tmp_path / "none.h5", ["agentview"], 8)
+
+
 def test_several_files_are_read_one_after_the_other(file: Path, data: Demonstrations) -> None:
     """Samples of the second file stand behind those of the first."""
     both = Demonstrations.read([file, file], ["agentview"], 8)

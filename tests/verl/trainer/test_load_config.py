@@ -20,6 +20,7 @@ from verl.trainer.load_config import load_config
 
 def test_the_default_is_valid_and_libero_is_one_override_away():
     config, _ = load_config([])
+    assert config.critic.verdict_noise is None, "none is asked for"
     assert config.env["name"] == "robosuite" and config.critic.threshold == 0.9
     config, _ = load_config(["env=libero", "data.task_suite_name=libero_goal"])
     assert config.env["name"] == "libero" and config.rollout.unnorm_key == "libero_goal"
@@ -32,7 +33,7 @@ def test_the_critics_keys_reach_the_environment_processes():
     """What a study degrades, and what a user sets, is what decides about an episode."""
     keys = ["critic.noise.missed_done=0.3", "critic.noise.false_done=0.1", "critic.hold=3", "data.seed=7"]
     critic = critic_asked(load_config(keys)[0], "run")
-    assert critic.noise == VerdictNoise(0.3, 0.1, 7) and critic.done_rules.hold == 3
+    assert critic.noise == critic.verdict_noise == VerdictNoise(0.3, 0.1, 7) and critic.done_rules.hold == 3
     assert critic.enable and critic.run_id == "run"
     assert critic_asked(load_config(["critic.enable=false"])[0], "run") is None
 

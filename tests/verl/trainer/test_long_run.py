@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.project.launching import QUICK, SCRIPTED, Launched
+from tests.support.launching import QUICK, SCRIPTED, Launched
 
 pytestmark = pytest.mark.timeout(300)
 UPDATES, EPISODES = 16, 8  # episodes an update

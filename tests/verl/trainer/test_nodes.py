@@ -12,7 +12,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.project.launching import QUICK, SCRIPTED, Launched
+from tests.support.launching import QUICK, SCRIPTED, Launched
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.project.launching import QUICK, SCRIPTED, Launched
+from tests.support.launching import QUICK, SCRIPTED, Launched
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 
 pytestmark = pytest.mark.timeout(600)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.verl.launch.processes import program
+from tests.support.processes import program
 
 TALKS = """
 import logging, os, sys

@@ -9,12 +9,13 @@ import time
 import psutil
 import pytest
 import ray
+from ray.exceptions import RayActorError
 
 from verl.episode import EpisodeRequest
 from verl.errors import NoAnswerError
-from verl.trainer import heartbeat
+from verl.trainer import heartbeat, ray_wait
 from verl.trainer.heartbeat import LearnerWatch, reporting
-from verl.trainer.ppo import fleet as fleet_module
+from verl.trainer.ppo import fleet_worker
 from verl.trainer.ppo.fleet import Fleet
 from verl.workers.advance import Advance
 from verl.workers.work import Report, Work, at_work
@@ -39,8 +40,11 @@ class Actor:
             self.work.step()
         return os.getpid()
 
-    def load_weights(self, weights: str) -> None:
-        self.weights = weights
+    def card(self) -> None:
+        return
+
+    def take_weights(self, number: int) -> int:
+        return number
 
     def advance(self, requests: list[EpisodeRequest], seconds: float) -> Advance:
         return Advance(episodes=[_Ended(r) for r in requests])
@@ -52,6 +56,26 @@ class Actor:
 class _Ended:
     def __init__(self, request: EpisodeRequest) -> None:
         self.request = request
+
+
+class FakeLearners:
+    """Sends a number; waits like learners for who takes it. ``sent``: to whom."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[int]] = []
+
+    def hand_over(self, workers: list) -> list:
+        self.sent.append([index for index, *_ in workers])
+        return [actor.take_weights.remote(7) for _, actor, _ in workers]
+
+    def handed_over(self, calls: list, also=lambda reports: None) -> dict[int, str]:
+        lost = {}
+        for index, call in zip(self.sent[-1], calls):
+            try:
+                ray_wait.get([call], 60, "taking", lambda: also([None]))
+            except RayActorError:
+                lost[index] = "died"
+        return lost
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +90,7 @@ def own_ray():
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch, own_ray):
-    for module in (heartbeat, fleet_module):
+    for module in (heartbeat, fleet_worker):
         monkeypatch.setattr(module, "SILENT_S", SILENT_S)
     monkeypatch.setattr(heartbeat, "NAMED_S", SILENT_S / 2)
     monkeypatch.setattr(heartbeat, "EVERY_S", 0.2)
@@ -102,7 +126,9 @@ def play(fleet: Fleet) -> list[int]:
 def test_a_stopped_rollout_worker_is_replaced_and_its_process_ended(own_ray, when):
     """Every episode is there once; the new worker has the weights; the stopped process does not stay."""
     fleet = Fleet(lambda index: make(0.0), 2, 2, 60.0, 1.0, lambda: None)
-    fleet.load_weights("first")
+    fleet.start()
+    learners = FakeLearners()
+    fleet.load_weights(learners)
     deadline = time.monotonic() + 60
     while any(worker.heartbeat.last is None for worker in fleet.workers):  # whose calls all end in time
         assert time.monotonic() < deadline
@@ -110,8 +136,11 @@ def test_a_stopped_rollout_worker_is_replaced_and_its_process_ended(own_ray, whe
     stopped = psutil.Process(fleet.workers[0].heartbeat.last.pid)
     stopped.suspend()
     if when == "loading weights":
-        fleet.load_weights("second")
+        fleet.load_weights(learners)
     assert play(fleet) == list(range(6)) and fleet.statistics.workers_replaced == 1
+    while not all(worker.settled for worker in fleet.workers):  # the new one may still start
+        play(fleet)
+    assert learners.sent == [[0, 1], *[[0, 1]] * (when == "loading weights"), [0]]
     fleet.close()
     gone, _ = psutil.wait_procs([stopped], timeout=30)
     assert gone, "Ray ends it by SIGKILL some seconds later"

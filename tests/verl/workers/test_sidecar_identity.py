@@ -7,8 +7,8 @@ import signal
 import psutil
 import pytest
 
-from tests.sidecar.sidecar_process import sidecar, until
-from tests.verl.launch.processes import new_id, run_of
+from tests.support.processes import new_id, run_of
+from tests.support.sidecar_process import sidecar, until
 from verl.errors import SidecarLostError
 from verl.workers import sidecar_host
 from verl.workers.sidecar_host import SidecarHost

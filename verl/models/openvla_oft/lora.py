@@ -1,6 +1,7 @@
-"""LoRA through peft, and merging it away for rollouts and exports.
+"""LoRA through peft, and merging it away for exports. Rollouts apply adapters as learners do: what is small against
+a weight would be rounded away in bfloat16 if it were added to it.
 
-A learner's state then has ``X.base_layer.weight``, ``X.lora_A.default.weight``, ``X.lora_B.default.weight``; the
+A state then has ``X.base_layer.weight``, ``X.lora_A.default.weight``, ``X.lora_B.default.weight``; the
 published layout has ``X.weight`` = base + scaling * B @ A. The scaling (alpha / rank) travels as a buffer.
 """
 

@@ -138,14 +138,6 @@ class OpenVLAOFTPolicy(nn.Module):
         :attr:`PolicyConfig.inputs` of the policy, where it was loaded with other ones than ``source`` says."""
         export.save_beside(Path(source), state, Path(path), inputs or {})
 
-    def load_weights(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes over a learner's weights, adapters merged. A value head is dropped where there is no place for it."""
-        state = lora.merged(state)
-        if self.value_head is None:
-            state = {k: v for k, v in state.items() if not k.startswith("value_head.")}
-        checkpoint.check(Path("(weights from the learner)"), state, self.state_dict())
-        self.load_state_dict(state)
-
     # ---- for the learner
 
     def add_lora(self, rank: int, alpha: int, dropout: float = 0.0) -> None:

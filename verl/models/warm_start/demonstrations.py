@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+from evo_vlac.datasets.hdf5 import StoredDemo, stored_demos
+from evo_vlac.errors import DatasetError
 from verl.models.openvla_oft import norm_stats
 from verl.models.openvla_oft.errors import InputError
 
@@ -55,24 +56,22 @@ class Demonstrations:
         with. Nothing is held twice: the images of some thousand episodes are gigabytes.
 
         Raises:
-            InputError: a file has no such episode.
+            InputError: a file cannot be read, has no such episode, or one without actions or proprioception.
         """
-        with ExitStack() as files:
-            demos: list[h5py.Group] = []
-            for path in [paths] if isinstance(paths, Path) else paths:
-                found = _chosen(files.enter_context(h5py.File(path, "r")), kinds)
-                if not found:
-                    raise InputError(f"{path} has no episode of the kinds {list(kinds)}")
-                demos += found
-            small = [_samples(demo, chunk) for demo in demos]
-            ends = np.cumsum([len(arrays[0]) for arrays in small])
-            sources = [f"obs/{camera}_image" for camera in cameras]
-            images = np.empty((ends[-1], len(cameras), *demos[0][sources[0]].shape[1:]), np.uint8)
-            for demo, end, arrays in zip(demos, ends, small):
-                steps = len(arrays[0])
-                for i, source in enumerate(sources):
-                    images[end - steps : end, i] = demo[source][:steps]
-            texts = tuple(str(demo.attrs["task"]) for demo, arrays in zip(demos, small) for _ in arrays[0])
+        try:
+            with ExitStack() as files:
+                demos: list[StoredDemo] = []
+                for path in [paths] if isinstance(paths, Path) else paths:
+                    found = [one for one in files.enter_context(stored_demos(path)) if _wanted(one, kinds)]
+                    if not found:
+                        raise InputError(f"{path} has no episode of the kinds {list(kinds)}")
+                    demos += found
+                small = [_samples(demo, chunk) for demo in demos]
+                images = _images(demos, [len(arrays[0]) for arrays in small], cameras)
+                tasks = [demo.task for demo in demos]
+        except DatasetError as error:
+            raise InputError(str(error)) from error
+        texts = tuple(task for task, arrays in zip(tasks, small) for _ in arrays[0])
         proprio, actions, mask, goals = (np.concatenate(column) for column in zip(*small))
         return cls(images, proprio, actions, mask, goals, texts, len(demos))
 
@@ -99,19 +98,28 @@ class Demonstrations:
         }
 
 
-def _chosen(file: h5py.File, kinds: Sequence[str]) -> list[h5py.Group]:
-    demos = [file["data"][name] for name in sorted(file["data"], key=lambda n: int(n.rpartition("_")[2]))]
-    return [
-        demo
-        for demo in demos
-        if demo.attrs["kind"] in kinds and (demo.attrs["kind"] != "success" or demo.attrs["success"])
-    ]
+def _wanted(demo: StoredDemo, kinds: Sequence[str]) -> bool:
+    return demo.kind in kinds and (demo.kind != "success" or bool(demo.success))
 
 
-def _samples(demo: h5py.Group, chunk: int) -> tuple[np.ndarray, ...]:
+def _images(demos: Sequence[StoredDemo], steps: Sequence[int], cameras: Sequence[str]) -> np.ndarray:
+    """(N, cameras, H, W, 3) uint8: the observations before each of the steps, read one episode after the other."""
+    ends = np.cumsum(steps)
+    images = np.empty((0,), np.uint8)
+    for demo, count, end in zip(demos, steps, ends):
+        for i, camera in enumerate(cameras):
+            frames = demo.frames(camera)
+            if not images.size:
+                images = np.empty((ends[-1], len(cameras), *frames.shape[1:]), np.uint8)
+            images[end - count : end, i] = frames[:count]
+    return images
+
+
+def _samples(demo: StoredDemo, chunk: int) -> tuple[np.ndarray, ...]:
     """Proprioception, actions, mask and goals of one episode, a row a step."""
-    actions = demo["actions"][:].astype(np.float32)
-    proprio = demo["obs/proprio"][:].astype(np.float32)
+    actions, proprio = demo.actions, demo.proprio
+    if actions is None or proprio is None:
+        raise InputError(f"{demo.name} has no {'actions' if actions is None else 'proprioception (obs/proprio)'}")
     steps = len(actions)
     ahead = np.arange(steps)[:, None] + np.arange(chunk)[None, :]
     closing = np.flatnonzero(actions[:, -1] > 0)

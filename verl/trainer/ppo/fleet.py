@@ -13,7 +13,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -22,34 +21,20 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 from verl.episode import Episode, EpisodeLost, EpisodeRequest
 from verl.errors import NoAnswerError, RunFailedError
 from verl.trainer import ray_wait
-from verl.trainer.heartbeat import SILENT_S, Heartbeat
+from verl.trainer.heartbeat import Heartbeat
+from verl.trainer.load_limits import NOTHING_TO_LOAD, LoadLimit
 from verl.trainer.ppo.fleet_statistics import WINDOW, FleetStatistics
+from verl.trainer.ppo.fleet_worker import FleetWorker
+from verl.trainer.ppo.learners import Learners
 from verl.trainer.watchdog import OwnTime
 from verl.workers.advance import Advance
+from verl.workers.work import Report
 
 logger = logging.getLogger(__name__)
 SLICE_S = 1.0  # how long a worker runs before it reports
 TRIES = 2  # of one request that fails by itself
-MOST_FAILURES = 3  # in a row: the worker is given up, the others go on
+MOST_FAILURES = 3  # with no episode between them: the worker is given up, the others go on
 GONE = (RayActorError, ObjectLostError)  # it, or its node with what it had reported
-
-
-@dataclass(slots=True)
-class _Worker:
-    actor: Any
-    index: int
-    heartbeat: Heartbeat
-    running: dict[int, EpisodeRequest] = field(default_factory=dict)
-    call: Any = None
-    loading: Any = None
-    failures: int = 0
-    started: float = 0.0
-
-    def look(self) -> None:
-        """Raises NoAnswerError when it does not answer any more: it is stopped, say."""
-        self.heartbeat.look()
-        if (silent := self.heartbeat.silent_s) >= SILENT_S:
-            raise NoAnswerError(f"has not answered for {silent:.0f} s ({self.heartbeat.place()})")
 
 
 class Fleet:
@@ -64,7 +49,7 @@ class Fleet:
         max_lost_share: float,
         on_tick: Callable[[], None],
         away: Callable[[int], bool] = lambda index: False,
-        stall_timeout_s: float = 1800.0,
+        start_limit: LoadLimit = NOTHING_TO_LOAD,
     ) -> None:
         """
         Args:
@@ -74,39 +59,87 @@ class Fleet:
                 that a worker takes with it do not count.
             on_tick: called about once a second while episodes run.
             away: whether a worker should be made anew where it belongs: a lost node was replaced.
-            stall_timeout_s: a worker that answers may take so long to load weights.
+            start_limit: a worker may take so long to start.
         """
         self.make, self.capacity, self.timeout_s = make, capacity, timeout_s
         self.max_lost_share, self.on_tick, self.away = max_lost_share, on_tick, away
         self._failed: dict[int, int] = {}  # tries of running requests that failed, by episode
         self.statistics = FleetStatistics()
-        self.stall_timeout_s, self._clock = stall_timeout_s, OwnTime()
-        self.weights: Any = None
+        self.start_limit, self._clock = start_limit, OwnTime()
+        self.weights: Learners | None = None  # who sends them to workers that are made later
         self.workers = [self._make(i) for i in range(workers)]
 
-    def _make(self, index: int) -> _Worker:
+    def _make(self, index: int) -> FleetWorker:
         actor = self.make(index)
-        return _Worker(actor, index, Heartbeat(actor, self._clock))
+        return FleetWorker(index, actor, Heartbeat(actor, self._clock), actor.card.remote())
 
-    def _make_anew(self, worker: _Worker) -> None:
-        worker.actor = self.make(worker.index)
-        worker.heartbeat = Heartbeat(worker.actor, self._clock)
+    def _make_anew(self, worker: FleetWorker) -> None:
+        actor = self.make(worker.index)
+        worker.renew(actor, Heartbeat(actor, self._clock))
 
-    def load_weights(self, reference: Any) -> None:
-        """Gives every worker the policy behind this object reference, and later ones too. No episode may run."""
-        self.weights = reference
-        for worker in self.workers:
+    def start(self) -> None:
+        """Until the workers have started. One that does not is replaced, and :meth:`run` waits for the new one."""
+        for worker in list(self.workers):
+            what = f"the start of rollout worker {worker.index} ({self.start_limit})"
+            try:
+                ray_wait.get([worker.starting], self.start_limit.seconds, what, worker.look)
+                worker.look_at_start(self.start_limit)
+            except (*GONE, NoAnswerError) as error:
+                self._replace(worker, deque(), _story(error))
+
+    def load_weights(self, learners: Learners, told: Callable[[float], None] = lambda share: None) -> None:
+        """Has the learners send their weights to every worker that has started, and to later ones when they have.
+
+        No episode may run. Returns when all is taken. ``told``: how much of it is, 0 to 1, about once a second.
+        """
+        self.weights, started = learners, time.monotonic()
+        for worker in list(self.workers):
             if self.away(worker.index):
                 logger.info("rollout worker %d goes back to where it belongs", worker.index)
                 ray.kill(worker.actor)
                 self._make_anew(worker)
-            worker.loading = worker.actor.load_weights.remote(reference)
-        for worker in list(self.workers):
-            what = f"rollout worker {worker.index}, loading weights"
-            try:
-                ray_wait.get([worker.loading], self.stall_timeout_s, what, worker.look)
-            except (*GONE, NoAnswerError) as error:
-                self._replace(worker, deque(), _story(error))
+            elif worker.loading and (reason := learners.handed_over(worker.loading).get(worker.index)):
+                self._replace(worker, deque(), reason)
+        there = [worker for worker in self.workers if worker.starting is None]
+        if not there:
+            return
+        silent: dict[int, str] = {}
+
+        def also(reports: list[Report | None]) -> None:
+            told(min((r.steps / r.of for r in reports if r is not None and r.of), default=0.0))
+            for worker in there:
+                try:
+                    worker.look()
+                except NoAnswerError as error:  # ended now: the learners need not wait for it
+                    ray.kill(worker.actor)
+                    silent.setdefault(worker.index, str(error))
+
+        lost = learners.handed_over(learners.hand_over([worker.receiver for worker in there]), also)
+        for worker in there:
+            worker.loading = []
+            if reason := silent.get(worker.index) or lost.get(worker.index):
+                self._replace(worker, deque(), reason)
+        logger.info("weights to %d rollout workers in %.1f s", len(there), time.monotonic() - started)
+
+    def _settled(self, worker: FleetWorker, queue: deque[EpisodeRequest]) -> bool:
+        """Whether it can be given episodes. Has it sent the weights once it has started."""
+        if worker.settled:
+            return True
+        try:
+            if not worker.look_at_start(self.start_limit):
+                return False
+            worker.look()
+            if self.weights is not None:
+                worker.loading = worker.loading or self.weights.hand_over([worker.receiver])
+                if worker.waits_for():
+                    return False
+                lost = self.weights.handed_over(worker.loading)
+                worker.loading = []
+                if reason := lost.get(worker.index):
+                    raise NoAnswerError(reason)
+        except (*GONE, NoAnswerError) as error:
+            self._replace(worker, queue, _story(error))
+        return worker.settled
 
     def run(
         self,
@@ -122,9 +155,10 @@ class Fleet:
         queue = deque(requests)
         self._failed.clear()
         while queue or any(w.running for w in self.workers):
-            for worker in self.workers:
-                self._dispatch(worker, queue)
-            calls = [w.call for w in self.workers if w.call is not None]
+            for worker in list(self.workers):
+                if self._settled(worker, queue):
+                    self._dispatch(worker, queue)
+            calls = [call for worker in self.workers for call in worker.waits_for()]
             done, _ = ray.wait(calls, num_returns=1, timeout=SLICE_S * 2) if calls else ([], [])
             for worker in list(self.workers):
                 worker.heartbeat.look()  # also of those that report in time: that they have started is known later
@@ -142,16 +176,16 @@ class Fleet:
             self.on_tick()
             ray_wait.beat("the rollout")
 
-    def _too_late(self, worker: _Worker) -> str | None:
+    def _too_late(self, worker: FleetWorker) -> str | None:
         """Why a worker whose report has not come is given up; None when it is not."""
         try:
             worker.look()
         except NoAnswerError as error:
             return str(error)
-        late = time.monotonic() - worker.started > self.timeout_s
+        late = time.monotonic() - worker.since > self.timeout_s
         return f"no report for {self.timeout_s:.0f} s" if late else None
 
-    def _dispatch(self, worker: _Worker, queue: deque[EpisodeRequest]) -> None:
+    def _dispatch(self, worker: FleetWorker, queue: deque[EpisodeRequest]) -> None:
         if worker.call is not None:
             return
         # one more than it can have, so that none waits while the driver thinks; and no more than its share of all
@@ -161,20 +195,20 @@ class Fleet:
         worker.running.update({r.episode: r for r in fresh})
         if worker.running:
             worker.call = worker.actor.advance.remote(fresh, SLICE_S)
-            worker.started = time.monotonic()
+            worker.since = time.monotonic()
 
-    def _collect(self, worker: _Worker, queue: deque[EpisodeRequest]) -> tuple[list[Episode], list[EpisodeLost]]:
+    def _collect(self, worker: FleetWorker, queue: deque[EpisodeRequest]) -> tuple[list[Episode], list[EpisodeLost]]:
         """What a worker reports: episodes, and requests that nobody will run again."""
         try:
-            if worker.loading is not None:
-                ray.get(worker.loading)
             report = _taken_out(ray.get(worker.call))
         except GONE as error:
             self._replace(worker, queue, _story(error))
             return [], []
         except RayTaskError as error:
             raise RunFailedError(f"rollout worker {worker.index}: {error.cause}") from error
-        worker.call, worker.loading, worker.failures = None, None, 0
+        worker.call = None
+        if report.episodes or report.lost:  # that it reports is not enough: it may die of what it was given
+            worker.failures = 0
         self.statistics.worked(report)
         gone: list[EpisodeLost] = []
         for lost in report.lost:
@@ -217,13 +251,12 @@ class Fleet:
         )
         return False
 
-    def _replace(self, worker: _Worker, queue: deque[EpisodeRequest], reason: str) -> None:
+    def _replace(self, worker: FleetWorker, queue: deque[EpisodeRequest], reason: str) -> None:
         """A new actor in the place of one that died or hangs; its episodes are run again."""
         ray.kill(worker.actor)
         queue.extendleft(reversed(worker.running.values()))
         lost = len(worker.running)
-        worker.running = {}
-        worker.call = worker.loading = None
+        worker.running, worker.call = {}, None
         worker.failures += 1
         self.statistics.lost_with_workers += lost
         self.statistics.count_lost(f"rollout worker {reason}", lost)
@@ -236,8 +269,6 @@ class Fleet:
         logger.warning("rollout worker %d %s: replaced", worker.index, reason)
         self.statistics.workers_replaced += 1
         self._make_anew(worker)
-        if self.weights is not None:  # not waited for: where its node is dying it may take a while to fail
-            worker.loading = worker.actor.load_weights.remote(self.weights)
 
     def close(self) -> None:
         """Ends the workers and their environment processes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,12 @@ from ray.exceptions import RayActorError
 from verl.errors import NoAnswerError, RunFailedError
 from verl.samples import Samples
 from verl.trainer.heartbeat import LearnerWatch
+from verl.trainer.ray_store import bucket_bytes
+from verl.workers.weight_transfer import IN_FLIGHT, Receiver
+from verl.workers.work import Report
 
 logger = logging.getLogger(__name__)
+Also = Callable[[list[Report | None]], None]
 
 
 class Learners:
@@ -23,6 +27,9 @@ class Learners:
     def __init__(self, actors: Sequence[Any], watch: LearnerWatch, run_id: str) -> None:
         """``actors``: a handle a rank, in their order."""
         self.actors, self.watch, self.run_id = list(actors), watch, run_id
+        self._cards: dict[str, int] | None = None  # a learner on each
+        self._bucket_bytes = 0
+        self._handed_over = 0
 
     def update(self, samples: Samples, rollout: int) -> dict[str, float]:
         """Trains on ``samples``; what :meth:`verl.workers.learner.Learner.update` returns."""
@@ -32,18 +39,42 @@ class Learners:
         metrics: dict[str, float] = self._ask(calls, "the learners' update")[0]
         return metrics
 
-    def weights(self) -> Any:
-        """An object reference to the whole policy."""
-        return ray.put(self._ask([actor.weights.remote() for actor in self.actors], "the learners' weights")[0])
+    def hand_over(self, workers: Sequence[tuple[int, Any, str | None]]) -> list[Any]:
+        """Begins to send the weights as they are now to ``workers``, which have started: index, actor, its card.
+
+        Hand-overs follow one another in the order of their beginnings; one worker must have taken all of one before it
+        is in the next.
+
+        Returns:
+            Calls, for :meth:`handed_over`.
+        """
+        cards = self._places()
+        receivers = [Receiver(index, actor, cards.get(card or "")) for index, actor, card in workers]
+        self._handed_over += 1
+        return [actor.hand_over.remote(self._handed_over, receivers, self._bucket_bytes) for actor in self.actors]
+
+    def handed_over(self, calls: Sequence[Any], also: Also = lambda reports: None) -> dict[int, str]:
+        """Until a hand-over is complete; the workers that did not take it, by index, and why. ``also``: meanwhile."""
+        lost: dict[int, str] = {}
+        for of_rank in self._ask(list(calls), "the learners' hand-over of weights", also):
+            lost |= of_rank
+        return lost
 
     def load(self, checkpoint: Path) -> None:
         """Back to what they wrote into it."""
         calls = [actor.load.remote(str(checkpoint)) for actor in self.actors]
         self._ask(calls, "the learners' load of a checkpoint")
 
-    def _ask(self, calls: list[Any], what: str) -> list[Any]:
+    def _places(self) -> dict[str, int]:
+        if self._cards is None:
+            cards = self._ask([actor.card.remote() for actor in self.actors], "the learners' cards")
+            self._cards = {card: rank for rank, card in enumerate(cards) if card is not None}
+            self._bucket_bytes = bucket_bytes(len(self.actors) * IN_FLIGHT)
+        return self._cards
+
+    def _ask(self, calls: list[Any], what: str, also: Also = lambda reports: None) -> list[Any]:
         try:
-            return self.watch.wait(calls, what)
+            return self.watch.wait(calls, what, also)
         except (RayActorError, NoAnswerError) as error:
             reason = f"a learner died in {what} ({error})" if isinstance(error, RayActorError) else f"{error}"
             raise RunFailedError(

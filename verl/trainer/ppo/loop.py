@@ -136,7 +136,8 @@ class Trainer:
         return samples if replayed is None else Samples.join([samples, replayed])
 
     def _hand_out_weights(self) -> None:
-        self.fleet.load_weights(self.learners.weights())
+        self.progress.stage("weights to the rollout workers", None)
+        self.fleet.load_weights(self.learners, self.progress.share)
 
     def _log_update(self, metrics: dict[str, float]) -> None:
         counts = self.counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from ray.exceptions import ActorUnavailableError, ObjectLostError
 
 from verl.episode import EpisodeLost, EpisodeRequest
 from verl.errors import RunFailedError
+from verl.trainer.load_limits import NOTHING_TO_LOAD, LoadLimit
 from verl.trainer.ppo.fleet import MOST_FAILURES, Fleet
 from verl.workers.advance import Advance
 from verl.workers.work import Report
@@ -27,7 +29,7 @@ class FakeActor:
     def __init__(self, script: list) -> None:
         self.script = script
         self.advance = SimpleNamespace(remote=self._advance)
-        self.load_weights = SimpleNamespace(remote=lambda weights: None)
+        self.card = SimpleNamespace(remote=lambda: "started")
         self.report = SimpleNamespace(options=lambda **groups: SimpleNamespace(remote=lambda: REPORT))
 
     def _advance(self, requests: list[EpisodeRequest], seconds: float):
@@ -38,6 +40,22 @@ class FakeActor:
             reason = "the simulator died" if turn == "lost" else "unreadable verdict"
             return Advance(lost=[EpisodeLost(r, reason, turn == "dropped") for r in requests])
         return Advance(episodes=[SimpleNamespace(request=r) for r in requests])
+
+
+class FakeLearners:
+    """Sends weights at once. ``sent``: to whom, a list a hand-over; ``lost``: who does not take them, and why."""
+
+    def __init__(self, lost: dict[int, str] | None = None) -> None:
+        self.lost, self.sent = lost or {}, []
+
+    def hand_over(self, workers: list) -> list:
+        self.sent.append([index for index, *_ in workers])
+        return ["taken"]
+
+    def handed_over(self, calls: list, also=lambda reports: None) -> dict[int, str]:
+        also([None])
+        lost, self.lost = self.lost, {}
+        return lost
 
 
 def get(answer, timeout=None):
@@ -59,7 +77,8 @@ def run(
     """Eight episodes; the n-th actor made follows the n-th script."""
     made = iter(scripts)
     fleet = Fleet(lambda index: FakeActor(next(made, [])), workers, 2, 60.0, share, lambda: None)
-    fleet.load_weights("weights")
+    fleet.start()
+    fleet.load_weights(FakeLearners())
     requests = [EpisodeRequest(i, i // 2, 0, 0, True) for i in range(8)]
     gone = [] if given_up is None else given_up
     return sorted(e.request.episode for e in fleet.run(requests, [], gone, lambda group: [])), fleet
@@ -144,7 +163,7 @@ def test_the_budget_of_lost_episodes_is_a_rate():
 
 
 def test_a_guest_goes_back_to_its_own_place_before_the_next_weights():
-    """Made anew once, with the weights that follow; those at home are left alone."""
+    """Made anew once, given the weights that follow once it has started; those at home are left alone."""
     made, away = [], {1}
 
     def make(index: int) -> FakeActor:
@@ -152,9 +171,14 @@ def test_a_guest_goes_back_to_its_own_place_before_the_next_weights():
         return FakeActor([])
 
     fleet = Fleet(make, 2, 2, 60.0, 0.0, lambda: None, away=lambda index: index in away and made.count(index) < 2)
-    fleet.load_weights("weights")
-    fleet.load_weights("weights")
-    assert made == [0, 1, 1]
+    fleet.start()
+    learners = FakeLearners()
+    fleet.load_weights(learners)
+    assert learners.sent == [[0]]
+    list(fleet.run([EpisodeRequest(0, 0, 0, 0, True)], [], [], lambda group: []))
+    assert learners.sent == [[0], [1]]
+    fleet.load_weights(learners)
+    assert made == [0, 1, 1] and learners.sent[2:] == [[0, 1]]
 
 
 def test_an_episode_shares_no_memory_with_the_report_that_brought_it(make_episode):
@@ -177,3 +201,72 @@ def test_an_episode_shares_no_memory_with_the_report_that_brought_it(make_episod
         for before_in, after_in, name in pairs:
             before, after = getattr(before_in, name), getattr(after_in, name)
             assert np.array_equal(before, after) and not np.shares_memory(before, after), name
+
+
+class Slow:
+    """What comes after so many looks at it."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+
+def wait(calls, num_returns=1, timeout=None):
+    ready, late = [], []
+    for call in calls:
+        if isinstance(call, Slow) and call.looks > 0:
+            call.looks -= 1
+            late.append(call)
+        else:
+            ready.append(call)
+    return ready, late
+
+
+def test_a_worker_that_still_loads_its_policy_is_waited_for(monkeypatch):
+    """7 billion parameters take longer than ``worker_timeout_s``: that is for reports. It plays with the weights."""
+    monkeypatch.setattr("ray.wait", wait)
+    start, order = Slow(20), []
+
+    def make(index: int) -> FakeActor:
+        actor = FakeActor([])
+        if index == 1:
+            advance = actor._advance
+            actor.card.remote = lambda: start
+            actor.advance.remote = lambda requests, seconds: (order.append(start.looks), advance(requests, seconds))[1]
+        return actor
+
+    fleet, learners = Fleet(make, 2, 2, 0.0, 0.0, lambda: None), FakeLearners()
+    fleet.workers[0].look_at_start(NOTHING_TO_LOAD)
+    fleet.load_weights(learners)
+    assert learners.sent == [[0]]
+    requests = [EpisodeRequest(i, 0, 0, 0, True) for i in range(8)]
+    more = iter(EpisodeRequest(i, 0, 0, 0, True) for i in range(100, 1000))
+    assert list(fleet.run(requests, [], [], lambda group: [] if order else [next(more)]))
+    assert fleet.statistics.workers_replaced == 0 and learners.sent == [[0], [1]] and not any(order)
+
+
+def test_a_worker_that_does_not_start_in_time_is_replaced_and_the_line_says_what_it_loads(monkeypatch, caplog):
+    """The time follows the size of what it loads."""
+    monkeypatch.setattr("ray.wait", wait)
+    made = []
+
+    def make(index: int) -> FakeActor:
+        actor = FakeActor([])
+        if not made:
+            actor.card.remote = lambda: Slow(10**9)
+        made.append(index)
+        return actor
+
+    fleet = Fleet(make, 1, 2, 60.0, 0.0, lambda: None, start_limit=LoadLimit(Path("models/7b"), 15 * 10**9))
+    fleet.workers[0].since -= 900.5
+    assert len(list(fleet.run([EpisodeRequest(0, 0, 0, 0, True)], [], [], lambda group: []))) == 1
+    assert "has not started within 900 s: it loads 15.0 GB from models/7b" in caplog.text and made == [0, 0]
+
+
+def test_who_does_not_take_the_weights_is_replaced_and_the_new_one_gets_them():
+    """Before it plays; and the others are not asked to take them again."""
+    fleet, learners = Fleet(lambda index: FakeActor([]), 3, 2, 60.0, 0.0, lambda: None), FakeLearners({1: "took none"})
+    fleet.start()
+    fleet.load_weights(learners)
+    assert learners.sent == [[0, 1, 2]] and fleet.statistics.workers_replaced == 1
+    list(fleet.run([EpisodeRequest(i, 0, 0, 0, True) for i in range(4)], [], [], lambda group: []))
+    assert learners.sent == [[0, 1, 2], [1]]

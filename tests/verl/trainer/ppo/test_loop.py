@@ -24,7 +24,7 @@ class FakeFleet:
     def __init__(self, make_episode, signal: list[bool]) -> None:
         self.make_episode, self.signal, self.statistics = make_episode, signal, FleetStatistics()
 
-    def load_weights(self, weights) -> None: ...
+    def load_weights(self, learners, told) -> None: ...
 
     def run(self, requests, finished, given_up, refill):
         queue = list(requests)
@@ -81,7 +81,11 @@ def make_trainer(make_episode):
             restore=lambda _: None,
         )
         progress = SimpleNamespace(
-            stage=lambda *_: None, episode=lambda *_: None, evaluated=lambda *_: None, note=lambda *_: None
+            stage=lambda *_: None,
+            episode=lambda *_: None,
+            evaluated=lambda *_: None,
+            note=lambda *_: None,
+            share=lambda _: None,
         )
         sidecars = SimpleNamespace(phase=lambda _: None, state=dict, restore=lambda _: None)
         fleet, outcomes, learnt = FakeFleet(make_episode, signal), list(results), []
@@ -90,7 +94,7 @@ def make_trainer(make_episode):
             learnt.append((rollout, samples))
             return outcomes.pop(0) if outcomes else MADE
 
-        learners = SimpleNamespace(update=learn, weights=lambda: None, actors=[])
+        learners = SimpleNamespace(update=learn, actors=[])
         trainer = Trainer(
             config, Schedule(config.data, 1), fleet, learners, sidecars, recorder, progress, FakeCheckpoints()
         )
