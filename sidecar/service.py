@@ -194,9 +194,7 @@ class Service:
         self._last_publish_ns = now
         with self._lock:
             depth = len(self.batcher)
-        self.metrics.state(
-            depth, self.engine.memory_bytes(), self._phase, self.server.epoch, self.guards, self.crew
-        )
+        self.metrics.state(depth, self.engine.memory_bytes(), self._phase, self.server.epoch, self.guards, self.crew)
         snapshot = self.metrics.snapshot()
         self.server.publish_metrics(snapshot)
         if self.trace is not None:

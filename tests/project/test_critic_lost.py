@@ -15,7 +15,7 @@ import pytest
 
 from shm_bridge import Controller
 from shm_bridge.inspect import clean_run
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 from tests.verl.critic import critic_config
 from tests.verl.envs.test_pool import drive
 from verl.algorithms.batch import build_samples, usable_groups

@@ -8,7 +8,6 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
-from sidecar_process import until
 from test_openai import FRAME, Remote, serving
 
 from evo_vlac.queries import done_query
@@ -17,6 +16,7 @@ from sidecar.config_file import load
 from sidecar.engines import openai_servers
 from sidecar.engines.openai_servers import OpenaiServers
 from sidecar.errors import ConfigError, RemoteEngineError
+from tests.support.sidecar_process import until
 
 NOBODY = "http://127.0.0.1:9/v1"
 

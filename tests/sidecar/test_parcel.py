@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from critic_frames import random_frames
 from PIL import Image as PILImage
 
 from evo_vlac.engine import Query
 from evo_vlac.queries import critic_query, done_query
 from sidecar.engines.parcel import Arena, pack, unpack
+from tests.support.critic_frames import random_frames
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 
 import psutil
 import pytest
-from sidecar_process import READY_S, Sidecar, alive, leftovers, show, sidecar, until, verdict
 
 from shm_bridge import Controller, Kind, Phase, Status
 from sidecar.config import Config, ReferenceConfig
@@ -18,6 +17,7 @@ from sidecar.engines.replica import Replica
 from sidecar.engines.replicas import ReplicaEngine
 from sidecar.errors import PERMANENT, ReplicaLostError, SidecarError
 from sidecar.probe import probe_query
+from tests.support.sidecar_process import READY_S, Sidecar, alive, leftovers, show, sidecar, until, verdict
 
 TWO = ("devices=cpu,cpu", "fixed.done_at_step=5", "health.backoff_s=0.05")
 LANES, STEPS = 6, 12
