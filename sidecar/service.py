@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from evo_vlac.engine import Answer, Image
@@ -238,15 +238,19 @@ class Service:
 
     def _wait_for_work(self, slot: int, serves: bool) -> None:
         """Until something may have come for the slot. The lock is held, and let go meanwhile."""
-        wait_ns = self.batcher.wait_ns(self._idle) if serves else None
+        wait_ns = self.batcher.wait_ns(self._others_idle()) if serves else None
         self._idle.add(slot)
         self._work_ready.wait(_TICK_S if wait_ns is None else min(_TICK_S, max(wait_ns, 50_000) / 1e9))
         self._idle.discard(slot)
 
+    def _others_idle(self) -> Container[int]:
+        """Replicas that take what is theirs: they wait, and are woken with whoever asks. The lock is held."""
+        return self._idle if self.crew is not None else ()
+
     def _take(self, slot: int) -> list[QueryTask]:
         """The next batch without what was cancelled meanwhile. The lock is held."""
         wanted = []
-        for task in self.batcher.take(slot, self._idle) if self.crew is not None else self.batcher.take():
+        for task in self.batcher.take(slot, self._others_idle()):
             if task.question is not None and self.server.cancelled(task.question):
                 self._give_up(task, Status.CANCELLED)
             else:
