@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evo_vlac.broken_files import unreadable
-from evo_vlac.datasets.hdf5_demo import UPRIGHT, Rewarded, StoredDemo, control_frequency, instruction
+from evo_vlac.datasets.hdf5_demo import UPRIGHT, Rewarded, StoredDemo, control_frequency, instruction, own_instruction
 from evo_vlac.datasets.reading import Reading
 from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory
 from evo_vlac.errors import DatasetError, OutputError
@@ -84,7 +84,10 @@ def stored_demos(path: Path) -> Iterator[list[StoredDemo]]:
             data = file["data"]
             task, fps, rewarded = instruction(path, data.attrs), control_frequency(data.attrs), Rewarded(data)
             names = sorted(data, key=lambda name: natural(Path(name)))
-            yield [StoredDemo(f"{path.stem}/{name}", data, name, task, fps, rewarded) for name in names]
+            yield [
+                StoredDemo(f"{path.stem}/{name}", own_instruction(data, name) or task, data, name, fps, rewarded)
+                for name in names
+            ]
     except OSError as error:
         raise DatasetError(unreadable(path, "an HDF5 file", error)) from error
 

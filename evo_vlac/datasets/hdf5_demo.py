@@ -46,13 +46,13 @@ class Rewarded:
 class StoredDemo:
     """An episode of an open file, whose arrays are read when they are asked for.
 
-    ``data`` and ``key``: where it is stored. ``file_task``, ``file_fps``, ``rewarded``: what the file says of all.
+    ``data`` and ``key``: where it is stored. ``file_fps`` and ``rewarded``: what the file says of all episodes.
     """
 
     name: str
+    task: str
     data: Any
     key: str
-    file_task: str
     file_fps: float | None
     rewarded: Rewarded
 
@@ -60,13 +60,6 @@ class StoredDemo:
     def group(self) -> Any:
         """The HDF5 group."""
         return self.data[self.key]
-
-    @property
-    def task(self) -> str:
-        """Its instruction: this project's, robomimic's, RoboCasa's, or the file's."""
-        attrs = self.group.attrs
-        own = (attrs.get("task"), attrs.get("language_instruction"), _json(attrs.get("ep_meta")).get("lang"))
-        return next(filter(None, map(text_of, own)), self.file_task)
 
     @property
     def kind(self) -> str:
@@ -123,7 +116,7 @@ class StoredDemo:
             dones=dones,
             success=success,
             kind=self.kind,
-            seed=int(float(text_of(group.attrs.get("seed")) or -1)),
+            seed=_seed(group.attrs.get("seed")),
             actions=self.actions if len(kept) == length else None,
             proprio=None if proprio is None else _rows(proprio, kept, length),
             objects={name: places for name, places in objects.items() if places is not None},
@@ -158,7 +151,7 @@ class StoredDemo:
         A ``success`` that the file states counts. Else rewards of 0 and 1, which are robosuite's success; else
         ``dones``, which in robomimic may only mark the end.
         """
-        dones = [bool(value) for value in np.ravel(group["dones"][()])] if "dones" in group else []
+        dones = [truth_of(value, "dones") is True for value in np.ravel(group["dones"][()])] if "dones" in group else []
         stated = self.success
         if stated is not None:
             if dones and any(dones) != stated:
@@ -187,6 +180,14 @@ def _rows(stored: Any, kept: Sequence[int], length: int) -> npt.NDArray[np.float
     return None if len(stored) < length else np.asarray(stored[()], dtype=np.float32)[list(kept)]
 
 
+def _seed(value: Any) -> int:
+    """-1 where it is no number: nothing that is read depends on it."""
+    try:
+        return int(text_of(value))
+    except ValueError:
+        return -1
+
+
 def _floats(group: Any, key: str) -> npt.NDArray[np.float32] | None:
     return np.asarray(group[key], dtype=np.float32) if key in group else None
 
@@ -204,6 +205,16 @@ def control_frequency(attrs: Mapping[str, Any]) -> float | None:
     about = _json(attrs.get("env_args")).get("env_kwargs")
     rate = about.get("control_freq") if isinstance(about, dict) else None
     return float(rate) if isinstance(rate, (int, float)) and rate > 0 else None
+
+
+def own_instruction(data: Any, key: str) -> str:
+    """The instruction of one episode: this project's, robomimic's, RoboCasa's; "" without one."""
+    try:
+        attrs = data[key].attrs
+    except _BROKEN:  # it is said when the episode is read
+        return ""
+    own = (attrs.get("task"), attrs.get("language_instruction"), _json(attrs.get("ep_meta")).get("lang"))
+    return next(filter(None, map(text_of, own)), "")
 
 
 def instruction(path: Path, attrs: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from ray._private import internal_api, state
 logger = logging.getLogger(__name__)
 TIMEOUT_S = 10.0
 LARGEST_BUCKET = 64 * 2**20
+FOR_WEIGHTS = 1 / 8
 
 
 def store_metrics() -> dict[str, float]:
@@ -35,6 +36,9 @@ def store_metrics() -> dict[str, float]:
 
 
 def bucket_bytes(in_flight: int) -> int:
-    """Size of a bucket of weights, so that ``in_flight`` of them take at most half of the smallest node's store."""
+    """Size of a bucket of weights, so that ``in_flight`` of them take at most :data:`FOR_WEIGHTS` of each node's store.
+
+    Pages of the store that were used once stay in memory, in each process that has read them.
+    """
     stores = [node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]]
-    return max(2**20, min(LARGEST_BUCKET, int(min(stores) / 2 / in_flight)))
+    return max(2**20, min(LARGEST_BUCKET, int(min(stores) * FOR_WEIGHTS / in_flight)))

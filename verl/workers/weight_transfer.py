@@ -30,6 +30,7 @@ from verl.workers.weight_buckets import Piece, from_bytes, pack, plan, rows_of, 
 from verl.workers.work import Work
 
 IN_FLIGHT = 2  # buckets of one rank that are not taken yet
+ON_CARD_BYTES = 64 * 2**20  # a bucket in a card's memory
 PATIENCE_S = 60.0  # for one bucket, and beside it the time that its bytes take
 SLOWEST = 20e6  # bytes a second to one worker
 share_tensor: Any = reductions.reduce_tensor  # both without types
@@ -63,6 +64,7 @@ class WeightSender:
 
         Args:
             number: of the hand-over; all ranks have the same.
+            bucket_bytes: of a bucket in Ray's store.
 
         Returns:
             The workers that did not take them, by index, and why.
@@ -75,7 +77,7 @@ class WeightSender:
         if stored:
             lost |= self._send_shard(number, cast("dict[str, torch.Tensor]", state), stored, bucket_bytes)
         if beside:
-            lost |= self._send_whole(number, cast("dict[str, torch.Tensor]", state), beside, bucket_bytes)
+            lost |= self._send_whole(number, cast("dict[str, torch.Tensor]", state), beside)
         return lost
 
     def _send_shard(
@@ -102,11 +104,9 @@ class WeightSender:
             self.work.step()
         return deliveries.finish()
 
-    def _send_whole(
-        self, number: int, state: dict[str, torch.Tensor], receivers: list[Receiver], bucket_bytes: int
-    ) -> dict[int, str]:
+    def _send_whole(self, number: int, state: dict[str, torch.Tensor], receivers: list[Receiver]) -> dict[int, str]:
         """Over the card that it shares with workers: a tensor after the other is gathered, also where none is there."""
-        buckets = plan({name: (0, tensor.shape) for name, tensor in state.items()}, self._elements(bucket_bytes))
+        buckets = plan({name: (0, tensor.shape) for name, tensor in state.items()}, self._elements(ON_CARD_BYTES))
         deliveries = Deliveries([one for one in receivers if one.rank == self.rank], number)
         buffers = [self._buffer(buckets, self.device) for _ in range(IN_FLIGHT)]
         gathered: tuple[str, torch.Tensor] = ("", buffers[0])

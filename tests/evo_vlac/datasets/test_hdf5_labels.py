@@ -69,6 +69,8 @@ def test_texts_in_bytes(tmp_path: Path) -> None:
     path = demos(tmp_path / "a.h5", {}, task=np.bytes_("heb den Würfel".encode()), kind=b"noisy", seed=b"7")
     trajectory, _ = only(path)
     assert (trajectory.task, trajectory.kind, trajectory.seed) == ("heb den Würfel", "noisy", 7)
+    for seed, read in (("none", -1), (2**60 + 1, 2**60 + 1), (np.int64(5), 5)):
+        assert only(demos(tmp_path / "s.h5", {}, seed=seed))[0].seed == read
     info = json.dumps({"language_instruction": ["open the drawer"]}).encode()
     assert only(demos(tmp_path / "b.h5", {}, attrs={"task": "", "problem_info": info}))[0].task == "open the drawer"
     meta = json.dumps({"lang": "pick the cup"})
@@ -101,6 +103,12 @@ def test_flags_that_do_not_fit_the_pictures(tmp_path: Path, rows: int, first: in
     trajectory, dataset = only(path)
     assert trajectory.success is True and trajectory.first_done == first
     assert ("table" in str(dataset.reading.chosen)) == (rows not in (7, 8))
+
+
+def test_dones_in_text(tmp_path: Path) -> None:
+    """ "False" is not done."""
+    texts = np.array([b"False"] * 7 + [b"True"])
+    assert only(demos(tmp_path / "a.h5", {"dones": texts}, success=True))[0].first_done == 7
 
 
 def test_the_file_says_its_rate(tmp_path: Path) -> None:

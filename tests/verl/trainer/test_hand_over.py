@@ -90,7 +90,7 @@ def test_whoever_dies_plays_again_with_the_learners_weights(own_ray, tmp_path: P
     play(fleet)
 
     learners.update(samples(str(path)), 0)
-    assert learners._places() == {} and learners._bucket_bytes == bucket_bytes(4)
+    assert learners._places() == {} and learners._bucket_bytes == bucket_bytes(4) == 2.5 * 2**20
     learners._bucket_bytes = 16 * 1024  # many buckets
     trap.touch()
     shares: list[float] = []

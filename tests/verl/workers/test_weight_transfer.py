@@ -111,6 +111,7 @@ def test_two_ranks_send_their_shards_and_a_worker_has_the_policy(checkpoint, tmp
 
 def _rank_with_cards(rank: int, port: int, path: str, target: str) -> None:
     weight_transfer.ray = STAND_IN
+    weight_transfer.ON_CARD_BYTES = BUCKET
     weight_transfer.share_tensor = lambda flat: (None, (flat.clone(), *[None] * 6))
     learner = Learner(dataclasses.replace(options(path), rollout_dtype="bfloat16"), rank, 2, f"127.0.0.1:{port}")
     sent: list = []
