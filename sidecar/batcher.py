@@ -7,20 +7,25 @@ meanwhile joins the next batch. A batch holds tasks of one bucket (same shapes; 
 one has all of them in one). The most urgent priority decides which bucket is served, within it the bucket whose oldest
 task has waited longest. Lanes are served in turn, one task each per round, so that a lane with many questions never
 starves one with few. Tasks whose deadline has passed are handed back apart, never run.
+
+With several engines a task has a home, the engine that knows its episode. An engine takes its own tasks before
+another's, which count as asked later by ``AWAY_NS``: a batch is of one home, and nobody waits long for a slow engine.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass, field
 
 from sidecar.query_task import Priority, QueryTask
 
+AWAY_NS = 500_000_000  # longer than a batch takes, far shorter than anybody's patience
+
 
 @dataclass(slots=True)
 class _Bucket:
-    """The waiting tasks of one (priority, bucket): a queue per lane, and the order in which lanes come next."""
+    """The waiting tasks of one (priority, bucket, home): a queue per lane, and the order in which lanes come next."""
 
     lanes: dict[Hashable, deque[QueryTask]] = field(default_factory=dict)
     turn: deque[Hashable] = field(default_factory=deque)
@@ -63,6 +68,9 @@ class _Bucket:
         return min(queue[0].asked_ns for queue in self.lanes.values())
 
 
+_Key = tuple[Priority, Hashable, int]
+
+
 class Batcher:
     """Collects tasks and hands out batches. Not thread-safe: the caller holds a lock.
 
@@ -73,25 +81,24 @@ class Batcher:
     def __init__(self, max_size: int, max_wait_ns: int, clock: Callable[[], int]) -> None:
         self.max_size, self.max_wait_ns = max_size, max_wait_ns
         self._clock = clock
-        self._buckets: dict[tuple[Priority, Hashable], _Bucket] = {}
+        self._buckets: dict[_Key, _Bucket] = {}
         self._next_expiry_ns: int | None = None
 
     def __len__(self) -> int:
         return sum(bucket.size for bucket in self._buckets.values())
 
-    def add(self, task: QueryTask) -> None:
+    def add(self, task: QueryTask, home: int = 0) -> None:
         """One more task; its place in its lane's queue is the last."""
-        self._buckets.setdefault((task.priority, task.bucket), _Bucket()).add(task)
+        self._buckets.setdefault((task.priority, task.bucket, home), _Bucket()).add(task)
         if task.deadline_ns and (self._next_expiry_ns is None or task.deadline_ns < self._next_expiry_ns):
             self._next_expiry_ns = task.deadline_ns
 
-    def take(self) -> list[QueryTask]:
-        """The next batch, at most ``max_size`` tasks of one bucket; empty when nothing is due yet.
+    def take(self, home: int = 0, leave: Container[int] = ()) -> list[QueryTask]:
+        """The next batch for engine ``home``, at most ``max_size`` tasks of one bucket; empty when nothing is due yet.
 
-        To be called only when the engine is idle.
+        To be called only when that engine is idle. ``leave``: other engines that are idle and take what is theirs.
         """
-        now = self._clock()
-        key = self._choose(now)
+        key = self._choose(self._clock(), home, leave)
         if key is None:
             return []
         bucket = self._buckets[key]
@@ -100,10 +107,10 @@ class Batcher:
             del self._buckets[key]
         return batch
 
-    def wait_ns(self) -> int | None:
+    def wait_ns(self, leave: Container[int] = ()) -> int | None:
         """How long until :meth:`take` may have something without another :meth:`add`; None: for ever."""
         now = self._clock()
-        waits = [max(0, due - now) for due in self._due_times()]
+        waits = [max(0, self._due_ns(bucket) - now) for key, bucket in self._buckets.items() if key[2] not in leave]
         return min(waits) if waits else None
 
     def expired(self) -> list[QueryTask]:
@@ -124,17 +131,14 @@ class Batcher:
                 del self._buckets[key]
         return removed
 
-    def _choose(self, now: int) -> tuple[Priority, Hashable] | None:
+    def _choose(self, now: int, home: int, leave: Container[int]) -> _Key | None:
         """The bucket to serve: most urgent priority, then the longest wait; None when none is due."""
         due = [
-            (key[0], bucket.oldest_ns(), i, key)
+            (key[0], bucket.oldest_ns() + (0 if key[2] == home else AWAY_NS), i, key)
             for i, (key, bucket) in enumerate(self._buckets.items())
-            if self._due_ns(bucket) <= now
+            if key[2] not in leave and self._due_ns(bucket) <= now
         ]
         return min(due, key=lambda entry: entry[:3])[3] if due else None
-
-    def _due_times(self) -> list[int]:
-        return [self._due_ns(bucket) for bucket in self._buckets.values()]
 
     def _due_ns(self, bucket: _Bucket) -> int:
         if bucket.size >= self.max_size or not self.max_wait_ns:

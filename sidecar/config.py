@@ -15,6 +15,7 @@ from sidecar.errors import ConfigError
 ENGINES = ("direct", "swift", "vllm", "openai", "fixed")
 LEVELS = ("debug", "info", "warning", "error")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+DEVICES = re.compile(r"all|(cpu|cuda:\d+)(,(cpu|cuda:\d+))*")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -152,16 +153,21 @@ class LogConfig:
 class DirectConfig:
     """Our own engine. ``compile``: torch.compile of the image tower and the decoder (worth it on a GPU).
     ``chunk_images``: images through the tower at once. ``force_number``: a pair's answer may only hold tokens of a
-    number; off, a model that says something else is invalid, as with every other engine. ``converted_dir``: where the
+    number; off, a model that says something else is invalid, as with every other engine. ``quantize``: fp8 or int8
+    weights on a GPU (torchao; null: as ``dtype`` says). ``converted_dir``: where the
     converted copy of a published (remote-code) checkpoint is kept (null: the user's cache)."""
 
     compile: bool = False
     chunk_images: int = 32
     force_number: bool = False
+    quantize: str | None = None
     converted_dir: str | None = None
 
     def __post_init__(self) -> None:
-        require((1 <= self.chunk_images <= 1024, "direct.chunk_images", self.chunk_images, "1 to 1024"))
+        require(
+            (1 <= self.chunk_images <= 1024, "direct.chunk_images", self.chunk_images, "1 to 1024"),
+            (self.quantize in (None, "fp8", "int8"), "direct.quantize", self.quantize, "null, fp8, int8"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +192,13 @@ class VllmConfig:
 class OpenaiConfig:
     """A remote VLAC behind an OpenAI-compatible server.
 
-    ``url`` ends in /v1; ``model``: its name there (null: the only one it lists). ``api_key_env`` names the variable
-    that holds the key. ``image_size``: images are squashed to this many pixels square before they are sent, as VLAC was
-    trained (0: sent as they are, and the server may cut them into tiles). ``image_format``: png (exact) or jpeg.
-    ``timeout_s`` of one try, from the connection to the last byte; ``retries`` with back-off from ``backoff_s``
-    doubling, all of them within four fifths of ``health.batch_s``. ``max_reply_bytes``: a longer reply is not read.
-    ``image_ids``: name every image, so that a server that keeps them (vLLM) is sent each only once.
+    ``url`` ends in /v1 (of several servers: comma-separated); ``model``: its name there (null: the only one it lists).
+    ``api_key_env`` names the variable that holds the key. ``image_size``: images are squashed to this many pixels
+    square before they are sent, as VLAC was trained (0: sent as they are, and the server may cut them into tiles).
+    ``image_format``: png (exact) or jpeg. ``timeout_s`` of one try, from the connection to the last byte; ``retries``
+    with back-off from ``backoff_s`` doubling, all of them within four fifths of ``health.batch_s``.
+    ``max_reply_bytes``: a longer reply is not read. ``image_ids``: name every image, so that a server that keeps them
+    (vLLM) is sent each only once.
     """
 
     url: str | None = None
@@ -207,10 +214,10 @@ class OpenaiConfig:
     image_ids: bool = False
 
     def __post_init__(self) -> None:
-        ok = self.url is None or self.url.startswith(("http://", "https://"))
+        ok = all(url.startswith(("http://", "https://")) for url in self.urls)
         size = self.max_reply_bytes
         require(
-            (ok, "openai.url", self.url, "an http(s) address, as http://host:8000/v1"),
+            (ok, "openai.url", self.url, "http(s) addresses, as http://host:8000/v1"),
             (1 <= self.concurrency <= 1024, "openai.concurrency", self.concurrency, "1 to 1024"),
             (self.timeout_s > 0, "openai.timeout_s", self.timeout_s, "more than 0"),
             (self.backoff_s >= 0, "openai.backoff_s", self.backoff_s, "0 or more"),
@@ -219,6 +226,11 @@ class OpenaiConfig:
             (0 <= self.image_size <= 4096, "openai.image_size", self.image_size, "0 (as they are) to 4096"),
             (self.image_format in ("png", "jpeg"), "openai.image_format", self.image_format, "png, jpeg"),
         )
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses in ``url``."""
+        return tuple(url.strip() for url in self.url.split(",")) if self.url else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +261,9 @@ class FixedConfig:
 @dataclass(frozen=True, slots=True)
 class Config:
     """Everything. ``threshold``: done when P(done) is strictly over it. ``camera``: the one that the critic sees (null:
-    the lane's first). ``metrics_port``: 0 picks a free one, null is off. ``torch_threads``: null is 1 on up to 4 cores,
-    else half of them, at most 8. ``nice`` is added to the process's niceness. ``trace``: a file for
-    :mod:`sidecar.trace` (null: none)."""
+    the lane's first). ``devices``: a replica on each, in place of ``device``: all (of CUDA), or as cuda:0,cuda:1.
+    ``metrics_port``: 0 picks a free one, null is off. ``torch_threads``: null is 1 on up to 4 cores, else half of them,
+    at most 8. ``nice`` is added to the process's niceness. ``trace``: a file for :mod:`sidecar.trace` (null: none)."""
 
     run_id: str
     engine: str = "direct"
@@ -260,6 +272,7 @@ class Config:
     threshold: float = 0.9
     camera: str | None = None
     device: str = "auto"
+    devices: str | None = None
     dtype: str = "auto"
     torch_threads: int | None = None
     nice: int = 0
@@ -285,11 +298,16 @@ class Config:
         threads, port = self.torch_threads, self.metrics_port
         loads, asks = self.engine in ("direct", "swift", "vllm"), self.engine == "openai"
         of_engine = f"engine={self.engine}"
+        several = self.devices
+        known = several is None or DEVICES.fullmatch(several) is not None
         require(
             (ok, "run_id", self.run_id, "1 to 64 letters, digits, dots, dashes, underscores"),
             (self.engine in ENGINES, "engine", self.engine, ", ".join(ENGINES)),
             (0 <= self.threshold < 1, "threshold", self.threshold, "0 <= threshold < 1"),
             (device, "device", self.device, "auto, cpu, cuda, cuda:N"),
+            (known, "devices", several, "null, all, or a list as cuda:0,cuda:1"),
+            (several is None or not asks, "devices", several, f"null ({of_engine} loads no model here)"),
+            (several is None or self.device == "auto", "device", self.device, f"auto (devices={several} says where)"),
             (self.dtype in DTYPES, "dtype", self.dtype, ", ".join(DTYPES)),
             (threads is None or 1 <= threads <= 1024, "torch_threads", threads, "null or 1 to 1024"),
             (-20 <= self.nice <= 19, "nice", self.nice, "-20 to 19"),

@@ -65,6 +65,14 @@ class EngineWedgedError(SidecarError):
     exit_code = 75
 
 
+class ReplicaLostError(EngineWedgedError):
+    """A replica's process ended, or was ended because it hung; a neighbour may answer in its place."""
+
+
+class ReplicaError(SidecarError):
+    """What an engine raised in a replica's process: the same as if it had raised here."""
+
+
 class CrashLoopError(SidecarError):
     """The service died too often in too short a time."""
 

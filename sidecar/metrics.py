@@ -11,13 +11,14 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shm_bridge import Kind, Phase, Status
+from sidecar.crew import Crew
 from sidecar.engines.guard import GuardedEngine
 from sidecar.reply_builder import ExplainedReply
 
@@ -39,7 +40,7 @@ class Metrics:
         self._state: dict[str, float] = {}
         self._last: dict[str, float] = {}
         self._started = self._window_start = time.monotonic()
-        self._window_busy = 0.0
+        self._window_busy, self._replicas = 0.0, 1
         self._engine = engine
         self._make_metrics()
 
@@ -61,6 +62,9 @@ class Metrics:
         self._oom = Gauge(p + "out_of_memory", "Batches halved for lack of memory", registry=r)
         self._failed = Gauge(p + "failed_queries", "Queries the engine could not answer", registry=r)
         self._limit = Gauge(p + "batch_limit", "Largest batch that fits at present", registry=r)
+        self._replica = Gauge(
+            p + "replica", "Of each replica: up, restarts, queries, busy_s, device_mb", ["replica", "what"], registry=r
+        )
         self._info = Gauge(p + "info", "The engine's name", ["engine"], registry=r)
         self._info.labels(self._engine).set(1)
         # looking up a labelled metric takes longer than counting, so they are kept
@@ -115,29 +119,50 @@ class Metrics:
             if kind is Kind.DONE:
                 self._recent.append(total_ns / 1e6)
 
-    def state(self, depth: int, memory: Mapping[str, int], phase: Phase, epoch: int, guard: GuardedEngine) -> None:
-        """What holds right now."""
+    def state(
+        self,
+        depth: int,
+        memory: Mapping[str, int],
+        phase: Phase,
+        epoch: int,
+        guards: Sequence[GuardedEngine],
+        crew: Crew | None = None,
+    ) -> None:
+        """What holds right now. ``guards``: one a replica, or the engine's only one."""
+        limit = min(guard.limit for guard in guards)
         self._depth.set(depth)
         for where, size in memory.items():
             self._memory.labels(where).set(size)
         self._phase.set(int(phase))
         self._epoch.set(epoch)
-        self._oom.set(guard.out_of_memory)
-        self._failed.set(guard.failed_queries)
-        self._limit.set(guard.limit)
+        self._oom.set(sum(guard.out_of_memory for guard in guards))
+        self._failed.set(sum(guard.failed_queries for guard in guards))
+        self._limit.set(limit)
         with self._lock:
-            self._state = {"queue_depth": depth, "phase": int(phase), "epoch": epoch, "batch_limit": guard.limit}
+            self._state = {"queue_depth": depth, "phase": int(phase), "epoch": epoch, "batch_limit": limit}
             self._state |= {f"memory_{where}_mb": size / 2**20 for where, size in memory.items()}
+            if crew is not None:
+                self._state |= self._of_replicas(crew)
+
+    def _of_replicas(self, crew: Crew) -> dict[str, float]:
+        each = crew.numbers()
+        self._replicas = len(each)
+        for i, numbers in enumerate(each):
+            for what, value in numbers.items():
+                self._replica.labels(str(i), what).set(value)
+        flat = {f"replica_{i}_{what}": numbers[what] for i, numbers in enumerate(each) for what in ("queries", "up")}
+        restarts = sum(numbers["restarts"] for numbers in each)
+        return {"replicas": len(each), "replicas_up": len(crew.ups()), "replica_restarts": restarts, **flat}
 
     def snapshot(self) -> dict[str, float]:
-        """All of it, flat. ``engine_busy_share`` is of the time since the last snapshot."""
+        """All of it, flat. ``engine_busy_share`` is of the time since the last snapshot, of all replicas together."""
         with self._lock:
             now = time.monotonic()
             window = max(1e-9, now - self._window_start)
             busy, self._window_busy, self._window_start = self._window_busy, 0.0, now
             recent = sorted(self._recent)
             values = {**self._totals, **self._state, "uptime_s": now - self._started}
-        values["engine_busy_share"] = min(1.0, busy / window)
+        values["engine_busy_share"] = min(1.0, busy / window / self._replicas)
         values["batch_size_mean"] = values["queries"] / values["batches"] if values["batches"] else 0.0
         if recent:
             values["done_ms_p50"] = recent[len(recent) // 2]

@@ -12,6 +12,9 @@ import numpy as np
 from evo_vlac.engine import Answer, Query
 from evo_vlac.parsing import parse_done
 from evo_vlac.queries import done_query
+from sidecar.engines.base import SidecarEngine
+from sidecar.engines.guard import checked
+from sidecar.errors import PERMANENT, ProbeFailedError
 from sidecar.query_task import Priority, QueryTask
 
 PROBE_SIZE = 112
@@ -36,3 +39,13 @@ def read_probe(answer: Answer) -> str | None:
     if not parse_done(answer).valid:
         return f"unreadable answer {answer.text!r}"
     return None
+
+
+def check_answers(engine: SidecarEngine) -> None:
+    """Raises ProbeFailedError when the engine, just loaded, does not answer the probe readably."""
+    (answer,) = engine.answer([probe_query()])
+    failure = read_probe(checked(answer))
+    if failure is not None:
+        error = ProbeFailedError(f"engine {engine.name} does not answer a probe question: {failure}")
+        error.exit_code = 1 if engine.remote else PERMANENT
+        raise error

@@ -6,7 +6,7 @@
 
 Only the main thread takes questions. The batcher and the replies of unfinished questions are touched under ``_lock``;
 the engine works outside of it. A batch is taken when an engine thread is free and never before, so whatever arrives
-while the engine works joins the next batch.
+while the engine works joins the next batch. An engine of several replicas (:mod:`sidecar.crew`) has a thread for each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from evo_vlac.engine import Answer, Image
@@ -22,9 +22,11 @@ from evo_vlac.halving import is_out_of_memory
 from shm_bridge import Phase, Question, Server, Status
 from sidecar.batcher import Batcher
 from sidecar.config import Config
+from sidecar.crew import Crew
 from sidecar.engines.base import SidecarEngine
 from sidecar.engines.guard import GuardedEngine
-from sidecar.errors import EngineWedgedError, QuestionError
+from sidecar.engines.replicas import ReplicaEngine
+from sidecar.errors import EngineWedgedError, QuestionError, ReplicaLostError
 from sidecar.invalid import InvalidLog
 from sidecar.metrics import Metrics
 from sidecar.probe import probe_task
@@ -61,7 +63,9 @@ class Service:
         beat: Callable[[], None],
     ) -> None:
         self.config, self.server, self.engine, self.metrics = config, server, engine, metrics
-        self.guard = GuardedEngine(engine, config.batch.max_size)
+        self.crew = Crew(engine, config.health) if isinstance(engine, ReplicaEngine) else None
+        parts: Sequence[SidecarEngine] = engine.replicas if isinstance(engine, ReplicaEngine) else [engine]
+        self.guards = [GuardedEngine(part, config.batch.max_size) for part in parts]
         clock = time.monotonic_ns
         self.planner = QueryPlanner(reference, config.camera, engine.mixes)
         self.replies = ReplyBuilder(config, clock)
@@ -72,6 +76,7 @@ class Service:
         self._work_ready = threading.Condition(self._lock)
         self._phase_done = threading.Condition(self._lock)
         self._running: dict[int, _Running] = {}
+        self._idle: set[int] = set()  # slots that wait for work
         self._phase = Phase.ROLLOUT
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
@@ -148,8 +153,9 @@ class Service:
         except QuestionError as error:
             self._reply(question, self.replies.no_answer(question, Status.FAILED, str(error)))
             return
+        home = self.crew.home(question) if self.crew is not None else 0
         for task in tasks:
-            self.batcher.add(task)
+            self.batcher.add(task, home)
         if not tasks:
             self._reply(question, self.replies.without_pairs(question))
 
@@ -160,6 +166,9 @@ class Service:
         for one in running:
             seconds = (now - one.since_ns) / 1e9
             if seconds > self.config.health.batch_s:
+                if self.crew is not None and self.crew.end_wedged(self.config.health.batch_s):
+                    one.since_ns = now
+                    continue
                 raise EngineWedgedError(
                     f"the engine has not come back from {one.what} for {seconds:.1f} s"
                     f" (health.batch_s={self.config.health.batch_s:g})"
@@ -174,8 +183,9 @@ class Service:
             if self._running or len(self.batcher) or quiet < every * 1e9:
                 return
             self._last_answer_ns = self._clock()
-            self.batcher.add(probe_task(self._clock()))
-            self._work_ready.notify()
+            for home in self.crew.ups() if self.crew is not None else (0,):
+                self.batcher.add(probe_task(self._clock()), home)
+            self._work_ready.notify_all()
 
     def _publish(self) -> None:
         now = self._clock()
@@ -184,7 +194,7 @@ class Service:
         self._last_publish_ns = now
         with self._lock:
             depth = len(self.batcher)
-        self.metrics.state(depth, self.engine.memory_bytes(), self._phase, self.server.epoch, self.guard)
+        self.metrics.state(depth, self.engine.memory_bytes(), self._phase, self.server.epoch, self.guards, self.crew)
         snapshot = self.metrics.snapshot()
         self.server.publish_metrics(snapshot)
         if self.trace is not None:
@@ -201,54 +211,90 @@ class Service:
             self._failure = error
 
     def _engine_turn(self, slot: int) -> None:
+        if self.crew is not None:
+            self.crew.notice(slot)
         with self._work_ready:
             wanted = self.server.requested_phase if self.server.phase_pending else None
             change = wanted is not None and not self._running
-            batch = self._take() if self._phase is Phase.ROLLOUT and wanted is None else []
-            if not batch and not change:
-                wait_ns = self.batcher.wait_ns() if self._phase is Phase.ROLLOUT else None
-                self._work_ready.wait(_TICK_S if wait_ns is None else min(_TICK_S, max(wait_ns, 50_000) / 1e9))
-                return
+            serves = self._phase is Phase.ROLLOUT and wanted is None
+            up = self.crew is None or self.crew.up(slot)
+            batch = self._take(slot) if serves and up else []
+            if not batch and not change and (up or not serves):
+                return self._wait_for_work(slot, serves)
             taken_ns = self._clock()
-            what = f"the change to {wanted.name}" if wanted is not None else _describe(batch)
-            self._running[slot] = _Running(taken_ns, what)
+            if batch or change:
+                what = f"the change to {wanted.name}" if wanted is not None else _describe(batch)
+                self._running[slot] = _Running(taken_ns, what)
         try:
             if wanted is not None:
                 self._change_phase(wanted)
-            else:
-                self._run_batch(batch, taken_ns)
+            elif batch:
+                self._run_batch(slot, batch, taken_ns)
+            elif self.crew is not None:
+                self.crew.revive(slot)
         finally:
             with self._lock:
                 self._running.pop(slot, None)
 
-    def _take(self) -> list[QueryTask]:
+    def _wait_for_work(self, slot: int, serves: bool) -> None:
+        """Until something may have come for the slot. The lock is held, and let go meanwhile."""
+        wait_ns = self.batcher.wait_ns(self._others_idle()) if serves else None
+        self._idle.add(slot)
+        self._work_ready.wait(_TICK_S if wait_ns is None else min(_TICK_S, max(wait_ns, 50_000) / 1e9))
+        self._idle.discard(slot)
+
+    def _others_idle(self) -> Container[int]:
+        """Replicas that take what is theirs: they wait, and are woken with whoever asks. The lock is held."""
+        return self._idle if self.crew is not None else ()
+
+    def _take(self, slot: int) -> list[QueryTask]:
         """The next batch without what was cancelled meanwhile. The lock is held."""
         wanted = []
-        for task in self.batcher.take():
+        for task in self.batcher.take(slot, self._others_idle()):
             if task.question is not None and self.server.cancelled(task.question):
                 self._give_up(task, Status.CANCELLED)
             else:
                 wanted.append(task)
         return wanted
 
-    def _run_batch(self, batch: list[QueryTask], taken_ns: int) -> None:
-        with self.metrics.engine_busy():
-            answers = self.guard.answer([task.query for task in batch])
+    def _run_batch(self, slot: int, batch: list[QueryTask], taken_ns: int) -> None:
+        try:
+            with self.metrics.engine_busy():
+                answers = self.guards[slot % len(self.guards)].answer([task.query for task in batch])
+        except ReplicaLostError as error:
+            return self._hand_on(slot, batch, error)
         engine_ns = self._clock() - taken_ns
         self.metrics.batch(_kind(batch), len(batch), engine_ns)
         if self.trace is not None:
-            self.trace.batch(_kind(batch), [task.asked_ns for task in batch], taken_ns, engine_ns)
+            self.trace.batch(_kind(batch), [task.asked_ns for task in batch], taken_ns, engine_ns, slot)
+        if self.crew is not None:
+            self.crew.answered(slot, len(batch), engine_ns / 1e9)
         with self._lock:
             self._last_answer_ns = self._clock()
             for task, answer in zip(batch, answers):
                 if task.question is None:
-                    self._probed(answer)
+                    self._probed(slot, answer)
                 elif (reply := self.replies.settle(task, answer, taken_ns, engine_ns, len(batch))) is not None:
                     self._reply(task.question, reply)
 
-    def _probed(self, answer: Answer) -> None:
+    def _hand_on(self, slot: int, batch: list[QueryTask], error: ReplicaLostError) -> None:
+        """What a lost replica had taken goes to its neighbours. Raises the error where it has none."""
+        assert self.crew is not None  # nothing else is lost
+        if not self.crew.lost(slot):
+            raise error
+        logger.error("%s; its batch of %d goes to a neighbour", error, len(batch))
+        with self._work_ready:
+            for task in batch:
+                if task.question is not None:
+                    self.batcher.add(task, self.crew.home(task.question))
+            self._work_ready.notify_all()
+
+    def _probed(self, slot: int, answer: Answer) -> None:
         """A model of our own that no longer answers needs a new process; one elsewhere is only waited for."""
         if answer.error is None:
+            return
+        if self.crew is not None and self.crew.lost(slot):
+            logger.error("replica %d no longer answers its probe: %s", slot, answer.error)
             return
         if not self.engine.remote:
             raise EngineWedgedError(f"the engine no longer answers its probe: {answer.error}")

@@ -18,26 +18,21 @@ from contextlib import ExitStack
 from typing import Any, NoReturn
 
 import shm_bridge
-from evo_vlac.engine import Image
 from sidecar import logs
 from sidecar.config import Config
 from sidecar.engines import registry
-from sidecar.engines.base import SidecarEngine
-from sidecar.engines.guard import checked
-from sidecar.errors import PERMANENT, ProbeFailedError, RunInUseError, SharedMemoryError, SidecarError
+from sidecar.errors import RunInUseError, SharedMemoryError, SidecarError
 from sidecar.lifeline import Lifeline, die_with
 from sidecar.metrics import Metrics
-from sidecar.probe import probe_query, read_probe
+from sidecar.probe import check_answers
 from sidecar.reference import load_reference
+from sidecar.resources import limit_resources
 from sidecar.service import Service
 from sidecar.web import Page
 
 logger = logging.getLogger(__name__)
 _WAIT_S = 0.5
 _LEAVE_S = 3.0
-# oneDNN, and torch's layer over it, each keep a kernel for every shape of every layer that a CPU ever ran, 1024 of some
-# 0.3 MB unless told. Batches have any size and prompts any length. So many hold all that one task needs.
-_KERNELS = "512"
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
@@ -84,7 +79,7 @@ def run(config: Config, lifeline: Lifeline) -> int:
         _wait_for_rollout(config, server, lifeline)
         engine = registry.load(config)
         stack.callback(engine.close)
-        _probe(engine, reference)
+        check_answers(engine)
         service = Service(config, server, engine, metrics, reference, lifeline.beat)
         stopper.service = service
         if stopper.asked:
@@ -116,29 +111,6 @@ class _Stopper:
         self.service.stop()
 
 
-def limit_resources(config: Config) -> None:
-    """Threads and niceness as configured; before torch is imported."""
-    threads = config.torch_threads
-    cores = len(os.sched_getaffinity(0))
-    if threads is None:
-        threads = 1 if cores <= 4 else min(8, cores // 2)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)  # read when torch and numpy's libraries are loaded, which is after this
-    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(name, _KERNELS)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if config.nice:
-        try:
-            os.nice(config.nice)
-        except PermissionError:
-            logger.warning("nice=%d: not permitted, running at %d", config.nice, os.nice(0))
-    if config.engine in ("direct", "swift"):
-        import torch
-
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(False)
-
-
 def _take_run(config: Config) -> shm_bridge.Server:
     try:
         return shm_bridge.Server.create(config.run_id, max_lanes=config.max_lanes)
@@ -156,15 +128,6 @@ def _wait_for_rollout(config: Config, server: shm_bridge.Server, lifeline: Lifel
         lifeline.say("waiting")
         server.wait(_WAIT_S)
         time.sleep(_WAIT_S if server.phase_pending else 0)
-
-
-def _probe(engine: SidecarEngine, reference: Sequence[Image]) -> None:
-    (answer,) = engine.answer([probe_query()])
-    failure = read_probe(checked(answer))
-    if failure is not None:
-        error = ProbeFailedError(f"engine {engine.name} does not answer a probe question: {failure}")
-        error.exit_code = 1 if engine.remote else PERMANENT
-        raise error
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the sidecar does, as a trace that a person can open: ui.perfetto.dev, or chrome://tracing.
 
     waiting   from the oldest question of a batch to the moment the engine takes it
-    engine    each batch: its kind, its size, how long its questions had waited
+    engine    each batch: its kind, its size, how long its questions had waited; of several, a track each
     phases    changes between ROLLOUT and UPDATE
     metrics   once a second: engine busy share, queue depth, verdicts a second
 
@@ -48,12 +48,12 @@ class Trace:
         for i, name in enumerate(_TRACKS):
             self._write({"ph": "M", "name": "thread_name", "tid": i, "args": {"name": name}})
 
-    def batch(self, kind: str, asked_ns: Sequence[int], taken_ns: int, engine_ns: int) -> None:
-        """A batch of ``kind``, whose questions were asked at ``asked_ns``, has come back."""
+    def batch(self, kind: str, asked_ns: Sequence[int], taken_ns: int, engine_ns: int, slot: int = 0) -> None:
+        """A batch of ``kind``, whose questions were asked at ``asked_ns``, has come back to a slot of the engine."""
         waited = [(taken_ns - asked) / 1e6 for asked in asked_ns]
         size = len(waited)
         args = {"size": size, "waited_ms_mean": round(sum(waited) / size, 3), "waited_ms_most": round(max(waited), 3)}
-        self.span("engine", f"{kind} x {size}", taken_ns, taken_ns + engine_ns, args)
+        self.span("engine", f"{kind} x {size}", taken_ns, taken_ns + engine_ns, args, slot)
         self._batches += 1
         for phase, at_ns in (("b", min(asked_ns)), ("e", taken_ns)):
             self._write(
@@ -66,14 +66,16 @@ class Trace:
                 }
             )
 
-    def span(self, track: str, name: str, start_ns: int, end_ns: int, args: Mapping[str, Any] | None = None) -> None:
-        """Something that took from ``start_ns`` to ``end_ns``, on one of the tracks."""
+    def span(
+        self, track: str, name: str, start_ns: int, end_ns: int, args: Mapping[str, Any] | None = None, slot: int = 0
+    ) -> None:
+        """Something that took from ``start_ns`` to ``end_ns``, on one of the tracks, or on that of a later slot."""
         self._write(
             {
                 "ph": "X",
                 "cat": track,
                 "name": name,
-                "tid": _TRACKS.index(track),
+                "tid": _TRACKS.index(track) if not slot else len(_TRACKS) + slot,
                 "ts": self._us(start_ns),
                 "dur": (end_ns - start_ns) / 1e3,
                 "args": args or {},

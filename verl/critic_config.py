@@ -27,13 +27,17 @@ class WeightsConfig:
 
 @dataclass(frozen=True, slots=True)
 class SidecarConfig:
+    """``per``: node, or gpu: a replica of the critic on each GPU of a node, behind the node's one sidecar."""
+
     start: bool
     python: str | None
+    per: str
     config: dict[str, Any]
     max_restarts: int
 
     def __post_init__(self) -> None:
         in_range("critic.sidecar.max_restarts", self.max_restarts, 0)
+        one_of("critic.sidecar.per", self.per, ("node", "gpu"))
 
 
 @dataclass(frozen=True, slots=True)

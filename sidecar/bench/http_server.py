@@ -43,7 +43,7 @@ from sidecar.errors import SidecarError
 from sidecar.lifeline import die_with
 from sidecar.probe import probe_query, read_probe
 from sidecar.reply_builder import VALUE_MODES
-from sidecar.service_main import limit_resources
+from sidecar.resources import limit_resources
 
 _HEADERS = [(b"content-type", b"application/json")]
 

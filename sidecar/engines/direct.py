@@ -12,6 +12,7 @@ from evo_vlac.model import loading
 from evo_vlac.model.runner import Limits, ModelRunner
 from sidecar.config import Config, MemoryConfig
 from sidecar.engines.offload import WeightOffload
+from sidecar.engines.quantized import quantize
 from sidecar.errors import CheckpointError, EngineUnavailableError
 
 
@@ -57,6 +58,7 @@ def load_direct(config: Config) -> DirectEngine:
         loaded = loading.load(config.model, device, dtype, config.adapter, direct.converted_dir)
     except EvoVlacError as error:
         raise CheckpointError(f"model={config.model}: {error}") from None
+    quantize(loaded.model, direct.quantize)
     limits = Limits(_bytes(config.memory.feature_cache_mb), _bytes(config.memory.prefix_cache_mb), direct.chunk_images)
     runner = loading.build_runner(loaded, limits, compiled=direct.compile, force_number=direct.force_number)
     return direct_engine(runner, config.memory)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sidecar.engines.quantized import plain_parts
 from sidecar.errors import MemoryBudgetError
 
 logger = logging.getLogger(__name__)
@@ -77,8 +78,9 @@ class WeightOffload:
             torch.cuda.empty_cache()
 
     def _tensors(self) -> list[tuple[str, torch.Tensor]]:
-        """Parameters and buffers by name; tied ones once, since they are one tensor."""
-        return [*self._model.named_parameters(), *self._model.named_buffers()]
+        """Parameters and buffers by name, of quantized ones what they are made of; tied ones once."""
+        whole = (*self._model.named_parameters(), *self._model.named_buffers())
+        return [(name + part, tensor) for name, one in whole for part, tensor in plain_parts(one)]
 
     def _enforce_budget(self) -> None:
         held = sum(tensor.nbytes for _, tensor in self._tensors())

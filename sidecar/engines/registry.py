@@ -4,6 +4,7 @@ checked."""
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 from evo_vlac import checkpoint
 from evo_vlac.engine import Engine
@@ -32,6 +33,10 @@ def check_packages(config: Config) -> None:
     for package in _NEEDS.get(config.engine, ()):
         if importlib.util.find_spec(package) is None:
             raise EngineUnavailableError(f"engine={config.engine}: the package {package} is not installed here")
+    if config.engine == "direct" and config.direct.quantize and importlib.util.find_spec("torchao") is None:
+        raise EngineUnavailableError(
+            f"direct.quantize={config.direct.quantize}: the package torchao is not installed here"
+        )
 
 
 def check_checkpoint(config: Config) -> None:
@@ -61,6 +66,8 @@ def uses_cuda(config: Config) -> bool:
     """Whether the engine will hold memory of a CUDA device of this machine."""
     if config.engine not in _NEEDS or config.device == "cpu":
         return False
+    if config.devices is not None:
+        return config.devices == "all" or "cuda" in config.devices
     import torch
 
     return bool(torch.cuda.is_available())
@@ -68,14 +75,18 @@ def uses_cuda(config: Config) -> bool:
 
 def load(config: Config) -> SidecarEngine:
     """The engine that ``config.engine`` names. Raises CheckpointError, EngineUnavailableError, MemoryBudgetError."""
+    if config.devices is not None:
+        return _load_replicas(config, config.devices)
     if config.engine == "fixed":
         from sidecar.engines.fixed import FixedEngine
 
         return FixedEngine(config.fixed)
     if config.engine == "openai":
         from sidecar.engines.openai import OpenaiEngine
+        from sidecar.engines.openai_servers import OpenaiServers
 
-        return OpenaiEngine(config.openai, patience_s=_PATIENCE * config.health.batch_s)
+        kind = OpenaiServers if len(config.openai.urls) > 1 else OpenaiEngine
+        return kind(config.openai, patience_s=_PATIENCE * config.health.batch_s)
     try:
         return _load_local(config)
     except SidecarError:
@@ -85,6 +96,17 @@ def load(config: Config) -> SidecarEngine:
             raise  # another process may let go of it: worth another try
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise CheckpointError(f"model={config.model}: cannot be loaded by engine={config.engine}: {reason}") from error
+
+
+def _load_replicas(config: Config, devices: str) -> SidecarEngine:
+    """A process for each device; in this one where there is one only."""
+    from sidecar.engines.devices import named
+    from sidecar.engines.replicas import ReplicaEngine
+
+    found = named(devices)
+    if len(found) == 1:
+        return load(replace(config, devices=None, device=found[0]))
+    return ReplicaEngine(config, found)
 
 
 def _load_local(config: Config) -> SidecarEngine:

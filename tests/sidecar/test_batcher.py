@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evo_vlac.engine import Query
-from sidecar.batcher import Batcher
+from sidecar.batcher import AWAY_NS, Batcher
 from sidecar.query_task import Priority, QueryTask
 
 
@@ -163,3 +163,38 @@ def test_no_lane_waits_while_another_is_served_twice(lanes: list[int], size: int
     for lane, count in served.items():
         if count < lanes.count(lane):
             assert max(served.values()) <= count + 1
+
+
+def test_an_engine_takes_what_is_at_home_with_it_first() -> None:
+    """A batch is of one home; another's tasks come next, even older ones."""
+    batcher, clock = make()
+    batcher.add(task("theirs", asked_ns=1), home=1)
+    batcher.add(task("ours", asked_ns=2), home=0)
+    clock.now = 3
+    assert names(batcher.take(0)) == ["ours"]
+    assert names(batcher.take(0)) == ["theirs"]
+
+
+def test_a_task_that_waited_long_is_anybodys() -> None:
+    """An engine that is slow or dead starves nobody, however busy the others are with their own."""
+    batcher, clock = make()
+    batcher.add(task("theirs", asked_ns=1), home=1)
+    batcher.add(task("ours", asked_ns=2 + AWAY_NS), home=0)
+    clock.now = 3 + AWAY_NS
+    assert names(batcher.take(0)) == ["theirs"]
+
+
+def test_urgent_tasks_of_another_go_before_ones_own_that_can_wait() -> None:
+    batcher, _ = make()
+    batcher.add(task("ours", priority=Priority.ANSWER), home=0)
+    batcher.add(task("theirs"), home=1)
+    assert names(batcher.take(0)) == ["theirs"]
+
+
+def test_what_an_idle_engine_is_about_to_take_is_left_to_it() -> None:
+    """It is not waited for either."""
+    batcher, _ = make()
+    batcher.add(task("theirs"), home=1)
+    assert batcher.take(0, leave={1}) == [] and batcher.wait_ns({1}) is None
+    assert batcher.wait_ns() == 0
+    assert names(batcher.take(1, leave={0})) == ["theirs"]

@@ -183,7 +183,8 @@ class Cluster:
     def make_host(self, node: Node) -> None:
         """The host of the sidecar on ``node``, also in the place of one that died; it has not started it yet."""
         critic = self.config.critic
-        settings = write_sidecar_settings(critic, node.run_id, self.logs / f"sidecar-{node.run_id}.yaml")
+        gpus = self.config.trainer.n_gpus_per_node
+        settings = write_sidecar_settings(critic, node.run_id, self.logs / f"sidecar-{node.run_id}.yaml", gpus)
         host = reporting(SidecarHost).options(num_cpus=1, scheduling_strategy=self.placement.at(node.place))
         node.sidecar = host.remote(
             node.run_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from verl.config import Config
 from verl.critic_config import CriticConfig
 from verl.envs.factory import check
 from verl.errors import ConfigError
+from verl.trainer import capacity
 from verl.workers.sidecar_host import sidecar_python, sidecar_settings
 
 POLICY = "openvla"  # OpenVLA-OFT
+logger = logging.getLogger(__name__)
 CHECK_S = 60.0  # for an interpreter on a slow disk; it takes 0.3 s
 
 
@@ -26,7 +29,9 @@ def preflight(config: Config) -> None:
     check_policy(config)
     check(config.env)
     if config.critic.asked and config.critic.sidecar.start:
-        check_sidecar(config.critic)
+        check_sidecar(config.critic, config.trainer.n_gpus_per_node)
+    if (found := capacity.of_config(config)) is not None:
+        logger.log(logging.WARNING if found.waiting else logging.INFO, "%s", found.line())
 
 
 def namesakes() -> Iterator[str]:
@@ -68,13 +73,13 @@ def check_policy(config: Config) -> None:
         )
 
 
-def check_sidecar(critic: CriticConfig) -> None:
+def check_sidecar(critic: CriticConfig, gpus: int | None) -> None:
     """The sidecar's own keys, as ``python -m sidecar --check`` judges them: with the interpreter that will run it."""
     python = sidecar_python(critic.sidecar.python)
     try:
         done = subprocess.run(
             [python, "-m", "sidecar", "--check", "--config", "/dev/stdin"],
-            input=yaml.safe_dump(sidecar_settings(critic, "check")),
+            input=yaml.safe_dump(sidecar_settings(critic, "check", gpus)),
             capture_output=True,
             text=True,
             timeout=CHECK_S,

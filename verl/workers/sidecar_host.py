@@ -27,7 +27,7 @@ import yaml
 
 from shm_bridge import BridgeError, Controller, Phase
 from verl.critic_config import CriticConfig
-from verl.errors import SidecarLostError
+from verl.errors import ConfigError, SidecarLostError
 from verl.workers.work import Report, Work
 
 logger = logging.getLogger(__name__)
@@ -45,17 +45,28 @@ def sidecar_python(configured: str | None) -> str:
     return configured or os.environ.get("SIDECAR_PYTHON") or sys.executable
 
 
-def sidecar_settings(critic: CriticConfig, run_id: str) -> dict[str, Any]:
+def sidecar_settings(critic: CriticConfig, run_id: str, gpus: int | None) -> dict[str, Any]:
     """What the sidecar is told: ``critic.sidecar.config``, with what the training says in keys of its own.
 
     Its keys are the sidecar's (docs/sidecar.md), which checks them: see :func:`verl.trainer.preflight.check_sidecar`.
+
+    Args:
+        gpus: of a node that the run has (``trainer.n_gpus_per_node``); None: all that are there.
+
+    Raises:
+        ConfigError: a critic a GPU without GPUs.
     """
-    return {"run_id": run_id, "threshold": critic.threshold, **critic.sidecar.config}
+    said = {"run_id": run_id, "threshold": critic.threshold}
+    if critic.sidecar.per == "gpu":
+        if gpus == 0 and "devices" not in critic.sidecar.config:
+            raise ConfigError("critic.sidecar.per=gpu: trainer.n_gpus_per_node=0; allowed is node")
+        said["devices"] = "all" if gpus is None else ",".join(f"cuda:{i}" for i in range(gpus))
+    return {**said, **critic.sidecar.config}
 
 
-def write_sidecar_settings(critic: CriticConfig, run_id: str, path: Path) -> Path:
+def write_sidecar_settings(critic: CriticConfig, run_id: str, path: Path, gpus: int | None) -> Path:
     """The file for ``python -m sidecar --config``. Paths become absolute: Ray's actors work in another folder."""
-    settings = sidecar_settings(critic, run_id)
+    settings = sidecar_settings(critic, run_id, gpus)
     for key in ("model", "adapter"):
         settings |= _absolute(settings, key)
     if isinstance(reference := settings.get("reference"), dict):
