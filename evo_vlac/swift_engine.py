@@ -77,10 +77,10 @@ class SwiftEngine:
             except EvoVlacError as error:
                 answers[i] = Answer("", error=str(error))
                 continue
-            groups.setdefault((query.max_new_tokens, query.temperature, query.alternatives), []).append(i)
-        for (max_new_tokens, temperature, top), members in groups.items():
+            groups.setdefault((query.max_new_tokens, query.temperature, query.alternatives, query.top_k), []).append(i)
+        for (max_new_tokens, temperature, top, top_k), members in groups.items():
             # ms-swift reads a top_k of None as 50 when it samples; -1 switches it off.
-            config = request_config(max_new_tokens, temperature, top, -1)
+            config = request_config(max_new_tokens, temperature, top, top_k or -1)
             for i, answer in zip(members, self.batches.answer([(requests[i], config) for i in members])):
                 answers[i] = answer
         return [answer if answer is not None else Answer("", error="not answered") for answer in answers]
