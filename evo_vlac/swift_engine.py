@@ -191,11 +191,15 @@ def request_config(max_new_tokens: int, temperature: float, top_logprobs: int, t
 
 def _quiet_swift() -> Any:
     """ms-swift's engine class, with its log messages below errors silenced."""
+    levels = [(handler, handler.level) for handler in logging.getLogger().handlers]
     try:
         from swift.infer_engine import TransformersEngine
         from swift.utils import get_logger
     except ImportError as error:
         raise EngineError(f"ms-swift 4.6 is not installed (pip install 'ms-swift>=4.6'): {error}") from error
+    finally:
+        for handler, level in levels:  # ms-swift and modelscope raise the root's to ERROR: our warnings would be lost
+            handler.setLevel(level)
     get_logger().setLevel(logging.ERROR)  # its warnings are about code a native checkpoint does not ship
     return TransformersEngine
 
