@@ -38,5 +38,6 @@ done
 extras=(critic train)
 case " $* " in *" env=libero "*) extras+=(libero) ;; esac
 ensure_environment "${extras[@]}"
-cd "$ROOT"
+# not in $ROOT: relative paths are meant from the caller's folder. A folder of our packages' names there is not imported.
+export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
 exec "$VENV/bin/python" -m verl.launch "$@"

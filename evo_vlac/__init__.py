@@ -23,6 +23,7 @@ _WHERE = {
 }
 
 _MODULES = {name: f"evo_vlac.utils.{name}" for name in ("data_processing_vlm", "model_utils", "video_tool")}
+_MODULES["utils"] = "evo_vlac.utils"
 
 __all__ = sorted([*_WHERE, *_MODULES, "get_version"])
 
@@ -39,6 +40,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_WHERE[name]), name)
     if name in _MODULES:
         return import_module(_MODULES[name])
+    if name == "__version__":
+        return get_version()
     raise AttributeError(f"module 'evo_vlac' has no attribute {name!r}")
 
 

@@ -36,7 +36,8 @@ class Query:
     single-token answers where only those are wanted (``("0", "1")`` for done): one forward pass is enough
     then. ``image_keys`` gives every image an identity for engines that keep embeddings; the first
     ``prefix_images`` images are shared by the queries of one episode (reference trajectory and first frame)
-    and come first in the prompt.
+    and come first in the prompt. ``top_k``: a temperature samples among so many of the likeliest tokens; 0 means all.
+    Only :class:`~evo_vlac.swift_engine.SwiftEngine` heeds it: everything but ``GAC_model`` asks without it.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Query:
     choices: tuple[str, ...] = ()
     image_keys: tuple[Hashable, ...] = ()
     prefix_images: int = 0
+    top_k: int = 0
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -57,6 +59,8 @@ class Query:
             raise OptionError(f"temperature is {self.temperature}; 0 (greedy) or more is allowed")
         if self.top_logprobs < 0:
             raise OptionError(f"top_logprobs is {self.top_logprobs}; 0 or more is allowed")
+        if self.top_k < 0:
+            raise OptionError(f"top_k is {self.top_k}; 0 (all tokens) or more is allowed")
         marks = self.prompt.count(IMAGE_MARK)
         if marks > len(self.images):
             raise PromptError(f"{self.kind}: the prompt has {marks} {IMAGE_MARK} marks for {len(self.images)} images")

@@ -53,25 +53,27 @@ class Binary:
         return self.true_positive + self.false_positive + self.false_negative + self.true_negative
 
     @property
-    def precision(self) -> float:
-        """Of the said yes, how many were (1.0 where none was said)."""
+    def precision(self) -> float | None:
+        """Of the said yes, how many were; None where none was said."""
         said = self.true_positive + self.false_positive
-        return self.true_positive / said if said else 1.0
+        return self.true_positive / said if said else None
 
     @property
-    def recall(self) -> float:
-        """Of the true yes, how many were said (1.0 where there was none)."""
+    def recall(self) -> float | None:
+        """Of the true yes, how many were said; None where there was none."""
         true = self.true_positive + self.false_negative
-        return self.true_positive / true if true else 1.0
+        return self.true_positive / true if true else None
 
     @property
-    def f1(self) -> float:
+    def f1(self) -> float | None:
+        """The harmonic mean of both; None where there was no yes at all."""
         both = 2 * self.true_positive + self.false_positive + self.false_negative
-        return 2 * self.true_positive / both if both else 1.0
+        return 2 * self.true_positive / both if both else None
 
     @property
-    def accuracy(self) -> float:
-        return (self.true_positive + self.true_negative) / self.total if self.total else 1.0
+    def accuracy(self) -> float | None:
+        """The share of right verdicts; None of none."""
+        return (self.true_positive + self.true_negative) / self.total if self.total else None
 
 
 def binary(said: Sequence[bool], truth: Sequence[bool]) -> Binary:

@@ -60,13 +60,14 @@ def fill(kind: str, *slots: str) -> str:
     return str(prompts[kind]["text"]).format(*(_checked(kind, name, s) for name, s in zip(wanted, slots)))
 
 
-def trajectory(frames: int, task: str) -> str:
-    """The opening that shows ``frames`` reference frames, labelled by their share of the way (0% .. 100%)."""
+def trajectory(frames: int, task: str, strict: bool = True) -> str:
+    """The opening that shows ``frames`` reference frames, labelled by their share of the way (0% .. 100%). ``strict``
+    refuses an empty task and one with an image mark."""
     if frames < 1:
         raise PromptError(f"a reference trajectory needs at least 1 frame, got {frames}")
     parts = table()["trajectory"]
     labels = [int(i / (frames - 1) * 100) if frames > 1 else 100 for i in range(frames)]
-    opening = str(parts["open"]).format(_checked("trajectory", "task", task))
+    opening = str(parts["open"]).format(_checked("trajectory", "task", task) if strict else task)
     return opening + "".join(str(parts["frame"]).format(label) for label in labels) + str(parts["close"])
 
 

@@ -16,7 +16,9 @@ from evo_vlac.errors import OptionError, PromptError
 TOP = 10
 """Alternatives per answer token that the ``rich`` reading looks at."""
 
-_NUMBER_TOKENS = 8  # a sign, three digits, a dot, a decimal, the end, and one to spare
+NUMBER_TOKENS = 8
+"""A sign, three digits, a dot, a decimal, the end, and one to spare."""
+
 _THINK_TOKENS = 512
 _TEXT_TOKENS = 256
 _ACTION_TOKENS = 160
@@ -107,7 +109,7 @@ def critic_query(
         prompt=prompts.critic(task, len(reference), think),
         images=images,
         system=_system(system),
-        max_new_tokens=_THINK_TOKENS if think else _NUMBER_TOKENS,
+        max_new_tokens=_THINK_TOKENS if think else NUMBER_TOKENS,
         temperature=temperature,
         top_logprobs=top_logprobs,
         image_keys=tuple(keys),

@@ -77,10 +77,10 @@ class SwiftEngine:
             except EvoVlacError as error:
                 answers[i] = Answer("", error=str(error))
                 continue
-            groups.setdefault((query.max_new_tokens, query.temperature, query.alternatives), []).append(i)
-        for (max_new_tokens, temperature, top), members in groups.items():
+            groups.setdefault((query.max_new_tokens, query.temperature, query.alternatives, query.top_k), []).append(i)
+        for (max_new_tokens, temperature, top, top_k), members in groups.items():
             # ms-swift reads a top_k of None as 50 when it samples; -1 switches it off.
-            config = request_config(max_new_tokens, temperature, top, -1)
+            config = request_config(max_new_tokens, temperature, top, top_k or -1)
             for i, answer in zip(members, self.batches.answer([(requests[i], config) for i in members])):
                 answers[i] = answer
         return [answer if answer is not None else Answer("", error="not answered") for answer in answers]
@@ -191,11 +191,15 @@ def request_config(max_new_tokens: int, temperature: float, top_logprobs: int, t
 
 def _quiet_swift() -> Any:
     """ms-swift's engine class, with its log messages below errors silenced."""
+    levels = [(handler, handler.level) for handler in logging.getLogger().handlers]
     try:
         from swift.infer_engine import TransformersEngine
         from swift.utils import get_logger
     except ImportError as error:
         raise EngineError(f"ms-swift 4.6 is not installed (pip install 'ms-swift>=4.6'): {error}") from error
+    finally:
+        for handler, level in levels:  # ms-swift and modelscope raise the root's to ERROR: our warnings would be lost
+            handler.setLevel(level)
     get_logger().setLevel(logging.ERROR)  # its warnings are about code a native checkpoint does not ship
     return TransformersEngine
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from evo_vlac.shipped_models import model_folder
+from evo_vlac.text_files import read_text
 from sidecar.config import Config
 from sidecar.errors import ConfigError
 
@@ -36,7 +37,7 @@ def from_mapping(tree: Mapping[str, Any]) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.safe_load(read_text(path))
     except OSError as error:
         raise ConfigError(f"--config {path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from evo_vlac.critic import Critic
 from evo_vlac.datasets import Trajectory
 from evo_vlac.datasets.hdf5 import read_demonstrations
-from evo_vlac.evaluation.heldout import HeldoutOptions, HeldoutReport, judge_heldout
+from evo_vlac.evaluation.heldout import HeldoutOptions, HeldoutReport, judge_heldout, rounded
 from evo_vlac.swift_engine import SwiftEngine
 from evo_vlac.tiny.model import TinyConfig, build_tiny_vlac
 from evo_vlac.tiny.vision import LookConfig, learn_to_look
@@ -262,17 +262,17 @@ def _with_progress(path: Path) -> Iterator[Trajectory]:
         yield demo
 
 
-def _sweep(report: HeldoutReport) -> list[dict[str, float]]:
+def _sweep(report: HeldoutReport) -> list[dict[str, float | None]]:
     rows = []
     for line in THRESHOLDS:
         frames, episodes = report.frames(line), report.by_episode(line)
         rows.append(
             {
                 "threshold": line,
-                "frame_precision": round(frames.precision, 4),
-                "frame_recall": round(frames.recall, 4),
-                "episode_precision": round(episodes.precision, 4),
-                "episode_recall": round(episodes.recall, 4),
+                "frame_precision": rounded(frames.precision),
+                "frame_recall": rounded(frames.recall),
+                "episode_precision": rounded(episodes.precision),
+                "episode_recall": rounded(episodes.recall),
             }
         )
     return rows

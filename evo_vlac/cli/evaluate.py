@@ -57,7 +57,7 @@ def _evaluate_text(found: Evaluation) -> str:
             [
                 f"done by {level}",
                 str(d.counts.total),
-                *(number(v) for v in (d.counts.precision, d.counts.recall, d.counts.f1)),
+                *(number(v) or "-" for v in (d.counts.precision, d.counts.recall, d.counts.f1)),
                 *(number(v, ".3f") for v in (d.calibration.ece, d.calibration.brier)),
                 str(d.invalid),
             ]

@@ -6,7 +6,7 @@ python -m evo_vlac finetune --model models/vlac-tiny --demos lift.h5 stack.h5 --
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +17,7 @@ from evo_vlac.cli.dataset_options import CAMERA_HELP, DATASET_HELP
 from evo_vlac.device import DTYPES
 from evo_vlac.errors import OptionError
 from evo_vlac.evaluation.heldout import judge_checkpoint
+from evo_vlac.outputs import to_json, write_json
 from evo_vlac.training.finetune import FinetuneConfig, FinetuneResult, Progress, finetune
 from evo_vlac.training.pairs import OTHER_TASKS, PairConfig, Shares
 
@@ -80,13 +81,12 @@ def run(options: argparse.Namespace) -> None:
     after = _judged(config, options.heldout, result)
     heldout = {"before": before, "after": after} if options.heldout else {}
     if heldout:
-        (config.output / "heldout.json").write_text(json.dumps(heldout, indent=1) + "\n", encoding="utf-8")
+        write_json(config.output / "heldout.json", heldout)
     if options.json:
         table = {"final": str(result.final), "steps": result.steps, "seconds": round(result.seconds, 1)}
-        sys.stdout.write(json.dumps({**table, "losses": result.losses, **heldout}) + "\n")
+        sys.stdout.write(to_json({**table, "losses": result.losses, **heldout}) + "\n")
     else:
-        last = result.losses[-1][1] if result.losses else float("nan")
-        sys.stdout.write(f"{result.final}: {result.steps} steps in {result.seconds:.0f} s, last loss {last:.3f}\n")
+        sys.stdout.write(f"{result.final}: {result.steps} steps in {result.seconds:.0f} s, {last_loss(result)}\n")
         for name, figures in heldout.items():
             done, order = figures["done_frames"], figures["voc_success_mean"]
             sys.stdout.write(f"{name}: done precision {done['precision']} recall {done['recall']}, VOC {order}\n")
@@ -161,6 +161,15 @@ def parse_shares(text: str) -> Shares:
 
 def _share_names() -> tuple[str, ...]:
     return tuple(item.name for item in fields(Shares))
+
+
+def last_loss(result: FinetuneResult) -> str:
+    """The last loss in words: lines of ms-swift's that report none are passed over."""
+    known = [(step, loss) for step, loss in result.losses if not math.isnan(loss)]
+    if known:
+        step, loss = known[-1]
+        return f"last loss {loss:.3f}" + ("" if step == result.losses[-1][0] else f" (at step {step})")
+    return "the loss is not a number: a lower learning rate may help" if result.losses else "no loss was logged"
 
 
 def _with_progress(config: FinetuneConfig) -> FinetuneResult:

@@ -8,10 +8,16 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TextIO
 
 from evo_vlac.errors import EvoVlacError
 
 log = logging.getLogger("evo_vlac")
+
+
+class _Terminal(logging.StreamHandler[TextIO]):
+    """A class of its own, since ms-swift and modelscope silence every plain StreamHandler of the root logger."""
+
 
 _COMMANDS = {  # each is a module of this folder
     "critic": "score a trajectory: progress of its steps, and its value",
@@ -47,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the process's exit code."""
     options = build_parser().parse_args(arguments)
     level = logging.INFO if options.verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[_Terminal(sys.stderr)])
     try:
         code = options.run(options)
         sys.stdout.flush()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image as PILImage
 
 from evo_vlac import parsing, prompts
+from evo_vlac.compat.device_map import device_of
 from evo_vlac.compat.logprobs import completion_logprobs
+from evo_vlac.compat.prompt_methods import PromptMethods
 from evo_vlac.compat.requests import InferRequest, Response
 from evo_vlac.critic import Critic
+from evo_vlac.engine import Answer, Image, Query
 from evo_vlac.errors import EngineError, OptionError
 from evo_vlac.images import load_image, squash
 from evo_vlac.progress import bar
@@ -23,14 +26,23 @@ from evo_vlac.swift_engine import SwiftEngine, request_config
 log = logging.getLogger(__name__)
 
 MODEL_TYPES = ("internvl2", "internvl", "internvl_chat", "internvl_hf")
+DEFAULT_SYSTEM = (
+    "\u4f60\u662f\u7531\u4e0a\u6d77\u4eba\u5de5\u667a\u80fd\u5b9e\u9a8c\u5ba4\u8054\u5408\u5546\u6c64\u79d1"
+    "\u6280\u5f00\u53d1\u7684\u4e66\u751f\u591a\u6a21\u6001\u5927\u6a21\u578b\uff0c\u82f1\u6587\u540d\u53ebIntern"
+    "VL, \u662f\u4e00\u4e2a\u6709\u7528\u65e0\u5bb3\u7684\u4eba\u5de5\u667a\u80fd\u52a9\u624b\u3002"
+)
+"""The system prompt that ms-swift's template ``internvl2`` puts in front where none is given, so upstream asks with it
+until :meth:`ChatMethods.set_system_prompt` is called."""
 _SIZE = (448, 448)
+_TOP_K = 50  # what ms-swift samples among where top_k is None
 
 
-class ChatMethods:
+class ChatMethods(PromptMethods):
     """Settings are attributes (temperature, max_tokens, do_sample, top_k, logprobs, top_logprobs), set before
-    :meth:`set_config`, as upstream's users know them."""
+    :meth:`set_config`, as upstream's users know them. They hold for trajectories as for :meth:`chat`."""
 
     def __init__(self, tag: str = "critic") -> None:
+        super().__init__()
         self.tag = tag
         self.temperature = 1.0
         self.max_tokens = 10240
@@ -43,20 +55,24 @@ class ChatMethods:
         self.model: Any = None
         self.template: Any = None
         self.request_config: Any = None
+        self.action_data: dict[str, Any] = {}
+        self.critic_data: dict[str, Any] = {}
+        self.sft_dataset: Any = None
 
     def init_model(
         self,
         model_path: str,
         model_type: str = "internvl2",
-        device_map: str = "auto",
+        device_map: Any = "auto",
         torch_dtype: Any = torch.bfloat16,
         adapter: str | None = None,
     ) -> None:
         """Loads a checkpoint, and an adapter onto it. Its kind is read from the checkpoint; ``model_type`` is only
-        checked. A CUDA device that is not there becomes the best one that is, with a warning."""
+        checked. ``device_map``: a name, a number, a ``torch.device``, None (the best one), or a map onto one device. A
+        CUDA device that is not there becomes the best one that is, with a warning."""
         if model_type not in MODEL_TYPES:
             raise OptionError(f"model_type is {model_type!r}; allowed: {', '.join(MODEL_TYPES)}")
-        device = device_map
+        device = device_of(device_map)
         if device.startswith("cuda") and not torch.cuda.is_available():
             log.warning("device_map is %r, but torch sees no CUDA device; going on with 'auto'", device)
             device = "auto"
@@ -74,7 +90,8 @@ class ChatMethods:
         self.request_config = request_config(self.max_tokens, self._temperature, top, self.top_k)
 
     def set_system_prompt(self, system_prompt: str | None = None) -> None:
-        """The system prompt of the requests that follow: the given one, or (None) the checkpoints' own."""
+        """The system prompt of the requests that follow: the given one, or (None) the checkpoints' own. Until it is
+        called, and with "", :data:`DEFAULT_SYSTEM` is sent, as upstream does."""
         self.system_prompt = prompts.system_prompt() if system_prompt is None else system_prompt
 
     def get_infer_requests(self, prompt: str | list[str], images: Any = None) -> list[InferRequest]:
@@ -100,7 +117,7 @@ class ChatMethods:
             self.set_config()
         start = time.monotonic()
         answers = engine.chat(
-            [list(request.messages) for request in infer_requests],
+            [self._with_system(request.messages) for request in infer_requests],
             [request.images for request in infer_requests],
             self.request_config,
         )
@@ -147,8 +164,10 @@ class ChatMethods:
 
     def get_logprobs(self, infer_requests: list[InferRequest], return_mask: bool = False, digit: bool = False) -> Any:
         """Log-probabilities of the last assistant turn's tokens, (requests, tokens) float, at ``self.temperature``;
-        with ``return_mask`` also which tokens count, with ``digit`` also which of them are digits or signs."""
-        logps, mask, digits = completion_logprobs(self._engine(), infer_requests, self.temperature)
+        with ``return_mask`` also which tokens count, with ``digit`` also which of them are digits or signs. They carry
+        gradients, for a loss; call it under ``torch.no_grad()`` where only the numbers are wanted."""
+        asked = [InferRequest(self._with_system(one.messages), list(one.images)) for one in infer_requests]
+        logps, mask, digits = completion_logprobs(self._engine(), asked, self.temperature)
         if not return_mask:
             return logps
         return (logps, mask, digits) if digit else (logps, mask)
@@ -162,19 +181,33 @@ class ChatMethods:
             raise EngineError("no model is loaded; call init_model(model_path=...) first")
         return self.engine
 
-    def _ask(self, title: str, batch_num: int, asked: Any) -> Any:
-        """Runs ``asked(critic)`` with a critic of this model's settings and a progress bar."""
+    def _with_system(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+        """The conversation with its system prompt: its own, or else the default one in front."""
+        spoken = any(message["role"] == "system" for message in messages)
+        return [*([] if spoken else [{"role": "system", "content": DEFAULT_SYSTEM}]), *messages]
+
+    def _query(
+        self, kind: str, prompt: str, images: Sequence[Image], limit: int | None = None, choices: tuple[str, ...] = ()
+    ) -> Query:
+        """A question under this class's settings. ``limit``: the most tokens that an answer of its kind has (else
+        ``max_tokens`` alone decides)."""
+        return Query(
+            kind=kind,
+            prompt=prompt,
+            images=tuple(images),
+            system=self.system_prompt or DEFAULT_SYSTEM,
+            max_new_tokens=self.max_tokens if limit is None else min(limit, self.max_tokens),
+            temperature=self._temperature,
+            top_k=_TOP_K if self.top_k is None else max(0, self.top_k),
+            top_logprobs=self.top_logprobs if self.logprobs else 0,
+            choices=choices,
+        )
+
+    def _answers(self, title: str, batch_num: int, asked: Sequence[Query]) -> list[Answer]:
+        """The answers, ``batch_num`` questions at once, with a progress bar."""
         with bar(title) as progress:
-            critic = Critic(self._engine(), system=self.system_prompt or "", batch_size=batch_num, progress=progress)
-            return asked(critic)
+            return Critic(self._engine(), batch_size=batch_num, progress=progress).answers(asked)
 
     def _process_image_to_pil(self, image_input: Any) -> PILImage.Image:
         size = self.engine.image_size if self.engine is not None else _SIZE
         return squash(load_image(image_input), size)
-
-
-def readable(result: Any, what: str) -> bool:
-    """Whether a result can be used; one that cannot is logged with its text."""
-    if not result.valid:
-        log.warning("%s: an answer cannot be read and counts as nothing: %r %s", what, result.text, result.error or "")
-    return bool(result.valid) and not math.isnan(result.value)

@@ -22,9 +22,9 @@ def transform_images(text: str) -> str:
     return re.sub("<image>\n", lambda _: f"Image-{next(numbers)}: <image>\n", text)
 
 
-def trojectory_example_prompt(images: Sequence[Any], task: str) -> str:
-    """The opening that shows a reference trajectory (upstream's spelling)."""
-    return prompts.trajectory(len(images), task)
+def trojectory_example_prompt(images: Sequence[Any], task: Any) -> str:
+    """The opening that shows a reference trajectory (upstream's spelling); any task will do."""
+    return prompts.trajectory(len(images), str(task), strict=False)
 
 
 def denormalize_with_params(normalized_data: Any, params: dict[str, Any]) -> npt.NDArray[np.float64]:
@@ -41,6 +41,11 @@ def normalize_angle(angle: float) -> float:
     return (angle + 180) % 360 - 180 if abs(angle) > 180 else angle
 
 
+def is_image_black(image_array: npt.NDArray[np.uint8]) -> bool:
+    """Whether every channel value is 0."""
+    return bool((np.asarray(image_array) == 0).all())
+
+
 def is_image_almost_black(image_array: npt.NDArray[np.uint8], threshold: float = 0.80, tolerance: int = 10) -> bool:
     """Whether at least that share of the pixels is black within the tolerance."""
     return bool((image_array <= tolerance).all(axis=-1).mean() >= threshold)
@@ -50,6 +55,14 @@ def is_image_path_almost_black(image_path: str) -> bool:
     """The same of a file; False where it cannot be read."""
     try:
         return is_image_almost_black(np.asarray(load_image(image_path), dtype=np.uint8))
+    except ImageError:
+        return False
+
+
+def is_image_path_black(image_path: str) -> bool:
+    """Whether every channel value of a file's picture is 0; False where it cannot be read."""
+    try:
+        return is_image_black(np.asarray(load_image(image_path), dtype=np.uint8))
     except ImageError:
         return False
 

@@ -1,20 +1,21 @@
 """``GAC_model``: upstream's public methods, arguments, defaults and returns, over the typed API.
 
-What differs on purpose: the last frame is always scored; an answer that cannot be read counts as no progress (0) and is
-logged instead of ending the batch; references of any number work; images are squashed to the checkpoint's own size.
+What upstream computes, this class computes by upstream's rules, also where the rest of this project has others
+(:mod:`evo_vlac.compat.reading`). What differs on purpose: the last frame is always scored; an answer that cannot be
+read counts as no progress (0) and is logged instead of ending the batch, and a number beyond 100 % counts as the bound;
+references of any number work; images are squashed to the checkpoint's own size.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from evo_vlac.compat.prompt_methods import PromptMethods
 from evo_vlac.compat.recording_methods import RecordingMethods
 from evo_vlac.compat.trajectory_methods import every_skip
 from evo_vlac.compat.video_tool import images_get_from_video, video_trajectory
 
 
-class GAC_model(PromptMethods, RecordingMethods):  # upstream's name
+class GAC_model(RecordingMethods):  # upstream's name
     """VLAC as its users know it: ``init_model``, ``set_config``, ``set_system_prompt``, then ask."""
 
     def web_trajectory_critic(
@@ -46,16 +47,18 @@ class GAC_model(PromptMethods, RecordingMethods):  # upstream's name
         reference = images_get_from_video(reference_video_path) if reference_video_path is not None else None
         done_list = None
         if done_flag:
-            judged = [frames[i] for i in every_skip(len(frames), skip)] if frame_skip else frames
-            done_list = self.get_trajectory_done(
-                task=task_description,
-                image_list=judged,
-                ref_image_list=reference if in_context_done else None,
-                batch_num=batch_num,
-                rich=True,
-                ref_num=ref_num,
-                threshold=float(done_threshold),
-            )
+            picks = every_skip(len(frames), skip) if frame_skip else range(len(frames))
+            settings: dict[str, Any] = {
+                "batch_num": batch_num,
+                "rich": True,
+                "ref_num": ref_num,
+                "threshold": float(done_threshold),
+            }
+            if in_context_done and reference:  # the frame before, also where frames are left out
+                pairs = [(frames[i - 1], frames[i]) for i in picks if i]
+                done_list = self._in_context(task_description, frames[0], pairs, reference, **settings)
+            else:
+                done_list = self.get_trajectory_done(task_description, [frames[i] for i in picks], **settings)
         critic_list, value_list = self.get_trajectory_critic(
             task=task_description,
             image_list=frames,

@@ -15,7 +15,8 @@ from evo_vlac.swift_engine import SwiftEngine
 def completion_logprobs(
     engine: SwiftEngine, requests: list[InferRequest], temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(log-probabilities, which tokens belong to the answer, which of those are digits or signs), each (B, T)."""
+    """(log-probabilities, which tokens belong to the answer, which of those are digits or signs), each (B, T).
+    The first carries gradients."""
     from swift.infer_engine import InferRequest as SwiftRequest
 
     if not requests or any(request.messages[-1]["role"] != "assistant" for request in requests):
@@ -43,9 +44,8 @@ def completion_logprobs(
 
 
 def _logits(model: Any, template: Any, inputs: dict[str, Any]) -> torch.Tensor:
-    with torch.no_grad():
-        _, inputs = template.pre_forward_hook(model, None, inputs)
-        logits: torch.Tensor = model(**inputs).logits
+    _, inputs = template.pre_forward_hook(model, None, inputs)
+    logits: torch.Tensor = model(**inputs).logits
     return logits
 
 

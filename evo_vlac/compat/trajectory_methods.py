@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from evo_vlac import metrics, parsing, queries, values
-from evo_vlac.compat.chat import ChatMethods, readable
+from evo_vlac.compat.chat import ChatMethods
 from evo_vlac.compat.data_processing import denormalize_with_params
-from evo_vlac.critic import Critic, TrajectoryOptions
-from evo_vlac.engine import Image
+from evo_vlac.compat.reading import read_critic, read_done
+from evo_vlac.engine import Image, Query
 from evo_vlac.errors import OptionError
 from evo_vlac.images import load_image
 
+_YES_NO = ("0", "1")
+
 
 class TrajectoryMethods(ChatMethods):
-    """Images are whatever :func:`evo_vlac.images.load_image` takes, in the order of the trajectory."""
+    """Images are whatever :func:`evo_vlac.images.load_image` takes, in the order of the trajectory. The prompts are
+    those of the prompt methods, the settings this class's, and answers are read as upstream reads them."""
 
     def get_trajectory_task(self, image_list: Sequence[Any]) -> list[str]:
         """What task lies between the first and the last image; a list of one text, up to ``</task>``."""
         if not len(image_list):
             raise OptionError("image_list is empty; at least 1 image is needed")
-        first, last = load_image(image_list[0]), load_image(image_list[-1])
-        return [self._ask("task", 1, lambda critic: critic.describe(first, last))]
+        shown = [load_image(image_list[0]), load_image(image_list[-1])]
+        asked = [self._query("task_description", self.get_task_prompt(), shown)]
+        return [parsing.parse_task(answer) for answer in self._answers("task", 1, asked)]
 
     def get_trajectory_done(
         self,
@@ -41,24 +46,19 @@ class TrajectoryMethods(ChatMethods):
         goal_image: Any = None,
     ) -> list[float]:
         """Done for each image (with ``skip``, every skip-th and the last), 0.0 unless over ``threshold``: 0 or 1, with
-        ``rich`` one decimal of the probability; with references the growing share of the way, 0 to 1."""
-        images = [load_image(image_list[i]) for i in every_skip(len(image_list), skip)]
-        if ref_image_list is not None and len(ref_image_list) and len(images):
-            done, _ = self.get_in_context_done(
-                task or "",
-                [images[0]] * (len(images) - 1),
-                images[:-1],
-                images[1:],
-                ref_image_list,
-                ref_num=ref_num,
-                rich=rich,
-                batch_num=batch_num,
-            )
-            scores = [0.0, *map(float, done)]
+        ``rich`` one decimal of it; with references the growing share of the way, 0 to 1. With a goal image and no task
+        (None, "") the goal image alone decides."""
+        images: list[Image] = [load_image(image_list[i]) for i in every_skip(len(image_list), skip)]
+        if ref_image_list is not None and len(ref_image_list) and images:
+            pairs = itertools.pairwise(images)
+            return self._in_context(task, images[0], pairs, ref_image_list, batch_num, rich, ref_num, threshold)
+        if goal_image is not None:
+            kind, shown = ("done_goal_image" if task else "done_goal_image_only"), [load_image(goal_image)]
+            prompt = self.get_in_context_done_prompt(task)
         else:
-            goal = None if goal_image is None else load_image(goal_image)
-            scores = self._ask("done", batch_num, lambda critic: _plain_done(critic, images, task, goal, rich))
-        return [score if score > threshold else 0.0 for score in scores]
+            kind, prompt, shown = "done", self.get_done_prompt(task), []
+        asked = [self._query(kind, prompt, [*shown, image], 1, _YES_NO) for image in images]
+        return _over([read_done(answer, rich) for answer in self._answers("done", batch_num, asked)], threshold)
 
     def get_in_context_done(
         self,
@@ -72,31 +72,18 @@ class TrajectoryMethods(ChatMethods):
         batch_num: int = 20,
     ) -> tuple[list[str], list[str]]:
         """In-context done for a batch: (shares of the way as "0.000", critics in percent of the whole as "0.0"); "nan"
-        where an answer cannot be read."""
+        where an answer cannot be read. ``rich`` takes all numbers from the text with decimals."""
         shown = _references(ref_image_list, ref_num)
-        asked = [
-            queries.critic_query(
-                load_image(before),
-                load_image(after),
-                task,
-                reference=shown,
-                first=load_image(first),
-                think=True,
-                system=self.system_prompt or "",
-                temperature=self._temperature,
-            )
-            for first, before, after in zip(first_image, n_pre_image, now_image)
-        ]
-        answers = self._ask("done", batch_num, lambda critic: critic.answers(asked))
-        shares, critics = [], []
-        for answer in answers:
-            done = parsing.parse_in_context_done(answer)
-            critic = parsing.parse_critic(answer, rich=rich, think=True)
-            readable(done, "in-context done")
-            remaining = 100.0 - critic.before if critic.before is not None else math.nan
-            shares.append(f"{done.value:.3f}")
-            critics.append(f"{remaining * critic.value / 100.0:.1f}")
-        return shares, critics
+        prompt = self.get_score_prompt(task, len(shown), think=True)
+        asked = []
+        for trio in zip(first_image, n_pre_image, now_image):
+            first, before, now = map(load_image, trio)
+            asked.append(self._query("critic", prompt, [*shown, *([first] if shown else []), before, now]))
+        read = [read_critic(answer, rich=rich, think=True) for answer in self._answers("done", batch_num, asked)]
+        return (
+            [f"{one.after / 100.0:.3f}" for one in read],
+            [f"{(100.0 - one.before) * one.critic / 100.0:.1f}" for one in read],
+        )
 
     def get_trajectory_critic(
         self,
@@ -118,30 +105,21 @@ class TrajectoryMethods(ChatMethods):
         value_simple: values.ValueMode = True,
     ) -> tuple[list[float], list[float]]:
         """Critics (percent) between images, and values (percent, one more, first 0)."""
-        if not len(image_list):
-            return [], [0.0]
-        options = TrajectoryOptions(
-            skip=skip,
-            frame_skip=frame_skip,
-            rich=rich,
-            think=think,
-            reverse=reverse_eval,
-            ref_num=ref_num,
-            temperature=self._temperature,
-            values=values.ValueOptions(
-                value_simple, addition_scale, related_critic, bias, positive_clip, negative_clip
-            ),
-        )
         images: list[Image] = [load_image(image) for image in image_list]
-        references: list[Image] = _references(ref_image_list, ref_num)
-        result = self._ask(
-            "critic",
-            batch_num,
-            lambda critic: critic.trajectory(images, task, reference=references, options=options),
-        )
-        for one in result.results:
-            readable(one, "critic")
-        return [0.0 if math.isnan(c) else c for c in result.critics], list(result.values)
+        pairs = values.pair_indices(len(images), skip, frame_skip)
+        shown = _references(ref_image_list, ref_num)
+        prompt = self.get_score_prompt(task, len(shown), think)
+        asked: list[Query] = []
+        for pair in pairs:
+            before, after = reversed(pair) if reverse_eval else pair
+            pictures = [*shown, *(images[:1] if shown else []), images[before], images[after]]
+            asked.append(self._query("critic", prompt, pictures, None if think else queries.NUMBER_TOKENS))
+        read = [read_critic(a, rich=rich, think=think).critic for a in self._answers("critic", batch_num, asked)]
+        signed = [0.0 - critic for critic in read] if reverse_eval else read
+        raw = signed if frame_skip else [critic / (b - a) for critic, (a, b) in zip(signed, pairs)]
+        options = values.ValueOptions(value_simple, addition_scale, related_critic, bias, positive_clip, negative_clip)
+        critics, value_list = values.process(raw, options)
+        return [0.0 if math.isnan(critic) else critic for critic in critics], list(value_list)
 
     def critic_to_value_simple(self, critic_list: Sequence[Any], simple: values.ValueMode = True) -> list[float]:
         """Critics (percent, in the order of the trajectory) to values (percent, one more, first 0)."""
@@ -154,6 +132,25 @@ class TrajectoryMethods(ChatMethods):
     def compute_negative_rate(self, critic_list: Sequence[float]) -> float:
         """Share of negative critics, 0 to 1; 0.0 of an empty list."""
         return metrics.negative_rate([float(critic) for critic in critic_list])
+
+    def _in_context(
+        self,
+        task: Any,
+        first: Image,
+        pairs: Iterable[tuple[Image, Image]],
+        references: Sequence[Any],
+        batch_num: int,
+        rich: bool,
+        ref_num: int,
+        threshold: float,
+    ) -> list[float]:
+        """Done of a first image, 0.0, and then of the second image of each pair."""
+        listed = list(pairs)
+        before, now = [a for a, _ in listed], [b for _, b in listed]
+        done, _ = self.get_in_context_done(
+            task, [first] * len(listed), before, now, references, ref_num, rich, batch_num
+        )
+        return _over([0.0, *map(float, done)], threshold)
 
     def denormalize_fastchunk(self, fast_chunk: Any, params: dict[str, Any]) -> npt.NDArray[np.float64]:
         """A normalised chunk (..., 7) back in its units: ``chunk * scale + offset``."""
@@ -173,18 +170,6 @@ def _references(images: Sequence[Any] | None, ref_num: int) -> list[Image]:
     return [load_image(images[i]) for i in queries.reference_indices(len(images), max(0, ref_num))]
 
 
-def _plain_done(
-    critic: Critic, images: Sequence[Image], task: str | None, goal: Image | None, rich: bool
-) -> list[float]:
-    if goal is not None:
-        asked = [queries.done_goal_query(goal, image, task, system=critic.system) for image in images]
-    else:
-        asked = [queries.done_query(image, task or "", system=critic.system) for image in images]
-    scores = []
-    for answer in critic.answers(asked):
-        result = parsing.parse_done(answer)
-        if not readable(result, "done"):
-            scores.append(0.0)
-        else:
-            scores.append(round(result.probability, 1) if rich else float(answer.text.strip()[0]))
-    return scores
+def _over(scores: Sequence[float], threshold: float) -> list[float]:
+    """The scores over the threshold; 0.0 for the others, and for what cannot be read."""
+    return [score if score > threshold else 0.0 for score in scores]

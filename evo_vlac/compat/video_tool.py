@@ -31,10 +31,19 @@ def compress_video(
     input_path: str, output_path: str, target_size: tuple[int, int] | None = (448, 448), fps: float = 5
 ) -> tuple[str, float]:
     """Writes the video at ``target_size`` (width, height; None: as it is) and at most ``fps`` frames a second; returns
-    (output_path, the frame rate written). The last frame is always kept: it is the one that is judged."""
-    video = read_video(input_path, fps=fps, size=target_size)
-    write_video(output_path, video.frames, video.fps)
-    return output_path, video.fps
+    (output_path, the frame rate written).
+
+    Every int(rate / fps)-th frame is kept, as upstream does: of 29.97 frames a second every fifth. The last frame is
+    always kept, too: it is the one that is judged.
+    """
+    rate = _frame_rate(input_path)
+    if rate <= fps:
+        video = read_video(input_path, size=target_size)
+        write_video(output_path, video.frames, video.fps)
+        return output_path, video.fps
+    video = read_video(input_path, fps=rate / int(rate / fps), size=target_size)
+    write_video(output_path, video.frames, fps)
+    return output_path, fps
 
 
 def compress_image(input_path: str, output_path: str, target_size: tuple[int, int] = (448, 448)) -> str:
@@ -138,6 +147,17 @@ def read_data_and_create_video(
         write_video(path, [np.asarray(image, dtype=np.uint8) for image in images], fps)
         log.info("video saved at %s", path)
     return images
+
+
+def _frame_rate(path: str) -> float:
+    """Frames a second of a video file, on average; 0.0 where only reading it says what is wrong with it."""
+    import av
+
+    try:
+        with av.open(path) as container:
+            return float(container.streams.video[0].average_rate or 0)
+    except (av.FFmpegError, OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _numbers(values: Sequence[Any] | None) -> list[float]:

@@ -22,6 +22,7 @@ from evo_vlac.datasets.labels import truth_of
 from evo_vlac.datasets.reading import Reading
 from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory
 from evo_vlac.errors import DatasetError
+from evo_vlac.text_files import read_text
 from evo_vlac.video.reader import VIDEOS, is_picture, natural, read_video
 
 TASK_FILES = ("tasks.json", "tasks.jsonl", "tasks.csv", "task.txt")
@@ -83,7 +84,7 @@ def _table(folder: Path) -> dict[str, dict[str, Any]]:
         file = folder / name
         if not file.is_file():
             continue
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file)
         try:
             return _parse(name, text)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -109,4 +110,4 @@ def _parse(name: str, text: str) -> dict[str, dict[str, Any]]:
 
 def _own_task(source: Path) -> str:
     beside = source.with_suffix(".txt")
-    return beside.read_text(encoding="utf-8").strip() if beside.is_file() else ""
+    return read_text(beside).strip() if beside.is_file() else ""

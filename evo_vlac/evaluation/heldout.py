@@ -167,16 +167,21 @@ def judge_checkpoint(
         return judge_heldout(critic, open_datasets(files, DatasetOptions(camera), tasks), options)
 
 
-def _counts(table: Binary) -> dict[str, float | int]:
+def _counts(table: Binary) -> dict[str, float | int | None]:
     return {
-        "precision": round(table.precision, 4),
-        "recall": round(table.recall, 4),
-        "f1": round(table.f1, 4),
+        "precision": rounded(table.precision),
+        "recall": rounded(table.recall),
+        "f1": rounded(table.f1),
         "tp": table.true_positive,
         "fp": table.false_positive,
         "fn": table.false_negative,
         "tn": table.true_negative,
     }
+
+
+def rounded(share: float | None) -> float | None:
+    """To four decimals; None stays None."""
+    return None if share is None else round(share, 4)
 
 
 def _mean(found: Sequence[float]) -> float | None:

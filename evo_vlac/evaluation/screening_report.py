@@ -25,6 +25,13 @@ figure { margin: 2em 0; border: 1px solid #ddd; padding: 1em; border-radius: 6px
 
 _COLUMNS = ("#", "trajectory", "task", "frames", "VOC", "VROC", "F1", "NR", "value", "done", "masked", "verdict")
 
+_LEGEND = (
+    "<p>VOC: rank correlation of the values with time, -1 to 1; 1 is steady progress. VROC: the same with each pair "
+    "shown in reverse; a good critic says the same of both. F1: the harmonic mean of VOC and VROC. NR: the share of "
+    "steps that go back, 0 to 1. value: how much is done at the last frame. done: the highest probability of done of "
+    "the last frames. masked: steps that a negative critic spans.</p>"
+)
+
 
 def picture(trajectory: Trajectory, row: Row) -> bytes:
     """A PNG of the trajectory with its curves."""
@@ -53,7 +60,7 @@ def write_html(
     text = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
         f"<h1>{html.escape(title)}</h1><p>{kept} of {len(rows)} trajectories kept.</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{missing}{figures}</html>\n"
+        f"{_LEGEND}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{missing}{figures}</html>\n"
     )
     return write_text(path, text)
 

@@ -9,7 +9,6 @@ ms-swift runs as a child: it changes global state, and a crash in it must not ta
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from typing import Any
 from evo_vlac.checkpoint import inspect, require_native
 from evo_vlac.device import DTYPES
 from evo_vlac.errors import DatasetError, OptionError, OutputError, TrainingError
+from evo_vlac.outputs import write_json
 from evo_vlac.training.pairs import PairConfig
 from evo_vlac.training.training_set import build_training_set
 
@@ -128,7 +128,7 @@ def finetune(config: FinetuneConfig, progress: Progress | None = None) -> Finetu
     publish(last, final)
     result = FinetuneResult(final, int(last.name.split("-")[1]), time.monotonic() - started, tuple(losses))
     record = {"config": _plain(asdict(config)), "seconds": round(result.seconds, 1), "losses": result.losses}
-    (config.output / "finetune.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(config.output / "finetune.json", record)
     return result
 
 

@@ -45,10 +45,20 @@ def test_voc_f1_is_the_harmonic_mean() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=50))
 def test_counts_add_up(pairs: list[tuple[bool, bool]]) -> None:
-    """Every verdict is counted once, and all shares lie between 0 and 1."""
+    """Every verdict is counted once, and all shares that there are lie between 0 and 1."""
     table = binary([s for s, _ in pairs], [t for _, t in pairs])
     assert table.total == len(pairs)
-    assert all(0 <= share <= 1 for share in (table.precision, table.recall, table.f1, table.accuracy))
+    shares = (table.precision, table.recall, table.f1, table.accuracy)
+    assert all(share is None or 0 <= share <= 1 for share in shares)
+
+
+def test_shares_of_nothing() -> None:
+    """None, not 1.0: a critic that never says done has no precision, and data without a success no recall."""
+    table = binary([False, False], [False, False])
+    assert (table.precision, table.recall, table.f1, table.accuracy) == (None, None, None, 1.0)
+    silent = binary([False], [True])
+    assert (silent.precision, silent.recall, silent.f1) == (None, 0.0, 0.0)
+    assert binary([], []).accuracy is None
 
 
 def test_precision_and_recall() -> None:

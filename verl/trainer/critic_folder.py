@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from evo_vlac.text_files import read_text
 from shm_bridge import ConfigError as RulesError
 from shm_bridge.rules import DoneRules, RewardRules
 from verl.errors import ConfigError
@@ -77,7 +78,7 @@ def critic_rules(tree: Mapping[str, Any]) -> list[CriticRule]:
 def read_rules(file: Path) -> list[CriticRule]:
     """The rules in ``file``. Raises what :func:`critic_rules` does."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(file))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: {' '.join(str(error).split())}") from None
     if content is None:

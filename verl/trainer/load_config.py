@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +16,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evo_vlac.shipped_models import model_folder
+from evo_vlac.text_files import read_text
 from verl.config import Config
 from verl.errors import ConfigError
 from verl.trainer.critic_folder import as_tree, critic_rules
+from verl.trainer.hydra_text import as_hydra, hydra_text
 
 CONFIG_FOLDER = Path(__file__).parent.absolute() / "config"
 CRITIC_GROUP = "critic_folder"  # its place in the order is in ppo_trainer.yaml
@@ -39,7 +41,7 @@ def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, 
         ConfigError: naming the key, its value and what is allowed.
     """
     # the sidecar checks its own keys: here any is taken
-    free = [f"++{text}" if text.startswith("critic.sidecar.config.") else text for text in overrides]
+    free = [f"++{text}" if text.startswith("critic.sidecar.config.") else text for text in map(as_hydra, overrides)]
     wanted = _one_preset([*(_flatten(file) if file else []), *free])
     for text in overrides:
         if "=" not in text and not text.startswith("~"):
@@ -86,7 +88,7 @@ def _flatten(file: str) -> list[str]:
     if not path.is_file():
         raise ConfigError(f"--config {file}: no such file")
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path))
+        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(read_text(path))))
     except (OmegaConfBaseException, ValueError, OSError) as error:
         raise ConfigError(f"--config {file}: {_one_line(error)}") from None
     if not isinstance(tree, dict):
@@ -109,9 +111,9 @@ def _leaves(tree: dict[Any, Any], where: str) -> Any:
         if isinstance(value, dict) and value:
             yield from _leaves(value, path)
         else:
-            text = "{}" if value == {} else json.dumps(value)
             # an interpolation must reach OmegaConf unquoted
-            yield (f"++{path}={value}" if isinstance(value, str) and value.startswith("${") else f"++{path}={text}")
+            whole = isinstance(value, str) and value.startswith("${")
+            yield f"++{path}={value if whole else hydra_text(value)}"
 
 
 def _unknown_key(error: Exception) -> str | None:

@@ -153,6 +153,7 @@ def test_logprobs_of_an_answer(real: GAC_model) -> None:
     assert logps.shape == mask.shape == digits.shape and bool((logps[mask] < 0).all())
     assert int(digits.sum()) == 1
     assert real.get_logprobs(requests).shape == logps.shape
+    assert logps.requires_grad  # upstream's feeds losses
     assert len(real.get_logprobs(requests, return_mask=True)) == 2
 
 
