@@ -15,6 +15,7 @@ from verl.config import Config
 from verl.critic_config import CriticConfig
 from verl.envs.factory import check
 from verl.errors import ConfigError
+from verl.models.checkpoint_parts import Parts, find_parts, has_tensors
 from verl.trainer.sidecar_settings import sidecar_settings
 from verl.workers.sidecar_host import sidecar_python
 
@@ -43,10 +44,11 @@ def check_policy(config: Config) -> None:
     """The policy's folder has a configuration, weights, and the statistics that ``unnorm_key`` names; the policy takes
     as many images as there are cameras."""
     key = "actor_rollout_ref.model.path"
-    folder = _checkpoint(key, config.model.path)
+    parts = _checkpoint(key, config.model.path)
+    folder = parts.folder
     statistics = folder / "dataset_statistics.json"
     known = json.loads(statistics.read_text()) if statistics.is_file() else {}
-    published = json.loads((folder / "config.json").read_text())
+    published = json.loads(parts.config.read_text())
     known = known or published.get("norm_stats", {})
     wanted = config.rollout.unnorm_key
     if wanted not in known and f"{wanted}_no_noops" not in known:
@@ -97,16 +99,19 @@ def _in_our_tree(problem: str, critic: CriticConfig) -> str:
     return where + problem.replace("did you mean ", f"did you mean {where}")
 
 
-def _checkpoint(key: str, path: str) -> Path:
+def _checkpoint(key: str, path: str) -> Parts:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"{key}={path}: no such folder")
-    if not (folder / "config.json").is_file():
+    parts = find_parts(folder)
+    if parts.problem:
+        raise ConfigError(f"{key}={path}: {parts.problem}")
+    if not parts.config.is_file():
         raise ConfigError(f"{key}={path}: not a checkpoint, config.json is missing")
-    if not any(folder.glob("*.safetensors")):
+    if not has_tensors(parts.base):
         raise ConfigError(f"{key}={path}: not a checkpoint, no *.safetensors in it")
     try:
-        json.loads((folder / "config.json").read_text())
+        json.loads(parts.config.read_text())
     except json.JSONDecodeError as error:
         raise ConfigError(f"{key}={path}: config.json is broken ({error})") from None
-    return folder
+    return parts

@@ -83,18 +83,15 @@ class RolloutWorker:
         torch.set_num_threads(options.threads)
         self.options = options
         self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.policy = (
-            POLICIES[options.vla]
-            .from_pretrained(
-                options.model_path,
-                unnorm_key=options.unnorm_key,
-                value_head=options.value_head,
-                dtype=getattr(torch, options.dtype),
-                center_crop=options.center_crop,
-                num_images_in_input=options.num_images_in_input,
-                use_proprio=options.use_proprio,
-            )
-            .to(self.device)
+        self.policy = POLICIES[options.vla].from_pretrained(
+            options.model_path,
+            unnorm_key=options.unnorm_key,
+            value_head=options.value_head,
+            dtype=getattr(torch, options.dtype),
+            device=self.device,
+            center_crop=options.center_crop,
+            num_images_in_input=options.num_images_in_input,
+            use_proprio=options.use_proprio,
         )
         self.pool = EnvPool(**options.pool)
         self.rows = fixed_rows(options, self.device)
