@@ -57,10 +57,16 @@ class ModelConfig:
 @dataclass(frozen=True, slots=True)
 class OptimConfig:
     lr: float
+    lora_lr: float
     value_lr: float
     weight_decay: float
     betas: tuple[float, float]
+    eps: float
     warmup_steps: int
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "lora_lr", "value_lr", "weight_decay", "eps"):
+            in_range(f"actor_rollout_ref.actor.optim.{name}", getattr(self, name), 0)
 
 
 @dataclass(frozen=True, slots=True)

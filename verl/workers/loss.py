@@ -6,12 +6,21 @@ import numpy as np
 import torch
 
 from verl.algorithms import core_algos
+from verl.algorithms.batch import token_weights
 from verl.config import ActorConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.samples import Samples
 from verl.workers.old_log_probs import LogProbDifferences
 
 Inputs = tuple[np.ndarray, list[str], np.ndarray, torch.Tensor]
+
+
+def loss_weights(batch: Samples, mode: str) -> np.ndarray:
+    """(N, L) float32, what each token of a mini-batch counts for: in the policy gradient (``algorithm.loss_agg_mode``),
+    or where it is replayed in the imitation (a mean over tokens). Each of the two adds up to 1."""
+    replayed = batch.mask * batch.imitation[:, None]
+    imitation = token_weights(replayed, batch.trajectory, "token-mean")
+    return token_weights(batch.mask - replayed, batch.trajectory, mode) + imitation
 
 
 class Loss:
@@ -32,6 +41,7 @@ class Loss:
     ) -> None:
         self.policy, self.reference, self.actor = policy, reference, actor
         self.kl_coef, self.temperature, self.device = kl_coef, temperature, device
+        self._one = torch.ones((), device=device)  # what the weights of a mini-batch add up to
 
     def inputs(self, part: Samples) -> Inputs:
         """What the policy is asked about ``part``."""
@@ -41,15 +51,15 @@ class Loss:
         return torch.from_numpy(array).to(self.device)
 
     def __call__(
-        self, part: Samples, counts: torch.Tensor, weight: float, first: LogProbDifferences | None
+        self, part: Samples, weight: float, first: LogProbDifferences | None
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of ``part``, a share ``weight`` of its mini-batch, and each term.
 
         Args:
-            counts: tokens of the mini-batch in the policy gradient, and tokens that are imitated.
+            part: its ``mask`` holds :func:`loss_weights`.
             first: told of the log-probabilities before and now, in the passes before the first step.
         """
-        actor, count, inputs = self.actor, counts[0], self.inputs(part)
+        actor, count, inputs = self.actor, self._one, self.inputs(part)
         imitated = self._here(part.imitation)[:, None]
         mask = self._here(part.mask) * (1 - imitated)
         output = self.policy.evaluate(*inputs, temperature=self.temperature)
@@ -71,7 +81,7 @@ class Loss:
         loss = loss - actor.entropy_coeff * entropy
         if actor.imitation_coeff > 0:
             told = self._here(part.mask) * imitated
-            imitation = -core_algos.masked_mean(output.log_probs, told, counts[1])
+            imitation = -core_algos.masked_mean(output.log_probs, told, count)
             metrics["imitation_nll"] = imitation.detach()
             loss = loss + actor.imitation_coeff * imitation
         if self.reference is not None:
