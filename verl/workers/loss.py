@@ -20,7 +20,8 @@ def loss_weights(batch: Samples, mode: str) -> np.ndarray:
     or where it is replayed in the imitation (a mean over tokens). Each of the two adds up to 1."""
     replayed = batch.mask * batch.imitation[:, None]
     imitation = token_weights(replayed, batch.trajectory, "token-mean")
-    return token_weights(batch.mask - replayed, batch.trajectory, mode) + imitation
+    weights: np.ndarray = token_weights(batch.mask - replayed, batch.trajectory, mode) + imitation
+    return weights
 
 
 class Loss:

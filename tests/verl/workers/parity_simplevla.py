@@ -2,8 +2,9 @@
 
     SIMPLEVLA_RL=CHECKOUT python -m tests.verl.workers.parity_simplevla [--write]
 
-CHECKOUT is one of PRIME-RL/SimpleVLA-RL at 7c51662; nothing of it is in this project. Its code runs as it is, on the same
-tiny policy; what calls CUDA is replaced (``.cuda``, synchronize, barrier), and flash-attn, which its imports name, is empty.
+CHECKOUT is one of PRIME-RL/SimpleVLA-RL at 7c51662; nothing of it is in this project. Its code runs as it is, on the
+same tiny policy; what calls CUDA is replaced (``.cuda``, synchronize, barrier), and what its imports name of flash-attn
+and codetiming is empty.
 ``--write`` keeps what theirs gives in parity_golden.json, for the test that has no checkout, and the differences in
 docs/results/real_scale.json.
 """
@@ -73,7 +74,7 @@ class Trace:
 
 
 def trajectories(policy: OpenVLAOFTPolicy) -> Samples:
-    """Unequal lengths, good and bad, with old log-probabilities so far from the policy's that some tokens are clipped."""
+    """Unequal lengths, good and bad, with old log-probabilities so far off that some tokens are clipped."""
     rng = np.random.default_rng(0)
     chunks = [-(-steps // 8) for steps in STEPS]
     count = sum(chunks)
@@ -131,7 +132,7 @@ def ours(folder: str) -> Trace:
 
 
 class AsTheirs(nn.Module):
-    """Our policy behind the call of their actor: logits of the whole vocabulary, whose action tokens end 64 before it."""
+    """Our policy behind the call of their actor: logits of the whole vocabulary, action tokens 64 before its end."""
 
     vocab_size = 32000
 
@@ -161,8 +162,8 @@ def theirs(folder: str, checkout: Path) -> Trace:
         )
         config = _Config(
             ppo_mini_batch_size=MINI, ppo_micro_batch_size=1, traj_mini_batch_size=2, use_dynamic_bsz=False,
-            ulysses_sequence_parallel_size=1, clip_ratio_high=0.28, clip_ratio_low=0.2, entropy_coeff=0.0, grad_clip=1.0,
-            use_proprio=False, vla="openvla-oft", action_token_len=7, action_chunks_len=8,
+            ulysses_sequence_parallel_size=1, clip_ratio_high=0.28, clip_ratio_low=0.2, entropy_coeff=0.0,
+            grad_clip=1.0, use_proprio=False, vla="openvla-oft", action_token_len=7, action_chunks_len=8,
         )  # fmt: skip
         actor = actor_class(config, module, optimizer)
         actor.pad_token_id = PAD  # their compute_log_prob sets it, which runs before

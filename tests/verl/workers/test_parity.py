@@ -1,4 +1,4 @@
-"""The same keys make the same update as SimpleVLA-RL's actor: loss, gradients and parameters over two optimizer steps."""
+"""The same keys make the same update as SimpleVLA-RL's actor: loss, gradients, parameters over two steps."""
 
 from __future__ import annotations
 
