@@ -65,7 +65,9 @@ def compare(folder: Path, scratch: Path) -> dict[str, float]:
     theirs = np.load(scratch / "out.npz")
     worst: dict[str, float] = {}
     for cameras in (1, 2):
-        ours = OpenVLAOFTPolicy.from_pretrained(folder, num_images_in_input=cameras, gripper_convention="raw")
+        ours = OpenVLAOFTPolicy.from_pretrained(
+            folder, num_images_in_input=cameras, gripper_convention="raw", frame_convention="raw"
+        )
         with torch.no_grad():
             logits, _ = ours(images[:, :cameras], TASKS, proprio)
         pixels = ours.processor(torch.from_numpy(images[:, :cameras]))

@@ -123,6 +123,7 @@ class OpenVLAOFTPolicy(nn.Module):
             config.vision.image_sizes[0],
             len(config.vision.model_ids),
             config.center_crop,
+            config.frame_convention == "rlds",
         )
         prompts = Prompts(tokenizer_folder(parts), config.llama().vocab_size)
         with torch.device("meta"):
