@@ -28,7 +28,7 @@ def named(cell: str) -> list[str]:
         name = quoted.partition("=")[0]
         if "." in name and name.partition(".")[0] in GROUPS and not name.endswith("*"):
             keys.append(name)
-        elif re.fullmatch(r"\.?[a-z_]+", name) and keys:
+        elif re.fullmatch(r"\.?[a-z_]+", quoted) and keys:
             above = keys[-1].rpartition(".")[0]
             groups = [above, above.rpartition(".")[0]]  # optim.lr, then grad_clip of actor
             keys.append(next((f"{g}.{name.lstrip('.')}" for g in groups if known(f"{g}.{name.lstrip('.')}")), name))

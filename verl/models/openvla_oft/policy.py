@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from verl.models.openvla_oft import checkpoint, export, lora, norm_stats
 from verl.models.openvla_oft.action_tokens import ActionTokens
@@ -134,6 +135,8 @@ class OpenVLAOFTPolicy(nn.Module):
     def read_weights(self, path: str | Path) -> None:
         """See :func:`verl.models.openvla_oft.read_weights.read_weights`."""
         read_weights(self, Path(path))
+        # Buffers that no checkpoint holds have no values yet: make them again, or the rotation would be garbage.
+        self.language_model.model.rotary_emb = LlamaRotaryEmbedding(self.language_model.config).to(self.device)
 
     def save_pretrained(self, path: str | Path, proprio_file: bool = False) -> None:
         """Writes the published layout; adapters come merged. ``proprio_file``: as OpenVLA-OFT keeps the projector.
