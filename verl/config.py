@@ -66,16 +66,16 @@ class ModelConfig:
 @dataclass(frozen=True, slots=True)
 class OptimConfig:
     lr: float
+    lora_lr: float
     value_lr: float
     weight_decay: float
     betas: tuple[float, float]
+    eps: float
     warmup_steps: int
 
     def __post_init__(self) -> None:
-        in_range("actor_rollout_ref.actor.optim.lr", self.lr, 0)
-        in_range("actor_rollout_ref.actor.optim.value_lr", self.value_lr, 0)
-        in_range("actor_rollout_ref.actor.optim.weight_decay", self.weight_decay, 0)
-        in_range("actor_rollout_ref.actor.optim.warmup_steps", self.warmup_steps, 0)
+        for name in ("lr", "lora_lr", "value_lr", "weight_decay", "eps", "warmup_steps"):
+            in_range(f"actor_rollout_ref.actor.optim.{name}", getattr(self, name), 0)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"actor_rollout_ref.actor.optim.betas={self.betas!r}: each must be from 0, and under 1")
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+REPLAYED = -1
+
 
 @dataclass(slots=True)
 class Samples:
@@ -23,6 +25,7 @@ class Samples:
         advantages: (N, L) float32.
         returns: (N,) float32, targets of the value head; zeros when there is none.
         imitation: (N,) float32, 1 for replayed chunks: imitated (NLL), not in the policy gradient.
+        trajectory: (N,) int64, the episode that the chunk is of; REPLAYED for replayed chunks.
     """
 
     images: np.ndarray
@@ -34,6 +37,7 @@ class Samples:
     advantages: np.ndarray
     returns: np.ndarray
     imitation: np.ndarray
+    trajectory: np.ndarray
 
     def __len__(self) -> int:
         return len(self.tokens)

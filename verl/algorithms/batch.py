@@ -54,10 +54,9 @@ def build_samples(
     Token ``finish_step * action_dim - 1`` is the last that counts; an episode of no step has none.
     """
     masks = [token_mask(e.end.steps, len(e.decisions), chunk, action_dim) for e in episodes]
-    weights = _episode_weights(episodes, algorithm.loss_agg_mode)
     if algorithm.adv_estimator == "gae":
         pairs = [_chunk_gae(e, algorithm, chunk) for e in episodes]
-        per_chunk = _whitened([p[0] for p in pairs], [w * m.sum(axis=1) for w, m in zip(weights, masks)])
+        per_chunk = _whitened([p[0] for p in pairs], _chunk_weights(masks, algorithm.loss_agg_mode))
         returns = [p[1] for p in pairs]
     else:
         scores = np.array([e.end.step_rewards.sum() for e in episodes], np.float32)
@@ -72,7 +71,7 @@ def build_samples(
             per_episode = batch_advantages(scores)
         per_chunk = [np.full(len(e.decisions), a, np.float32) for e, a in zip(episodes, per_episode)]
         returns = [np.zeros(len(e.decisions), np.float32) for e in episodes]
-    advantages = [w * a[:, None] * m for w, a, m in zip(weights, per_chunk, masks)]
+    advantages = [a[:, None] * m for a, m in zip(per_chunk, masks)]
     return Samples(
         images=np.concatenate([e.decisions.images for e in episodes]),
         proprio=np.concatenate([e.decisions.proprio for e in episodes]),
@@ -83,6 +82,7 @@ def build_samples(
         advantages=np.concatenate(advantages).astype(np.float32),
         returns=np.concatenate(returns),
         imitation=np.zeros(sum(len(e.decisions) for e in episodes), np.float32),
+        trajectory=np.repeat([e.request.episode for e in episodes], [len(e.decisions) for e in episodes]),
     )
 
 
@@ -97,15 +97,30 @@ def _shrunk_factor(groups: np.ndarray, size: int) -> np.ndarray:
     return np.asarray((size - 1) / size * members / np.maximum(members - 1, 1), np.float32)
 
 
-def _episode_weights(episodes: list[Episode], mode: str) -> np.ndarray:
-    """(E,) factors on the advantages, under the learner's mean over tokens.
+def token_weights(mask: np.ndarray, trajectory: np.ndarray, mode: str) -> np.ndarray:
+    """What each token counts for in a mini-batch's loss; (N, L) float32, of sum 1.
 
-    An episode that succeeds is short, one that fails is long: by tokens alone what failures did is unlearnt with twice
-    the weight of what successes did. ``seq-mean-token-mean`` gives each episode the same, as GRPO does
-    (arXiv:2402.03300, eq. 3); a factor on an advantage is one on the clipped surrogate.
+    An episode that succeeds is short, one that fails is long: by ``token-mean`` what failures did is unlearnt with more
+    weight than what successes did. ``seq-mean-token-mean`` gives each episode the same, as GRPO does (arXiv:2402.03300,
+    eq. 3) and SimpleVLA-RL (verl/workers/actor/dp_rob.py: the mean within a trajectory, then over trajectories).
+
+    Args:
+        mask: (N, L) float32, 1 where the token counts.
+        trajectory: (N,) int64, the episode of each row.
     """
-    steps = np.array([max(e.end.steps, 1) for e in episodes], np.float32)
-    return np.ones_like(steps) if mode == "token-mean" else steps.mean() / steps
+    if mode == "token-mean":
+        return np.asarray(mask / max(mask.sum(), 1), np.float32)
+    _, at = np.unique(trajectory, return_inverse=True)
+    tokens = np.bincount(at, weights=mask.sum(axis=1))
+    episodes = max(np.count_nonzero(tokens), 1)
+    return np.asarray(mask / (np.maximum(tokens[at], 1) * episodes)[:, None], np.float32)
+
+
+def _chunk_weights(masks: list[np.ndarray], mode: str) -> list[np.ndarray]:
+    """For each episode the (chunks,) weights of its chunks in the loss."""
+    owner = np.repeat(np.arange(len(masks)), [len(mask) for mask in masks])
+    weights = token_weights(np.concatenate(masks), owner, mode).sum(axis=1)
+    return np.split(weights, np.cumsum([len(mask) for mask in masks])[:-1])
 
 
 def _chunk_gae(episode: Episode, algorithm: AlgorithmConfig, chunk: int) -> tuple[np.ndarray, np.ndarray]:

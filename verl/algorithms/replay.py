@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from verl.episode import Decisions, Episode
-from verl.samples import Samples, token_mask
+from verl.samples import REPLAYED, Samples, token_mask
 
 _ARRAYS = ("images", "proprio", "tokens", "log_probs")
 
@@ -70,6 +70,7 @@ class ReplayBuffer:
             advantages=np.zeros((count, self.chunk * self.action_dim), np.float32),
             returns=np.zeros(count, np.float32),
             imitation=np.ones(count, np.float32),
+            trajectory=np.full(count, REPLAYED, np.int64),
         )
 
     def state(self) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from verl.config import Config
 from verl.critic_config import CriticConfig
 from verl.envs.factory import check
 from verl.errors import ConfigError
+from verl.models.checkpoint_parts import Parts, find_parts, has_tensors
 from verl.trainer import capacity
 from verl.workers.sidecar_host import sidecar_python, sidecar_settings
 
@@ -48,10 +49,11 @@ def check_policy(config: Config) -> None:
     """The policy's folder has a configuration, weights, and the statistics that ``unnorm_key`` names; the policy takes
     as many images as there are cameras."""
     key = "actor_rollout_ref.model.path"
-    folder = _checkpoint(key, config.model.path)
+    parts = _checkpoint(key, config.model.path)
+    folder = parts.folder
     statistics = folder / "dataset_statistics.json"
     known = json.loads(statistics.read_text()) if statistics.is_file() else {}
-    published = json.loads((folder / "config.json").read_text())
+    published = json.loads(parts.config.read_text())
     if (kind := published.get("model_type")) != POLICY:
         critic = "; a critic is named by critic.sidecar.config.model" if "internvl" in str(kind) else ""
         raise ConfigError(
@@ -107,16 +109,19 @@ def _in_our_tree(problem: str, critic: CriticConfig) -> str:
     return where + problem.replace("did you mean ", f"did you mean {where}")
 
 
-def _checkpoint(key: str, path: str) -> Path:
+def _checkpoint(key: str, path: str) -> Parts:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"{key}={path}: no such folder")
-    if not (folder / "config.json").is_file():
+    parts = find_parts(folder)
+    if parts.problem:
+        raise ConfigError(f"{key}={path}: {parts.problem}")
+    if not parts.config.is_file():
         raise ConfigError(f"{key}={path}: not a checkpoint, config.json is missing")
-    if not any(folder.glob("*.safetensors")):
+    if not has_tensors(parts.base):
         raise ConfigError(f"{key}={path}: not a checkpoint, no *.safetensors in it")
     try:
-        json.loads((folder / "config.json").read_text())
+        json.loads(parts.config.read_text())
     except json.JSONDecodeError as error:
         raise ConfigError(f"{key}={path}: config.json is broken ({error})") from None
-    return folder
+    return parts

@@ -6,16 +6,30 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from verl.samples import Samples
+from verl.samples import REPLAYED, Samples
 
 
-def mini_batches(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """``order`` in as many parts as come nearest to ``size``, equal to within one sample.
+def mini_batches(trajectory: np.ndarray, size: int, order_of: np.random.Generator) -> list[np.ndarray]:
+    """Whole trajectories in as many parts as come nearest to ``size`` of them, equal to within one.
 
-    A short tail would make a step as long as any other: AdamW divides by the gradient's own size.
+    A short tail would make a step as long as any other: AdamW divides by the gradient's own size. Replayed chunks are
+    of no trajectory; they are dealt out evenly, one by one.
+
+    Args:
+        trajectory: (N,) int64 of :class:`~verl.samples.Samples`.
+        order_of: draws the order.
+
+    Returns:
+        For each mini-batch the positions of its samples, together each of 0 .. N - 1 once.
     """
-    parts = max(1, int(len(order) / size + 0.5))
-    return np.array_split(order, parts) if len(order) else []
+    if not len(trajectory):
+        return []
+    whole = order_of.permutation(np.unique(trajectory[trajectory != REPLAYED]))
+    replayed = order_of.permutation(np.flatnonzero(trajectory == REPLAYED))
+    parts = max(1, int(len(whole) / size + 0.5))
+    rows = {number: np.flatnonzero(trajectory == number) for number in whole}
+    dealt = zip(np.array_split(whole, parts), np.array_split(replayed, parts))
+    return [np.concatenate([*(rows[number] for number in mine), more]).astype(np.int64) for mine, more in dealt]
 
 
 def shares(count: int, rank: int, world: int, micro: int) -> list[np.ndarray]:

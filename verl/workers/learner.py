@@ -22,8 +22,9 @@ from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.samples import Samples
 from verl.workers.batch_split import micro_batches, mini_batches, shares
 from verl.workers.learner_files import LearnerFiles
-from verl.workers.loss import Loss
+from verl.workers.loss import Loss, loss_weights
 from verl.workers.old_log_probs import LogProbDifferences, choose
+from verl.workers.optimizer import make_optimizer
 from verl.workers.sharded_policy import backends, sharded_policy
 from verl.workers.weight_transfer import Receiver, WeightSender, card
 from verl.workers.work import Report, Work, at_work
@@ -70,12 +71,7 @@ class Learner:
         kl_coef = options.algorithm.kl_ctrl.kl_coef
         reference = self._sharded_policy().eval() if kl_coef > 0 else None
         self.loss = Loss(self.policy, reference, options.actor, kl_coef, options.temperature, self.device)
-        optim = options.actor.optim
-        named = [(n, p) for n, p in self.policy.named_parameters() if p.requires_grad]
-        trained = [[p for n, p in named if n.startswith("value_head.") == head] for head in (False, True)]
-        self.rates = [optim.lr, optim.value_lr]
-        groups = [{"params": p, "lr": rate} for p, rate in zip(trained, self.rates) if p]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=optim.weight_decay, betas=optim.betas, eps=1e-5)
+        self.optimizer = make_optimizer(self.policy, options.actor.optim)
         fsdp = options.actor.fsdp_config
         self.offload_optimizer = fsdp.optimizer_offload and not fsdp.param_offload  # its state is where parameters are
         self.updates = 0  # of the weights; one with a gradient that is not finite is none
@@ -117,7 +113,7 @@ class Learner:
         """
         actor, order_of = self.options.actor, np.random.default_rng((self.options.seed, step))
         epochs = [
-            mini_batches(order_of.permutation(len(samples)), actor.ppo_mini_batch_size) for _ in range(actor.ppo_epochs)
+            mini_batches(samples.trajectory, actor.ppo_mini_batch_size, order_of) for _ in range(actor.ppo_epochs)
         ]
         self.policy.train()
         first, mismatch = LogProbDifferences(self.device), None
@@ -147,13 +143,12 @@ class Learner:
         if self.offload_optimizer:
             self._move_optimizer(self.device)
         warmup = actor.optim.warmup_steps
-        for group, rate in zip(self.optimizer.param_groups, self.rates):
-            group["lr"] = rate * min(1.0, (self.updates + 1) / warmup if warmup else 1.0)
-        gradient_mask = batch.mask * (1 - batch.imitation[:, None])
-        counts = torch.tensor([gradient_mask.sum(), (batch.mask - gradient_mask).sum()], device=self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["rate"] * min(1.0, (self.updates + 1) / warmup if warmup else 1.0)
+        batch = replace(batch, mask=loss_weights(batch, self.options.algorithm.loss_agg_mode))
         totals: dict[str, float] = {}
         for part, weight in micro_batches(batch, self._shares(len(batch))):
-            loss, metrics = self.loss(part, counts, weight, first)
+            loss, metrics = self.loss(part, weight, first)
             torch.autograd.backward(loss * self.world)
             self.work.step()
             for name, value in metrics.items():

@@ -25,7 +25,6 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from verl.config import ModelConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
-from verl.models.openvla_oft.checkpoint import read as read_checkpoint
 
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -86,7 +85,6 @@ class LearnerFiles:
         if "trained" in saved:
             set_model_state_dict(self.policy, saved["trained"], options=StateDictOptions(strict=False))
         else:
-            whole = read_checkpoint(Path(folder) / "policy")
-            set_model_state_dict(self.policy, {**whole}, options=StateDictOptions(full_state_dict=True))
+            self.policy.read_weights(Path(folder) / "policy")
         set_optimizer_state_dict(self.policy, self.optimizer, saved["optimizer"])
         return int(saved["updates"])

@@ -93,6 +93,7 @@ class RolloutWorker:
             unnorm_key=options.unnorm_key,
             value_head=options.value_head,
             dtype=dtype,
+            device=self.device,
             center_crop=options.center_crop,
             num_images_in_input=options.num_images_in_input,
             use_proprio=options.use_proprio,

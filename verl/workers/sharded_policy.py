@@ -1,4 +1,9 @@
-"""The learner's copy of the policy, as torch FSDP2 shards it."""
+"""The learner's copy of the policy, as torch FSDP2 shards it.
+
+    without weights, on the meta device -> adapters -> sharded -> this rank's rows allocated -> read from the files
+
+No process ever holds more than its shard and the tensor that it reads.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +41,11 @@ def sharded_policy(
     device: torch.device,
     world: int,
 ) -> OpenVLAOFTPolicy:
-    """``model.path`` with adapters where configured, this rank's shard of it on ``device``. Made on all ranks alike."""
-    policy = POLICIES[model.vla].from_pretrained(
+    """``model.path`` with adapters where configured, this rank's shard of it on ``device``. Made on all ranks alike.
+
+    Adapters leave the rest frozen, and what is frozen is computed with in ``fsdp.dtype`` alone: it is kept in that.
+    """
+    policy = POLICIES[model.vla].without_weights(
         model.path,
         unnorm_key=unnorm_key,
         value_head=value_head,
@@ -47,6 +55,9 @@ def sharded_policy(
     )
     if model.lora_rank > 0:
         policy.add_lora(rank=model.lora_rank, alpha=model.lora_alpha)
+        for parameter in policy.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(getattr(torch, fsdp.dtype))
     if model.enable_gradient_checkpointing:
         policy.gradient_checkpointing_enable()
     mesh = init_device_mesh(device.type, (world,))
@@ -54,9 +65,10 @@ def sharded_policy(
     if fsdp.dtype == "bfloat16":
         precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     offload = CPUOffloadPolicy() if fsdp.param_offload and device.type == "cuda" else OffloadPolicy()
-    policy.to(device)
     for block in policy.shard_blocks():
         fully_shard(block, mesh=mesh, mp_policy=precision, offload_policy=offload)
     fully_shard(policy, mesh=mesh, mp_policy=precision, offload_policy=offload)
     register_fsdp_forward_method(policy, "evaluate")
-    return policy
+    policy.to_empty(device="cpu" if isinstance(offload, CPUOffloadPolicy) else device)
+    policy.read_weights(model.path)
+    return policy.eval()

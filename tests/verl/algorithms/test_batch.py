@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.verl.conftest import ACTION_DIM, CHUNK
-from verl.algorithms.batch import build_samples, usable_groups
+from verl.algorithms.batch import build_samples, token_weights, usable_groups
 from verl.config import AlgorithmConfig, KlConfig
 from verl.episode import Episode
 from verl.samples import Samples, token_mask
+
+MODES = ("seq-mean-token-mean", "token-mean")
 
 
 def algorithm(estimator: str = "grpo", mode: str = "token-mean") -> AlgorithmConfig:
@@ -62,10 +64,13 @@ def test_nothing_behind_the_end_has_an_advantage(make_episode, estimator):
 
 
 def test_every_episode_weighs_the_same_whatever_its_length(make_episode):
-    """A success of 8 steps and a failure of 64: the advantages' sums cancel by episode, by token they do not."""
+    """A success of 8 steps and a failure of 64: weighted advantages cancel by episode, by token they do not."""
     episodes = [make_episode(0, steps=8, score=1.0), make_episode(1, steps=64, score=0.0)]
-    equal = build_samples(episodes, algorithm(mode="seq-mean-token-mean"), CHUNK, ACTION_DIM).advantages
-    by_token = build_samples(episodes, algorithm(), CHUNK, ACTION_DIM).advantages
+    samples = build_samples(episodes, algorithm(), CHUNK, ACTION_DIM)
+    assert samples.trajectory.tolist() == [0] + [1] * 8
+    weights = {mode: token_weights(samples.mask, samples.trajectory, mode) for mode in MODES}
+    assert all(of_mode.sum() == pytest.approx(1) for of_mode in weights.values())
+    equal, by_token = (weights[mode] * samples.advantages for mode in MODES)
     assert equal[:1].sum() == pytest.approx(-equal[1:].sum()) and equal[0, 0] > 0
     assert by_token.sum() < 0 and by_token[0, 0] == pytest.approx(-by_token[1, 0])
 
@@ -108,7 +113,7 @@ def test_a_digest_tells_two_inputs_of_the_learner_apart(make_episode):
     assert len(digests) == len(changed) + 1
 
 
-@pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-mean"])
+@pytest.mark.parametrize("mode", MODES)
 def test_gae_is_whitened_by_what_counts_in_the_loss(make_episode, mode):
     """Short last chunks weigh by their tokens: under the loss's mean the advantages have mean 0 and deviation 1."""
     lengths = (3, 9, 17, 40, 64)
@@ -120,6 +125,5 @@ def test_gae_is_whitened_by_what_counts_in_the_loss(make_episode, mode):
     equal = mode == "seq-mean-token-mean"
     weight = [np.mean(lengths) / e.end.steps if equal else 1.0 for e in episodes for _ in e.decisions.tokens]
     weights = samples.mask * np.array(weight)[:, None]
-    advantages = samples.advantages / np.array(weight)[:, None]
-    assert np.average(advantages, weights=weights) == pytest.approx(0, abs=1e-5)
-    assert np.average(advantages**2, weights=weights) == pytest.approx(1, abs=1e-4)
+    assert np.average(samples.advantages, weights=weights) == pytest.approx(0, abs=1e-5)
+    assert np.average(samples.advantages**2, weights=weights) == pytest.approx(1, abs=1e-4)

@@ -5,6 +5,7 @@ imported from checkouts whose paths are given.
 
     python published_reference.py make CHECKOUTS CHECKPOINT     random weights, saved by the published code
     python published_reference.py run  CHECKOUTS CHECKPOINT IN.npz OUT.npz
+    python published_reference.py auto CHECKOUTS CHECKPOINT OUT.npz            by AutoProcessor, AutoModelForVision2Seq
 """
 
 from __future__ import annotations
@@ -109,6 +110,32 @@ def make(checkouts: Path, folder: Path) -> None:
         means=means,
         stds=stds,
     ).save_pretrained(folder)
+
+
+def auto(checkouts: Path, folder: Path, outputs: Path) -> None:
+    """What a user of the published layout does: the folder's own code by transformers' Auto classes, one decision."""
+    import timm
+    from PIL import Image
+    from transformers import AutoModelForVision2Seq, AutoProcessor
+
+    holder = types.SimpleNamespace(timm=timm)
+    _shrink(holder)
+    timm.create_model = holder.timm.create_model
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    model, info = AutoModelForVision2Seq.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    if any(info.values()):
+        raise RuntimeError(f"the published loader is not content: {info}")
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    inputs = processor("In: What action should the robot take to open the door?\nOut:", Image.fromarray(image))
+    ids = torch.cat([inputs["input_ids"], torch.tensor([[29871]])], 1)
+    with torch.no_grad():
+        logits = model.eval()(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            pixel_values=inputs["pixel_values"],
+            proprio=torch.zeros(1, PROPRIO_DIM),
+        )
+    np.savez(outputs, image=image, ids=ids.numpy(), logits=logits[0, :, -256 - 64 : -64].numpy())
 
 
 def _stats(generator: np.random.Generator, dim: int) -> dict[str, list[float]]:
@@ -232,4 +259,4 @@ if __name__ == "__main__":
     os.environ["ROBOT_PLATFORM"] = "LIBERO"
     sys.argv.append("libero")  # both codes choose their constants by the command line
     command, *paths = [Path(a) if i else a for i, a in enumerate(sys.argv[1:-1])]
-    {"make": make, "run": run}[command](*paths)
+    {"make": make, "run": run, "auto": auto}[command](*paths)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -23,6 +24,7 @@ CHECKOUTS, PYTHON = os.environ.get("OPENVLA_REFERENCE"), os.environ.get("OPENVLA
 pytestmark = pytest.mark.skipif(
     not (CHECKOUTS and PYTHON), reason="OPENVLA_REFERENCE(_PYTHON) not set; see docs/policy.md"
 )
+CODE = "SimpleVLA-RL/verl/utils/vla_utils/openvla_oft"
 TASKS = ["lift the red cube", "open the door", "pick up the can and place it in the bin"]
 
 
@@ -53,6 +55,27 @@ def make_checkpoint(folder: Path) -> None:
     path.write_text(json.dumps(raw))
 
 
+def add_code(folder: Path) -> None:
+    """The code and processor files of a published folder, as SimpleVLA-RL's overwrite_vla_ckpt_utils.sh puts them."""
+    for name in ("configuration", "modeling", "processing"):
+        shutil.copy(Path(str(CHECKOUTS)) / CODE / f"{name}_prismatic.py", folder)
+    for name in ("constants.py", "train_utils.py"):
+        shutil.copy(Path(str(CHECKOUTS)) / CODE / name, folder)
+    processor = {"AutoProcessor": "processing_prismatic.PrismaticProcessor"}
+    images = {"AutoImageProcessor": "processing_prismatic.PrismaticImageProcessor"}
+    model = {
+        "AutoConfig": "configuration_prismatic.OpenVLAConfig",
+        "AutoModelForVision2Seq": "modeling_prismatic.OpenVLAForActionPrediction",
+    }
+    for file, keys in {
+        "config.json": {"auto_map": model},
+        "preprocessor_config.json": {"auto_map": {**processor, **images}, "processor_class": "PrismaticProcessor"},
+        "tokenizer_config.json": {"auto_map": processor, "tokenizer_class": "LlamaTokenizer"},
+    }.items():
+        raw = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({**raw, **keys}))
+
+
 def compare(folder: Path, scratch: Path) -> dict[str, float]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (len(TASKS), 2, 256, 256, 3), dtype=np.uint8)
@@ -65,7 +88,9 @@ def compare(folder: Path, scratch: Path) -> dict[str, float]:
     theirs = np.load(scratch / "out.npz")
     worst: dict[str, float] = {}
     for cameras in (1, 2):
-        ours = OpenVLAOFTPolicy.from_pretrained(folder, num_images_in_input=cameras, gripper_convention="raw")
+        ours = OpenVLAOFTPolicy.from_pretrained(
+            folder, num_images_in_input=cameras, gripper_convention="raw", frame_convention="raw"
+        )
         with torch.no_grad():
             logits, _ = ours(images[:, :cameras], TASKS, proprio)
         pixels = ours.processor(torch.from_numpy(images[:, :cameras]))
@@ -105,3 +130,22 @@ def test_our_export_loads_into_the_published_code(tmp_path: Path) -> None:
     OpenVLAOFTPolicy.from_pretrained(tmp_path / "published").save_pretrained(tmp_path / "ours")
     worst = compare(tmp_path / "ours", tmp_path)
     assert max(v for k, v in worst.items() if "spread" not in k) < 1e-4, worst
+
+
+def test_our_export_is_read_by_the_auto_classes(tmp_path: Path) -> None:
+    """transformers 4.40.1's AutoProcessor and AutoModelForVision2Seq, by the code that the checkpoint came with: the
+    same prompt ids and the same logits."""
+    make_checkpoint(tmp_path / "published")
+    add_code(tmp_path / "published")
+    policy = OpenVLAOFTPolicy.from_pretrained(tmp_path / "published", frame_convention="raw")
+    OpenVLAOFTPolicy.save_state(tmp_path / "published", policy.state_dict(), tmp_path / "export")
+    policy.save_pretrained(tmp_path / "saved")
+    for folder in (tmp_path / "export", tmp_path / "saved"):
+        reference("auto", CHECKOUTS, folder, tmp_path / "out.npz")
+        theirs = np.load(tmp_path / "out.npz")
+        prompts, lengths = policy.prompts(("open the door",))
+        assert prompts[0, : lengths[0]].tolist() == theirs["ids"][0].tolist()
+        middle = (policy.proprio_bounds.low + policy.proprio_bounds.high)[None] / 2
+        with torch.no_grad():
+            logits, _ = policy(theirs["image"][None, None], ["open the door"], middle)
+        assert np.abs(logits[0].numpy() - theirs["logits"]).max() < 1e-4

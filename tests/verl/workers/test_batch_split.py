@@ -10,20 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.verl.workers.test_learner import checkpoint, free_port, options, samples  # noqa: F401 (a fixture)
+from verl.samples import REPLAYED
 from verl.workers.batch_split import mini_batches, shares
 from verl.workers.learner import Learner
 
 
-@given(st.integers(0, 500), st.integers(1, 70))
-def test_mini_batches_are_equal_to_one_sample_and_near_the_size_asked_for(count, size):
-    """Never under two thirds of it, never over one and a half, unless all samples are fewer."""
-    parts = mini_batches(np.random.default_rng(0).permutation(count), size)
-    assert sorted(np.concatenate([np.zeros(0, int), *parts]).tolist()) == list(range(count))
-    lengths = [len(part) for part in parts]
+@given(st.integers(0, 500), st.integers(1, 70), st.integers(0, 40))
+def test_mini_batches_are_equal_to_one_trajectory_and_near_the_size_asked_for(count, size, replayed):
+    """Never under two thirds of it, never over one and a half, unless all trajectories are fewer. Each is whole in one;
+    replayed chunks are shared out evenly."""
+    chunks = np.random.default_rng(1).integers(1, 9, count)
+    trajectory = np.concatenate([np.repeat(np.arange(count), chunks), np.full(replayed, REPLAYED)])
+    parts = mini_batches(trajectory, size, np.random.default_rng(0))
+    assert sorted(np.concatenate([np.zeros(0, int), *parts]).tolist()) == list(range(len(trajectory)))
+    members = [set(trajectory[part]) - {REPLAYED} for part in parts]
+    assert sum(map(len, members)) == count
+    shared = [np.count_nonzero(trajectory[part] == REPLAYED) for part in parts]
+    assert not parts or max(shared) - min(shared) <= 1
+    lengths = [len(mine) for mine in members]
     if count >= size:
         assert min(lengths) >= int(2 * size / 3) and max(lengths) <= -(-3 * size // 2)
         assert max(lengths) - min(lengths) <= 1
-    if count % size == 0:
+    if count and count % size == 0:
         assert set(lengths) <= {size}
 
 

@@ -57,6 +57,7 @@ def samples(path: str, count: int = 7) -> Samples:
         good * mask,
         np.zeros(count, np.float32),
         np.zeros(count, np.float32),
+        np.arange(count),
     )
 
 

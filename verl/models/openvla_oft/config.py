@@ -21,6 +21,7 @@ from verl.models.openvla_oft.errors import CheckpointError, ConfigError
 
 NORMALIZATIONS = ("bounds_q99", "bounds")
 GRIPPERS = ("rlds", "raw")
+FRAMES = ("rlds", "raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class PolicyConfig:
     proprio_dim: int = 8
     action_proprio_normalization_type: str = "bounds_q99"
     gripper_convention: str = "rlds"
+    frame_convention: str = "rlds"
     center_crop: bool = False
 
     def __post_init__(self) -> None:
@@ -78,6 +80,7 @@ class PolicyConfig:
                 raise ConfigError(f"{name}: {value!r}, but it must be a positive integer")
         _one_of("action_proprio_normalization_type", self.action_proprio_normalization_type, NORMALIZATIONS)
         _one_of("gripper_convention", self.gripper_convention, GRIPPERS)
+        _one_of("frame_convention", self.frame_convention, FRAMES)
         if self.action_vocab_size <= self.n_action_bins:
             raise ConfigError(
                 f"text_config.vocab_size: {self.llama().vocab_size} leaves no room for "
@@ -156,6 +159,7 @@ _PLAIN_KEYS = (
     "proprio_dim",
     "action_proprio_normalization_type",
     "gripper_convention",
+    "frame_convention",
     "center_crop",
 )
 

@@ -1,7 +1,7 @@
 """Camera frames to the backbones' pixels, by the published ``preprocessor_config.json``.
 
-    (B, cameras, H, W, 3) uint8 -> [centre crop] -> resize (PIL bicubic, only where the size differs) -> / 255
-        -> normalised once per backbone -> (B, cameras * 6, size, size) float32
+    (B, cameras, H, W, 3) uint8 -> resize (PIL bicubic, only where the size differs; "rlds": JPEG and Lanczos instead)
+        -> [centre crop] -> / 255 -> normalised once per backbone -> (B, cameras * 6, size, size) float32
 
 The centre crop is SimpleVLA-RL's and OpenVLA-OFT's for LIBERO: 90 % of the area, bilinear back to the full size
 (``tf.image.crop_and_resize`` with corner-aligned samples), rounded to uint8.
@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from verl.models.openvla_oft.errors import CheckpointError, ConfigError, InputError
+from verl.models.openvla_oft.rlds_frames import as_rlds
 
 CROP_AREA = 0.9
 _FILTERS = {
@@ -34,13 +35,15 @@ _PUBLISHED_STDS = ((0.229, 0.224, 0.225), (0.5, 0.5, 0.5))
 
 @dataclass(frozen=True, slots=True)
 class ImageProcessor:
-    """Size, filter, and the mean and standard deviation for each backbone."""
+    """Size, filter, and the mean and standard deviation for each backbone. ``rlds``: frames go the way that OpenVLA's
+    training data went (:mod:`verl.models.openvla_oft.rlds_frames`), which takes the place of the filter."""
 
     size: int
     interpolation: str = "bicubic"
     means: tuple[tuple[float, ...], ...] = _PUBLISHED_MEANS
     stds: tuple[tuple[float, ...], ...] = _PUBLISHED_STDS
     center_crop: bool = False
+    rlds: bool = False
 
     def __post_init__(self) -> None:
         if self.interpolation not in _FILTERS:
@@ -51,7 +54,7 @@ class ImageProcessor:
             )
 
     @classmethod
-    def load(cls, folder: Path, size: int, backbones: int, center_crop: bool) -> ImageProcessor:
+    def load(cls, folder: Path, size: int, backbones: int, center_crop: bool, rlds: bool) -> ImageProcessor:
         """Reads ``preprocessor_config.json`` and checks it against the backbones."""
         path = folder / "preprocessor_config.json"
         try:
@@ -72,7 +75,7 @@ class ImageProcessor:
         if len(set(names)) != 1:
             raise ConfigError(f"interpolations: {names}; one filter for all backbones expected")
         means, stds = (tuple(tuple(v) for v in raw[key]) for key in ("means", "stds"))
-        return cls(size=size, interpolation=names[0], means=means, stds=stds, center_crop=center_crop)
+        return cls(size=size, interpolation=names[0], means=means, stds=stds, center_crop=center_crop, rlds=rlds)
 
     def to_published(self) -> dict[str, Any]:
         """The content of ``preprocessor_config.json``."""
@@ -111,7 +114,9 @@ class ImageProcessor:
             )
         batch, cameras = images.shape[:2]
         flat = images.flatten(0, 1)
-        if flat.shape[1:3] != (self.size, self.size):
+        if self.rlds:
+            flat = as_rlds(flat, self.size)
+        elif flat.shape[1:3] != (self.size, self.size):
             flat = self._resized(flat)
         if self.center_crop:
             flat = _center_crop(flat)

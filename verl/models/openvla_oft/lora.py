@@ -7,11 +7,16 @@ published layout has ``X.weight`` = base + scaling * B @ A. The scaling (alpha /
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 SCALING = "lora_scaling"
+BASE = ".base_layer."
 _KEPT_TRAINABLE = ("proprio_projector", "value_head")
 
 
@@ -32,11 +37,35 @@ def add_lora(policy: nn.Module, rank: int, alpha: int, dropout: float = 0.0) -> 
     settings = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, init_lora_weights="gaussian"
     )
-    inject_adapter_in_model(settings, policy)
+    on_meta = any(parameter.is_meta for parameter in policy.parameters())
+    inject_adapter_in_model(settings, policy, low_cpu_mem_usage=on_meta)
     for name, parameter in policy.named_parameters():
         if name.startswith(_KEPT_TRAINABLE):
             parameter.requires_grad_(True)
     policy.register_buffer(SCALING, torch.tensor(alpha / rank))
+
+
+def restore_scaling(policy: nn.Module) -> None:
+    """Gives the buffer its value again, which ``to_empty`` has taken."""
+    for module in policy.modules():
+        if isinstance(module, LoraLayer):
+            getattr(policy, SCALING).fill_(module.scaling["default"])
+            return
+
+
+def fresh(targets: Mapping[str, torch.Tensor]) -> dict[str, Callable[[], torch.Tensor]]:
+    """For each adapter matrix in a state: what makes its first values, whole, in main memory.
+
+    As peft's ``init_lora_weights="gaussian"``: lora_A from N(0, 1 / rank), lora_B zero.
+    """
+    made: dict[str, Callable[[], torch.Tensor]] = {}
+    for name, target in targets.items():
+        shape = tuple(target.shape)
+        if ".lora_A." in name:
+            made[name] = partial(torch.normal, 0.0, 1.0 / shape[0], shape)
+        elif ".lora_B." in name:
+            made[name] = partial(torch.zeros, shape)
+    return made
 
 
 def merged(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -54,7 +83,6 @@ def merged(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         owner, _, leaf = name.partition(".base_layer.")
         if leaf == "weight":
             down, up = (state[f"{owner}.lora_{x}.default.weight"] for x in ("A", "B"))
-            delta = scaling * (up.float() @ down.float())
-            tensor = (tensor.float() + delta).to(tensor.dtype)
+            tensor = tensor.float() + scaling * (up.float() @ down.float())  # in bfloat16 a small change would vanish
         result[f"{owner}.{leaf}"] = tensor
     return result

@@ -24,10 +24,11 @@ from verl.models.openvla_oft import checkpoint, export, lora, norm_stats
 from verl.models.openvla_oft.action_tokens import ActionTokens
 from verl.models.openvla_oft.config import PolicyConfig
 from verl.models.openvla_oft.decoder import ParallelDecoder, make_decoder
-from verl.models.openvla_oft.errors import CheckpointError, ConfigError, InputError
+from verl.models.openvla_oft.errors import ConfigError, InputError
 from verl.models.openvla_oft.images import ImageProcessor
 from verl.models.openvla_oft.outputs import Evaluation, PolicyOutput
-from verl.models.openvla_oft.prompts import Prompts
+from verl.models.openvla_oft.prompts import Prompts, tokenizer_folder
+from verl.models.openvla_oft.read_weights import read_weights
 from verl.models.openvla_oft.value_head import ValueHead
 from verl.models.openvla_oft.vision import Projector, ProprioProjector, VisionBackbone
 
@@ -64,6 +65,7 @@ class OpenVLAOFTPolicy(nn.Module):
             self.proprio_bounds = norm_stats.Bounds(stats.get("proprio", {}), kind, f"{self.unnorm_key}.proprio")
             self.proprio_projector = ProprioProjector(config.proprio_dim, llama.hidden_size)
         self.value_head = ValueHead(llama.hidden_size) if value_head else None
+        self.source: Path | None = None  # the folder that it was loaded from
 
     # ---- making and keeping
 
@@ -75,60 +77,79 @@ class OpenVLAOFTPolicy(nn.Module):
         unnorm_key: str | None = None,
         value_head: bool = False,
         dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
         attention: str = "sdpa",
         **overrides: Any,
     ) -> OpenVLAOFTPolicy:
-        """Loads a checkpoint of the published layout from a local folder.
+        """Loads a checkpoint of the published layout from a local folder, a tensor at a time.
 
         Args:
             path: the folder.
             unnorm_key: dataset in ``norm_stats``; may be left out where there is only one.
             value_head: add PPO's value head; read from the checkpoint where it has one, else new.
             dtype: of all parameters. Learners want float32, rollouts on a GPU bfloat16.
+            device: where the parameters are to be; beside them one tensor is in main memory.
             attention: of the decoder: ``sdpa``, ``eager`` or ``flash_attention_2``.
             overrides: keys of ``config.json`` to replace, e.g. ``num_images_in_input=2``, ``center_crop=True``.
 
         Raises:
             CheckpointError, ConfigError, NormStatsError: in one line, what is missing or not allowed.
         """
+        policy = cls.without_weights(
+            path, unnorm_key=unnorm_key, value_head=value_head, attention=attention, **overrides
+        )
+        policy.to(dtype).to_empty(device=device)
+        policy.read_weights(path)
+        return policy.eval()
+
+    @classmethod
+    def without_weights(
+        cls,
+        path: str | Path,
+        *,
+        unnorm_key: str | None = None,
+        value_head: bool = False,
+        attention: str = "sdpa",
+        **overrides: Any,
+    ) -> OpenVLAOFTPolicy:
+        """As :meth:`from_pretrained`, with parameters on the meta device: adapters may be added, FSDP may shard it.
+        Then ``to_empty(device=...)`` and :meth:`read_weights`."""
         folder = Path(path)
-        config = PolicyConfig.load(folder, **overrides)
+        parts = checkpoint.usable_parts(folder)
+        config = PolicyConfig.load(parts.config.parent, **overrides)
         stats = norm_stats.load(folder, config.norm_stats)
         config = PolicyConfig.from_dict({**config.published, "norm_stats": stats})
         processor = ImageProcessor.load(
-            folder, config.vision.image_sizes[0], len(config.vision.model_ids), config.center_crop
+            parts.file("preprocessor_config.json").parent,
+            config.vision.image_sizes[0],
+            len(config.vision.model_ids),
+            config.center_crop,
+            config.frame_convention == "rlds",
         )
-        prompts = Prompts(folder, config.llama().vocab_size)
+        prompts = Prompts(tokenizer_folder(parts), config.llama().vocab_size)
         with torch.device("meta"):
             policy = cls(config, processor, prompts, unnorm_key, value_head, attention)
-        tensors = checkpoint.read(folder)
-        if overrides.get("use_proprio") is False:  # said so: else what config.json knows nothing of is refused
-            tensors = {name: t for name, t in tensors.items() if not name.startswith("proprio_projector.")}
-        policy._fill(folder, tensors, dtype)
-        policy.eval()
+        policy.source = folder
         return policy
 
-    def _fill(self, folder: Path, tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
-        wanted = self.state_dict()
-        if not any(name.startswith("value_head.") for name in wanted):
-            tensors = {k: v for k, v in tensors.items() if not k.startswith("value_head.")}
-        elif not any(name.startswith("value_head.") for name in tensors) and self.value_head is not None:
-            self.value_head = self.value_head.to_empty(device="cpu")
-            self.value_head.reset_parameters()
-            tensors = {**tensors, **{f"value_head.{k}": v for k, v in self.value_head.state_dict().items()}}
-        checkpoint.check(folder, tensors, wanted)
-        trained = {name: p.requires_grad for name, p in self.named_parameters()}
-        self.load_state_dict({name: t.to(dtype) for name, t in tensors.items()}, assign=True)
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(trained[name])
-        # Buffers that no checkpoint holds were made without memory: make them again, or the rotation would be garbage.
-        self.language_model.model.rotary_emb = LlamaRotaryEmbedding(self.language_model.config)
-        if left := [n for n, t in (*self.named_parameters(), *self.named_buffers()) if t.is_meta]:
-            raise CheckpointError(f"the checkpoint at {folder} left {left[:6]} without values")
+    def read_weights(self, path: str | Path) -> None:
+        """See :func:`verl.models.openvla_oft.read_weights.read_weights`."""
+        read_weights(self, Path(path))
+        # Buffers that no checkpoint holds have no values yet: make them again, or the rotation would be garbage.
+        self.language_model.model.rotary_emb = LlamaRotaryEmbedding(self.language_model.config).to(self.device)
 
     def save_pretrained(self, path: str | Path, proprio_file: bool = False) -> None:
-        """Writes the published layout; adapters come merged. ``proprio_file``: as OpenVLA-OFT keeps the projector."""
-        export.save(self.config, self.processor, self.prompts.tokenizer, self.state_dict(), Path(path), proprio_file)
+        """Writes the published layout; adapters come merged. ``proprio_file``: as OpenVLA-OFT keeps the projector.
+        Code and processor files come from the folder that the policy was loaded from."""
+        export.save(
+            self.config,
+            self.processor,
+            self.prompts.tokenizer,
+            self.state_dict(),
+            Path(path),
+            proprio_file,
+            self.source,
+        )
 
     @staticmethod
     def save_state(

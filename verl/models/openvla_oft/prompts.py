@@ -8,12 +8,15 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from verl.models.checkpoint_parts import Parts
 from verl.models.openvla_oft.errors import CheckpointError, InputError
+from verl.models.openvla_oft.llama_tokenizer import from_sentencepiece
 
 TEMPLATE = "In: What action should the robot take to {instruction}?\nOut:"
 EMPTY_PIECE = "▁"  # LLaMA's token 29871: training put it between the colon and the action tokens
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
 class Prompts:
@@ -50,14 +53,19 @@ class Prompts:
         return tuple(ids)
 
 
+def tokenizer_folder(parts: Parts) -> Path:
+    """Where a checkpoint's tokenizer lies."""
+    here = any((parts.folder / name).exists() for name in TOKENIZER_FILES)
+    return parts.folder if here else parts.base
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer, from its own files only."""
-    files = ("tokenizer.json", "tokenizer.model")
-    if not any((folder / name).exists() for name in files):
-        raise CheckpointError(f"{folder} has no tokenizer: one of {', '.join(files)} is needed")
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise CheckpointError(f"{folder} has no tokenizer: one of {', '.join(TOKENIZER_FILES)} is needed")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads and a forked env process do not mix
+    make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast  # whose own signature has no types
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     if (folder / "tokenizer.json").exists():
-        special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-        make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast  # whose own signature has no types
         return make(tokenizer_file=str(folder / "tokenizer.json"), **special)
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return make(tokenizer_object=from_sentencepiece(folder), **special)

@@ -140,6 +140,7 @@ def make_config(
             "proprio_dim": max(proprio_dim, 1),
             "action_proprio_normalization_type": "bounds_q99",
             "gripper_convention": "raw",
+            "frame_convention": "raw",
             **more,
         }
     )

@@ -1,0 +1,160 @@
+"""Defects that the real scale would have met, each with a test: its outcome on the code before, and on today's.
+
+    python studies/real_scale_defects.py [--before 0cc39c2]
+
+Today's tests are copied into a worktree of the commit before and run there, then here. Both outcomes go to ``defects``
+in docs/results/real_scale.json. A test that cannot even be imported there has failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results" / "real_scale.json"
+PARTS = "tests/verl/models/test_checkpoint_parts.py::"
+PARITY = "tests/verl/workers/test_parity.py::"
+SHARDS = "tests/verl/workers/test_sharded_policy.py::"
+
+# number, what was wrong, the test that holds it
+DEFECTS = [
+    (
+        1,
+        "a folder with tokenizer.model alone gave wrong prompt ids, without a word",
+        PARTS + "test_a_tokenizer_model_alone_gives_sentencepieces_ids[None]",
+    ),
+    (
+        2,
+        "a proprio projector beside a policy that does not use it was refused",
+        PARTS + "test_a_proprio_projector_that_is_not_used_is_left_alone",
+    ),
+    (
+        3,
+        "a checkpoint with an L1 or diffusion action head was trained from logits that never were",
+        PARTS + "test_another_kind_of_policy_is_refused_before_anything_starts"
+        "[action_head--150000_checkpoint.pt-L1 regression or diffusion head]",
+    ),
+    (
+        4,
+        "FiLM's vision backbone was left out without a word",
+        PARTS + "test_another_kind_of_policy_is_refused_before_anything_starts"
+        "[vision_backbone--150000_checkpoint.pt-FiLM]",
+    ),
+    (
+        5,
+        "lora_adapter/ instead of merged weights could not be loaded",
+        PARTS + "test_an_adapter_instead_of_merged_weights_is_applied",
+    ),
+    (
+        6,
+        "an export dropped modeling_prismatic.py and kept stale weight parts",
+        PARTS + "test_an_export_keeps_code_and_processor_files_and_no_stale_weights",
+    ),
+    (
+        7,
+        "an export in bfloat16 lost the adapters' small changes",
+        PARTS + "test_a_merge_into_a_bfloat16_base_keeps_small_changes",
+    ),
+    (
+        8,
+        "every learner held the whole policy in float32 while it was loaded",
+        SHARDS + "test_a_rank_holds_its_shard_and_reads_its_rows",
+    ),
+    (
+        9,
+        "what LoRA freezes was kept in float32, 30 GB on one card",
+        SHARDS + "test_what_adapters_freeze_is_kept_in_the_learners_dtype",
+    ),
+    (
+        10,
+        "AdamW's eps was 1e-5 and no key, which shrinks steps at 7.5 B to a tenth",
+        PARITY + "test_the_optimizer_is_as_configured[0-5e-06]",
+    ),
+    (
+        11,
+        "the example script left betas, weight decay, the loss's mean and the episode limit at values not theirs",
+        PARITY + "test_the_script_gives_their_optimizer_and_loss",
+    ),
+    (
+        12,
+        "ppo_mini_batch_size counted chunks: some 40 optimizer steps an update instead of 4",
+        PARITY + "test_an_update_has_at_most_four_optimizer_steps[h100_8]",
+    ),
+    (
+        13,
+        "adapters trained with the rate for all weights, 5e-6, whatever a preset said",
+        PARITY + "test_adapters_have_a_rate_of_their_own[h100_1]",
+    ),
+    (
+        14,
+        "the mean within each trajectory held for the whole update, not for each mini-batch",
+        PARITY + "test_our_update_is_theirs_as_it_was_recorded",
+    ),
+    (
+        15,
+        "frames came without the JPEG and the Lanczos filter that published checkpoints were trained with",
+        "tests/verl/models/test_rlds_frames.py::test_a_published_checkpoint_sees_such_frames",
+    ),
+    (
+        16,
+        "the table of SimpleVLA-RL's keys called keys the same that meant something else",
+        "tests/project/test_key_table.py::test_the_table_says_what_was_once_another_thing",
+    ),
+]
+
+
+def outcomes(tree: Path, scratch: Path) -> dict[str, str]:
+    """Test -> passed or failed, in one run of pytest in ``tree``."""
+    report = scratch / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    tests = [test for _, _, test in DEFECTS]
+    subprocess.run([*command, f"--junit-xml={report}", *tests], cwd=tree, env=environment, check=False)
+    passed = {
+        (case.get("classname"), case.get("name"))
+        for case in ElementTree.parse(report).iter("testcase")
+        if not len(case)  # a failure, an error and a skip are elements within
+    }
+    return {test: "passed" if _named(test) in passed else "failed" for test in tests}
+
+
+def _named(test: str) -> tuple[str, str]:
+    """A test as pytest's report names it."""
+    path, _, name = test.partition("::")
+    return path.removesuffix(".py").replace("/", "."), name
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", default="0cc39c2", metavar="COMMIT")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        old = Path(scratch) / "before"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--quiet", "--detach", str(old), given.before], check=True)
+        try:
+            shutil.copytree(ROOT / "tests", old / "tests", dirs_exist_ok=True)
+            before = outcomes(old, Path(scratch))
+        finally:
+            subprocess.run([*git, "remove", "--force", str(old)], check=True)
+        after = outcomes(ROOT, Path(scratch))
+    found = [
+        {"number": number, "name": name, "test": test, "before": before[test], "after": after[test]}
+        for number, name, test in DEFECTS
+    ]
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps({**results, "defects": found}, indent=2) + "\n")
+    for defect in found:
+        print(f"{defect['number']:3} {defect['before']:6} -> {defect['after']:6}  {defect['name']}")
+
+
+if __name__ == "__main__":
+    main()
