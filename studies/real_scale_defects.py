@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "real_scale.json"
 PARTS = "tests/verl/models/test_checkpoint_parts.py::"
 PARITY = "tests/verl/workers/test_parity.py::"
+TRANSFER = "tests/verl/workers/test_weight_transfer.py::"
+REPLICAS = "tests/sidecar/test_replicas.py::"
 SHARDS = "tests/verl/workers/test_sharded_policy.py::"
 
 # number, what was wrong, the test that holds it
@@ -107,6 +109,82 @@ DEFECTS = [
         16,
         "the table of SimpleVLA-RL's keys called keys the same that meant something else",
         "tests/project/test_key_table.py::test_the_table_says_what_was_once_another_thing",
+    ),
+    (
+        17,
+        "a whole float32 state went through driver and store: 3.5 to 4 times its size, spilled",
+        TRANSFER + "test_two_ranks_send_their_shards_and_a_worker_has_the_policy",
+    ),
+    (
+        18,
+        "small deltas of LoRA vanished when merged into a bfloat16 rollout",
+        TRANSFER + "test_lora_is_played_as_it_is_trained",
+    ),
+    (
+        19,
+        "with LoRA the whole policy travelled, not the adapters",
+        "tests/verl/workers/test_weight_buckets.py::test_with_adapters_only_what_is_trained_travels",
+    ),
+    (
+        20,
+        "a worker that takes no weights, or dies over it, was not told typed",
+        TRANSFER + "test_a_worker_that_dies_or_takes_nothing_is_told_and_the_others_have_all",
+    ),
+    (
+        21,
+        "a worker that loads longer than worker_timeout_s was replaced until none was left",
+        "tests/verl/trainer/ppo/test_fleet.py::test_a_worker_that_still_loads_its_policy_is_waited_for",
+    ),
+    (
+        22,
+        "time-outs of loading did not follow the size, nor say what was loaded",
+        "tests/verl/trainer/test_load_limits.py::test_seven_billion_parameters_have_more_time_than_a_small_policy",
+    ),
+    (
+        23,
+        "param_offload: NCCL alone cannot reduce main memory",
+        "tests/verl/workers/test_backends.py::test_offloaded_parameters_have_a_backend_that_reduces_main_memory",
+    ),
+    (
+        24,
+        "what CUDA, cuBLAS, NCCL and vLLM say of a full card was not known",
+        "tests/evo_vlac/test_halving.py::test_a_full_card_is_known_whoever_says_so[CUDA driver error: out of memory]",
+    ),
+    (
+        25,
+        "ENOMEM did not count as out of memory",
+        "tests/evo_vlac/test_halving.py::test_memory_that_the_system_refuses_is_out_of_memory",
+    ),
+    (
+        26,
+        "LoRA in float32 was recomputed for nothing",
+        "tests/verl/workers/test_old_log_probs.py::"
+        "test_alike_nothing_is_recomputed_and_the_update_is_the_same_bit_for_bit[4]",
+    ),
+    (
+        27,
+        "one critic for all GPUs; a killed one cost a restart of the whole service",
+        REPLICAS + "test_a_replica_killed_in_mid_rollout_changes_no_verdict",
+    ),
+    (
+        28,
+        "a critic killed for good ended the run",
+        "tests/project/test_critic_lost.py::test_a_critic_killed_for_good_changes_no_byte_of_the_learners_input",
+    ),
+    (
+        29,
+        "a wedged card ended the whole service",
+        REPLICAS + "test_a_wedged_replica_is_replaced_and_its_batch_answered",
+    ),
+    (
+        30,
+        "one remote critic, and nowhere to go when it refuses",
+        "tests/sidecar/test_openai_servers.py::test_what_one_server_refuses_the_other_answers",
+    ),
+    (
+        31,
+        "a critic that cannot keep up went unsaid",
+        "tests/verl/trainer/test_capacity.py::test_the_line_of_each_preset",
     ),
 ]
 

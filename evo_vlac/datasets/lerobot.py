@@ -26,6 +26,7 @@ from evo_vlac.datasets.reading import Reading, pick_camera
 from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory
 from evo_vlac.errors import DatasetError
 from evo_vlac.images import load_image
+from evo_vlac.text_files import read_text
 from evo_vlac.video.film import Film
 from evo_vlac.video.reader import Video, read_film
 from evo_vlac.video.thinning import sample_indices
@@ -249,7 +250,7 @@ def _picture(root: Path, cell: Any) -> npt.NDArray[np.uint8]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        loaded = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
     if not isinstance(loaded, dict):
@@ -259,7 +260,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _jsonl(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).split("\n")  # not splitlines(): JSON may hold U+2028 as it is
         return [json.loads(line) for line in lines if line.strip()]
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error

@@ -219,3 +219,15 @@ def test_tasks_may_be_missing(tmp_path: Path) -> None:
     (root / "meta/episodes.jsonl").write_text(json.dumps({"length": 3}))
     with pytest.raises(DatasetError, match="without a number"):
         next(open_dataset(root))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_tables_as_other_systems_write_them(tmp_path: Path, encoding: str) -> None:
+    """A mark at the beginning, UTF-16, cp1252; U+2028 within a line ends it in no encoding that has it."""
+    root, task = episode2(tmp_path), "ouvre le tiroir à café" + ("" if encoding == "cp1252" else "\u2028vite")
+    written = {"info.json": (root / "meta/info.json").read_text()}
+    written["episodes.jsonl"] = json.dumps({"episode_index": 0, "length": 10, "tasks": [task]}, ensure_ascii=False)
+    written["tasks.jsonl"] = json.dumps({"task_index": 0, "task": task}, ensure_ascii=False)
+    for name, text in written.items():
+        (root / "meta" / name).write_bytes(text.encode(encoding))
+    assert next(open_dataset(root)).task == task
