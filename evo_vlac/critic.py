@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from evo_vlac import metrics, queries, values
+from evo_vlac.abilities import Abilities
 from evo_vlac.engine import Answer, Engine, Image, Query
 from evo_vlac.errors import EngineError, OptionError
 from evo_vlac.parsing import (
@@ -103,11 +104,18 @@ class TrajectoryOptions:
 
 class Critic:
     """VLAC over an engine. ``system`` replaces the system prompt ("" for none); ``batch_size`` is how many questions go
-    to the engine at once (it may split them further). Images are uint8 (H, W, 3) arrays or PIL images, upright.
+    to the engine at once (it may split them further); ``abilities``: of the checkpoint, to warn of other questions.
+    Images are uint8 (H, W, 3) arrays or PIL images, upright.
     """
 
     def __init__(
-        self, engine: Engine, *, system: str | None = None, batch_size: int = 32, progress: Progress | None = None
+        self,
+        engine: Engine,
+        *,
+        system: str | None = None,
+        batch_size: int = 32,
+        progress: Progress | None = None,
+        abilities: Abilities | None = None,
     ) -> None:
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}; at least 1 is needed")
@@ -115,6 +123,7 @@ class Critic:
         self.system = system
         self.batch_size = batch_size
         self.progress = progress
+        self.abilities = abilities or Abilities()
 
     def __enter__(self) -> Critic:
         return self
@@ -253,6 +262,7 @@ class Critic:
     def answers(self, asked: Sequence[Query]) -> list[Answer]:
         """The engine's answers, batch by batch, with progress. Single failures stay in ``Answer.error``; where every
         question failed (pictures of a wrong dtype, no memory for even one) EngineError says why."""
+        self.abilities.tell(asked)
         out: list[Answer] = []
         for start in range(0, len(asked), self.batch_size):
             out.extend(self.engine.answer(asked[start : start + self.batch_size]))

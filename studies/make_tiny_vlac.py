@@ -303,6 +303,9 @@ def main() -> int:
         collect(options.work, "heldout", options.workers)
         figures = evaluate(options.work, options.model)
         (options.model / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        (options.model / "trained_for.json").write_text(
+            json.dumps(["critic", "done", "task_description"]) + "\n", encoding="utf-8"
+        )
     return 0
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from evo_vlac.abilities import Abilities
 from evo_vlac.critic import Critic
 from evo_vlac.datasets import DatasetOptions, is_dataset, open_dataset
 from evo_vlac.engine import Image
@@ -52,17 +53,22 @@ def open_critic(options: argparse.Namespace, title: str = "asking") -> Iterator[
     """A critic over the chosen model; closed at the end. What libraries print goes to standard error."""
     from evo_vlac.swift_engine import SwiftEngine
 
+    folder = model_folder(options.model)
+    # an adapter may have taught it more
+    abilities = Abilities() if options.adapter else Abilities.of(folder)
     with contextlib.redirect_stdout(sys.stderr):
         engine = SwiftEngine(
-            model_folder(options.model),
+            folder,
             device=options.device,
             dtype=options.dtype,
             max_batch_size=options.batch_size,
             adapter=options.adapter,
         )
     system = "" if options.no_system_prompt else None
-    with bar(title) as progress, Critic(engine, system=system, batch_size=options.batch_size) as critic:
-        critic.progress = progress
+    with (
+        bar(title) as progress,
+        Critic(engine, system=system, batch_size=options.batch_size, progress=progress, abilities=abilities) as critic,
+    ):
         with contextlib.redirect_stdout(sys.stderr):
             yield critic
 
