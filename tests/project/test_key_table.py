@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.project.launching import ROOT
+from tests.support.launching import ROOT
 from tests.verl.test_keys_are_read import KEYS, READ, YAML
 from verl.envs.libero_env import LiberoConfig
 
