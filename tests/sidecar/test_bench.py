@@ -66,4 +66,3 @@ def test_a_run_reports_every_case(capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert all(one["same_verdicts"] and one["verdicts_per_s"] > 0 for one in report["results"])
     assert report["peak_flops"] > 0
-    torch.set_grad_enabled(True)
