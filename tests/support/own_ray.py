@@ -11,29 +11,23 @@ import ray
 
 @contextmanager
 def own_ray() -> Iterator[None]:
-    """Started for the block; fails when a process stays that is not one of Ray's own workers.
-
-    A worker that Ray has just started, in advance, looks for a daemon that is gone and ends by itself a minute later.
-    """
+    """Started for the block; fails when a process of it stays. What other tests of this process left is not of it, nor
+    is multiprocessing's tracker, which Python starts once and keeps to the end."""
+    before = set(psutil.Process().children(recursive=True))
     ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False)
     try:
         yield
     finally:
-        everything = psutil.Process().children(recursive=True)
+        everything = [one for one in psutil.Process().children(recursive=True) if one not in before]
+        commands = {one: _command(one) for one in everything}
         ray.shutdown()
-        _, alive = psutil.wait_procs(everything, timeout=20)
-        early = [process for process in alive if _is_early_worker(process)]
-        for process in early:
-            process.kill()
-        psutil.wait_procs(early, timeout=20)
-        alive = [process for process in alive if process not in early]
-    assert not alive, alive
+        ours = [one for one in everything if "multiprocessing" not in commands[one]]
+        _, alive = psutil.wait_procs(ours, timeout=60)
+    assert not alive, [commands[one] for one in alive]
 
 
-def _is_early_worker(process: psutil.Process) -> bool:
-    """Whether Ray started it before there was work for it."""
+def _command(process: psutil.Process) -> str:
     try:
-        command = " ".join(process.cmdline())
+        return " ".join(process.cmdline())
     except psutil.Error:
-        return False
-    return "default_worker.py" in command or "ray::IDLE" in command
+        return ""
