@@ -95,7 +95,7 @@ class HalvingBatches(Generic[Item]):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was lacking, on the CPU or an accelerator, whoever says so: see :data:`OUT_OF_MEMORY`."""
+    """Whether memory was lacking, on the CPU or an accelerator, in any library's words: :data:`OUT_OF_MEMORY`."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:

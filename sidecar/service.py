@@ -244,7 +244,7 @@ class Service:
         self._idle.discard(slot)
 
     def _others_idle(self) -> Container[int]:
-        """Replicas that take what is theirs: they wait, and are woken with whoever asks. The lock is held."""
+        """Replicas that take what is theirs: they wait, and each new question wakes them. The lock is held."""
         return self._idle if self.crew is not None else ()
 
     def _take(self, slot: int) -> list[QueryTask]:

@@ -27,7 +27,7 @@ class WeightsConfig:
 
 @dataclass(frozen=True, slots=True)
 class SidecarConfig:
-    """``per``: node, or gpu: a replica of the critic on each GPU of a node, behind the node's one sidecar."""
+    """``per``: node, or gpu: a replica of the critic on each GPU of a node, all of the node's one sidecar."""
 
     start: bool
     python: str | None

@@ -9,7 +9,7 @@ from evo_vlac import prompts
 from evo_vlac.compat.data_processing import normalize_angle
 from evo_vlac.queries import short_state
 
-_NUMBERS = 7  # x y z roll pitch yaw open; upstream leaves out what comes behind them
+_NUMBERS = 7  # x y z roll pitch yaw open; upstream leaves out what comes after them
 _WORDS = "End-Effector with units in mm and degrees"
 _SHORT_WORDS = "End-Effector hide units in mm and degrees within () format"
 

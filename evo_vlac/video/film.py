@@ -72,7 +72,7 @@ class Film:
         except self._errors as error:
             if count == 0:
                 raise VideoError(f"{self.path} is broken, no frame can be decoded: {error}") from error
-            self._position = math.inf  # what lies behind the break is sought
+            self._position = math.inf  # what lies after the break is found by a seek
             log.warning("%s breaks off after %d frames (%s); going on with those", self.path, count, error)
 
     def _open(self) -> None:

@@ -62,7 +62,7 @@ def test_model_code_needs_no_more_of_evo_vlac_than_its_core():
 
 
 def test_one_file_knows_the_layout_of_demonstrations():
-    """Whoever reads or writes HDF5 does it there, so that what one writes the others read."""
+    """All reading and writing of HDF5 is there, so that what one command writes the others read."""
     users = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "h5py" in imported(path)]
     assert [str(path.relative_to(ROOT)) for path in users] == ["evo_vlac/datasets/hdf5.py"]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,20 @@ def test_the_command_prints_a_row_a_variant(critic_path: Path, capsys: pytest.Ca
     assert first["dones_changed"] == first["pairs_changed"] == 0 and first["dones"] == 4 and first["pairs"] == 3
     assert second["variant"] == "dtype=bfloat16" and second["probability_most"] > 0
     assert second["device_gb"] < first["device_gb"]
+
+
+def test_only_a_missing_name_of_torchao_is_called_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version lacks a name: one line. What goes wrong within it is shown as it is."""
+    torchao, quantization = types.ModuleType("torchao"), types.ModuleType("torchao.quantization")
+    torchao.quantization = quantization  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchao", torchao)
+    monkeypatch.setitem(sys.modules, "torchao.quantization", quantization)
+    with pytest.raises(EngineUnavailableError, match="this torchao cannot.*Int8WeightOnlyConfig"):
+        apply(torch.nn.Linear(4, 4), "int8")
+
+    def broken(*_: object, **__: object) -> None:
+        raise AttributeError("a mistake within")
+
+    quantization.Int8WeightOnlyConfig, quantization.quantize_ = object, broken  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="a mistake within"):
+        apply(torch.nn.Linear(4, 4), "int8")

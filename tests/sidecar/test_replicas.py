@@ -1,4 +1,4 @@
-"""A critic of several processes behind one doorbell: who dies, hangs or cannot load, on real processes."""
+"""A critic of several processes and one doorbell: a process dies, hangs or cannot load, on real processes."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def main() -> int:
 
 
 def _story() -> str:
-    """The traceback of what is being handled, without its headings: whoever shows it says whose it is."""
+    """The traceback of what is being handled, without its headings: the line that shows it names the process."""
     return "\n".join(line for line in traceback.format_exc().splitlines() if not line.startswith("Traceback ("))
 
 

@@ -1,4 +1,4 @@
-"""Values in hydra's grammar: what stands in a YAML file, or behind a key on the command line, arrives unchanged."""
+"""Values in hydra's grammar: what stands in a YAML file, or after a key on the command line, arrives unchanged."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class WeightSender:
 
         self.work.expect(len(buckets))
         for turn, pieces in enumerate(buckets):
-            deliveries.make_room()  # whoever read this buffer before has done so
+            deliveries.make_room()  # the workers that were sent this buffer before have read it
             flat = pack(pieces, read, buffers[turn % IN_FLIGHT])
             finish(self.device)
             deliveries.post(pieces, share_tensor(flat)[1], flat.nbytes)

@@ -81,7 +81,7 @@ def test_a_frame_is_encoded_once(runner: ModelRunner, monkeypatch: pytest.Monkey
 
 
 def test_a_prefix_goes_through_the_decoder_once(runner: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight pairs behind one trajectory: its positions once, then only what is behind it; warm, not even that."""
+    """Eight pairs after one trajectory: its positions once, then only what follows it; warm, not even that."""
     counted = Counting(runner, monkeypatch)
     queries = with_references(8)
     prompt = runner.tokens(queries[0])

@@ -61,7 +61,7 @@ def sentencepiece_model() -> bytes:
 def test_a_tokenizer_model_alone_gives_sentencepieces_ids(
     tmp_path: Path, sentencepiece_model: bytes, config: dict[str, object] | None
 ) -> None:
-    """Behind ``<s>``; blanks, bytes and line breaks too. What lies beside the file changes nothing."""
+    """After ``<s>``; blanks, bytes and line breaks too. What lies beside the file changes nothing."""
     (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model)
     if config is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
@@ -73,7 +73,7 @@ def test_a_tokenizer_model_alone_gives_sentencepieces_ids(
 
 
 def test_the_padding_token_keeps_its_id(tmp_path: Path, sentencepiece_model: bytes) -> None:
-    """OpenVLA adds ``<PAD>`` behind LLaMA's pieces."""
+    """OpenVLA adds ``<PAD>`` after LLaMA's pieces."""
     (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model)
     size = len(sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model))
     (tmp_path / "added_tokens.json").write_text(json.dumps({"<PAD>": size}))
@@ -188,7 +188,7 @@ PROCESSOR = ("processor_config.json", "tokenizer.model", "special_tokens_map.jso
 
 
 def test_an_export_keeps_code_and_processor_files_and_no_stale_weights(copy: Path, tmp_path: Path) -> None:
-    """Whoever reads the published layout finds what it had, and no tensors but the new ones."""
+    """A reader of the published layout finds what it had, and no tensors but the new ones."""
     for name in (*CODE, *PROCESSOR):
         (copy / name).write_text(name)
     for name in ("model-00001-of-00002.safetensors", "pytorch_model-00001-of-00002.bin", "training_args.bin"):

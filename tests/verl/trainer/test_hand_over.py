@@ -1,4 +1,4 @@
-"""Weights from two learners to rollout workers, all real Ray actors: whoever dies on the way, none plays with others.
+"""Weights from two learners to rollout workers, all real Ray actors: one dies, and none plays with old weights.
 
 With a stand-in for Ray, and each part alone: ``tests/verl/workers/test_weight_transfer.py``.
 """

@@ -132,7 +132,7 @@ def ours(folder: str) -> Trace:
 
 
 class AsTheirs(nn.Module):
-    """Our policy behind the call of their actor: logits of the whole vocabulary, action tokens 64 before its end."""
+    """Our policy, called as their actor calls it: logits of the whole vocabulary, action tokens 64 before its end."""
 
     vocab_size = 32000
 
@@ -184,7 +184,7 @@ def _batches(samples: Samples) -> list[np.ndarray]:
 
 
 def _as_theirs(policy: OpenVLAOFTPolicy, samples: Samples, order: list[int]) -> dict[str, torch.Tensor]:
-    """(trajectories, 8 chunks, ...), the chunks behind the end filled with the last one."""
+    """(trajectories, 8 chunks, ...), the chunks after the end filled with the last one."""
     rows = [np.flatnonzero(samples.trajectory == number) for number in order]
     filled = np.stack([np.concatenate([r, np.full(CHUNKS - len(r), r[-1])]) for r in rows])
     pixels, prompts, lengths, _ = policy.prepare(samples.images, samples.instructions, None)
