@@ -111,8 +111,8 @@ class Replica:
         return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
-        """SIGKILL, by any thread. The one that waits for it gets ReplicaLostError, even where a driver keeps the process
-        from dying."""
+        """SIGKILL, by any thread. The one that waits for an answer gets ReplicaLostError, even where a driver keeps
+        the process from dying."""
         process, pipe = self._process, self._pipe
         if process is not None and process.poll() is None:
             process.kill()

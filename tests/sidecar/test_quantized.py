@@ -99,7 +99,7 @@ def test_only_a_missing_name_of_torchao_is_called_that(monkeypatch: pytest.Monke
     torchao.quantization = quantization  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torchao", torchao)
     monkeypatch.setitem(sys.modules, "torchao.quantization", quantization)
-    with pytest.raises(EngineUnavailableError, match="this torchao cannot.*Int8WeightOnlyConfig"):
+    with pytest.raises(EngineUnavailableError, match=r"this torchao cannot.*Int8WeightOnlyConfig"):
         apply(torch.nn.Linear(4, 4), "int8")
 
     def broken(*_: object, **__: object) -> None:
