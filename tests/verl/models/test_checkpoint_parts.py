@@ -181,6 +181,25 @@ def test_an_adapter_whose_base_is_nowhere_is_refused(adapted: tuple[Path, OpenVL
         OpenVLAOFTPolicy.from_pretrained(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"peft_type": "LOHA"}, "peft_type=LOHA"),
+        ({"alpha_pattern": {"q": 1}}, "alpha"),
+    ],
+)
+def test_another_kind_of_adapter_is_refused(
+    adapted: tuple[Path, OpenVLAOFTPolicy], changes: dict[str, object], said: str
+) -> None:
+    """It says what is not plain LoRA."""
+    folder, _ = adapted
+    settings = folder / "lora_adapter" / "adapter_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), **changes}))
+    with pytest.raises(CheckpointError, match=rf"cannot be applied: {said}\S* in adapter_config.json"):
+        OpenVLAOFTPolicy.from_pretrained(folder)
+
+
 # ---- the export
 
 CODE = ("modeling_prismatic.py", "configuration_prismatic.py", "processing_prismatic.py", "train_utils.py")

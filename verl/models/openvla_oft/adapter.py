@@ -30,8 +30,11 @@ class Adapter:
 
     def __init__(self, folder: Path) -> None:
         raw = json.loads((folder / ADAPTER_CONFIG).read_text())
-        if unknown := [key for key in _NOT_HERE if raw.get(key)] or raw.get("peft_type", "LORA") != "LORA":
-            raise CheckpointError(f"{folder} cannot be applied: {unknown} in {ADAPTER_CONFIG} is not plain LoRA")
+        kind = raw.get("peft_type", "LORA")
+        unknown = [key for key in _NOT_HERE if raw.get(key)] + ([] if kind == "LORA" else [f"peft_type={kind}"])
+        if unknown:
+            found = ", ".join(unknown)
+            raise CheckpointError(f"{folder} cannot be applied: {found} in {ADAPTER_CONFIG} is not plain LoRA")
         rank, alpha = float(raw["r"]), float(raw["lora_alpha"])
         self.scaling = alpha / (math.sqrt(rank) if raw.get("use_rslora") else rank)
         try:
