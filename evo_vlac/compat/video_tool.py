@@ -18,6 +18,7 @@ from evo_vlac.images import load_image
 from evo_vlac.outputs import whole_file
 from evo_vlac.video import Annotation, Series, VideoWriter, annotated_video, read_video, write_video
 from evo_vlac.video.chart import Axes, draw_curve
+from evo_vlac.video.film import Film
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ def compress_video(
     Every int(rate / fps)-th frame is kept, as upstream does: of 29.97 frames a second every fifth. The last frame is
     always kept, too: it is the one that is judged.
     """
-    rate = _frame_rate(input_path)
+    with Film(Path(input_path)) as film:
+        rate = film.fps
     if rate <= fps:
         video = read_video(input_path, size=target_size)
         write_video(output_path, video.frames, video.fps)
@@ -147,17 +149,6 @@ def read_data_and_create_video(
         write_video(path, [np.asarray(image, dtype=np.uint8) for image in images], fps)
         log.info("video saved at %s", path)
     return images
-
-
-def _frame_rate(path: str) -> float:
-    """Frames a second of a video file, on average; 0.0 where only reading it says what is wrong with it."""
-    import av
-
-    try:
-        with av.open(path) as container:
-            return float(container.streams.video[0].average_rate or 0)
-    except (av.FFmpegError, OSError, ValueError, IndexError):
-        return 0.0
 
 
 def _numbers(values: Sequence[Any] | None) -> list[float]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evo_vlac.compat.video_tool import compress_video
 from evo_vlac.errors import VideoError
 from evo_vlac.video import read_video, write_video
 from evo_vlac.video.film import Film
@@ -114,6 +115,12 @@ def test_the_cover_is_not_the_film(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert [r.message for r in caplog.records] == [
         f"{tmp_path}/a.mp4: track 1 is taken; the picture before it is a cover"
     ]
+
+
+def test_the_cover_has_no_say_in_a_compressed_films_rate(tmp_path: Path) -> None:
+    """Every second frame of ten a second, and the last: the rate is the film's, not the picture's."""
+    _, fps = compress_video(str(with_cover(tmp_path / "a.mp4")), str(tmp_path / "b.mp4"), target_size=None, fps=5)
+    assert fps == 5 and len(read_video(tmp_path / "b.mp4")) == 11
 
 
 def test_of_two_films_one_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
