@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -24,6 +27,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[MARK] = secrets.token_hex(8)
         config.stash[BEFORE] = set(os.listdir(SHM))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Every test and fixture draws the same random numbers in every run: random weights are a part of the test."""
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:  # not imported here: the bridge's tests run where there is no torch
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.hookimpl(trylast=True)
