@@ -124,6 +124,8 @@ class Learner:
             history.append(self._mini_batch(samples.take(index), None if history else first))
         if self.offload_optimizer:
             self._move_optimizer("cpu")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # what an update alone needs is the rollout's and the critic's now
         if not history:
             return {}
         first.reduce()
