@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from evo_vlac import checkpoint
 from evo_vlac.engine import Engine
-from evo_vlac.errors import EvoVlacError
+from evo_vlac.errors import EvoVlacError, OutOfMemoryError
 from evo_vlac.halving import is_out_of_memory
 from sidecar.config import Config
 from sidecar.engines.base import PlainEngine, SidecarEngine
@@ -134,5 +134,7 @@ def _load_swift(config: Config) -> SidecarEngine:
             adapter=config.adapter,
         )
         return PlainEngine(engine)
+    except OutOfMemoryError:
+        raise
     except EvoVlacError as error:
         raise CheckpointError(f"model={config.model}: {error}") from error

@@ -68,6 +68,7 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
         lora_alpha=config.model.lora_alpha,
         num_images_in_input=config.actor.num_images_in_input,
         use_proprio=rollout.use_proprio,
+        gpus=rollout.gpus_per_worker,
     )
 
 
@@ -84,7 +85,7 @@ def learner_options(config: Config) -> LearnerOptions:
         seed=config.data.seed,
         threads=max(1, (os.cpu_count() or 1)),
         rollout_dtype=config.rollout.dtype,
-        rollout_device=config.rollout.device,
+        rollout_device=config.rollout.device or ("cuda" if config.rollout.gpus_per_worker else "cpu"),
         use_proprio=config.rollout.use_proprio,
     )
 

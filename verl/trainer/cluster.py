@@ -233,6 +233,7 @@ class Cluster:
         (port,) = ray_wait.get([find_port.remote()], START_TIMEOUT_S, "a port for the learners")
         address = f"{self.nodes[plan.learners[0]].address}:{port}"
         make, world = reporting(Learner), len(plan.learners)
+        options = dataclasses.replace(options, gpus=plan.learner_gpus)
         return [
             make.options(num_cpus=1, num_gpus=plan.learner_gpus, scheduling_strategy=at(place)).remote(
                 options, rank, world, address

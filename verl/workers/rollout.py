@@ -24,6 +24,7 @@ from verl.envs.pool import EnvPool
 from verl.episode import Decisions, Episode, EpisodeEnd, EpisodeLost, EpisodeRequest
 from verl.models.registry import POLICIES
 from verl.workers.advance import Advance
+from verl.workers.device import given_device
 from verl.workers.weight_buckets import Piece
 from verl.workers.weight_transfer import WeightReceiver, card
 from verl.workers.work import Report, Work
@@ -54,6 +55,7 @@ class RolloutOptions:
     use_proprio: bool | None = None  # the same
     lora_rank: int = 0  # > 0: the learners train adapters, which are applied beside the weights, never merged into them
     lora_alpha: int = 0
+    gpus: float = 0.0  # that Ray is asked for
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ class RolloutWorker:
         self.work = Work()
         torch.set_num_threads(options.threads)
         self.options = options
-        self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = given_device(options.gpus, options.device)
         dtype = getattr(torch, options.dtype)
         self.policy = POLICIES[options.vla].from_pretrained(
             options.model_path,
