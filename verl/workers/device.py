@@ -6,6 +6,9 @@ what an actor sees is not what it was given; it goes by what was asked for it.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+
 import torch
 
 from evo_vlac.gpu_node import reason
@@ -37,3 +40,16 @@ def given_device(gpus: float, wanted: str | None = None) -> torch.device:
     if index >= seen:
         raise DeviceError(f"{asked}: torch sees {seen} GPU(s) here, cuda:0 to cuda:{seen - 1}")
     return torch.device("cuda", index)
+
+
+def card_number(device: torch.device, environment: Mapping[str, str] = os.environ) -> int | None:
+    """CUDA's number, on the node, of a device of this process; None of the CPU, and where CUDA_VISIBLE_DEVICES names
+    cards in another way."""
+    if device.type != "cuda":
+        return None
+    index, visible = device.index or 0, environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return index
+    names = visible.split(",")
+    name = names[index].strip() if index < len(names) else ""
+    return int(name) if name.isdigit() else None
