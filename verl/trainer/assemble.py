@@ -107,8 +107,7 @@ class Run:
         config, note = self.config, self.progress.note
         ready: list[Any] = []
         if config.critic.asked:
-            self.cluster.start_sidecars()
-            ready = [n.sidecar.wait_ready.remote(config.critic.ready_timeout_s) for n in self.cluster.nodes]
+            ready = self.cluster.start_sidecars()
         self.learners = self.cluster.learners(learner_options(config))
         options = rollout_options(config, self.folder.run_id)
         sidecar = config.critic.sidecar
@@ -139,6 +138,7 @@ class Run:
         reasons = ray_wait.get([self.learners[0].why_recompute.remote()], ANSWER_S, "a learner")
         logger.info("the learner recomputes old log-probabilities: %s", reasons[0])
         self.fleet.start()
+        ready += self.cluster.load_sidecars()
         ray_wait.get(ready, config.critic.ready_timeout_s + 30, "the sidecars' start")
         self._tell_status_page()
         schedule = self._schedule()

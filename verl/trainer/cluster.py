@@ -31,7 +31,7 @@ from verl.trainer.placement import Placement, make_plan
 from verl.trainer.watchdog import ray_faults
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
-from verl.workers.sidecar_host import SidecarHost, write_sidecar_settings
+from verl.workers.sidecar_host import SidecarHost, loads_last, write_sidecar_settings
 
 logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
@@ -183,14 +183,25 @@ class Cluster:
         self.nodes = sorted([*self.nodes, node], key=lambda one: one.place)
         self.note(f"another node took its place ({node.address})")
 
-    def start_sidecars(self) -> None:
-        """Starts one a node; does not wait until it is ready."""
+    def start_sidecars(self) -> list[Any]:
+        """Starts one a node. Returns calls that end when they are ready; of those that load last, see
+        :func:`~verl.workers.sidecar_host.loads_last`, none: :meth:`load_sidecars` has them load."""
+        critic = self.config.critic
+        last = loads_last(critic)
         self._with_sidecars = True
         for node in self.nodes:
             self.make_host(node)
         if self.config.critic.sidecar.start:
-            starts = [node.sidecar.start.remote() for node in self.nodes]
+            starts = [node.sidecar.start.remote(last) for node in self.nodes]
             ray_wait.get(starts, START_TIMEOUT_S, "the start of the actors that keep the sidecars")
+        return [] if last else [n.sidecar.wait_ready.remote(critic.ready_timeout_s) for n in self.nodes]
+
+    def load_sidecars(self) -> list[Any]:
+        """The counterpart for those that load last."""
+        critic = self.config.critic
+        if not (self._with_sidecars and loads_last(critic)):
+            return []
+        return [node.sidecar.load.remote(critic.ready_timeout_s) for node in self.nodes]
 
     def make_host(self, node: Node) -> None:
         """The host of the sidecar on ``node``, also in the place of one that died; it has not started it yet."""
