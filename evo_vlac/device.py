@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
+from evo_vlac import gpu_node
 from evo_vlac.errors import EngineError, OptionError
 
+log = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16", "float16")
 _DEVICES = "auto, cpu, cuda, cuda:N, mps"
 
@@ -20,14 +24,19 @@ def resolve_device(name: str, *, auto_mps: bool = True) -> str:
     if name == "auto":
         if torch.cuda.is_available():
             return "cuda:0"
-        return "mps" if auto_mps and mps is not None and mps.is_available() else "cpu"
+        if auto_mps and mps is not None and mps.is_available():
+            return "mps"
+        if line := gpu_node.unseen():
+            log.warning("device=auto takes the CPU: %s", line)
+        return "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise OptionError(f"device is {name!r}; allowed: {_DEVICES}") from error
     index = device.index or 0
     if device.type == "cuda" and (not torch.cuda.is_available() or index >= torch.cuda.device_count()):
-        raise EngineError(f"device is {name!r}, but torch sees {torch.cuda.device_count()} CUDA devices")
+        why = "" if torch.cuda.is_available() else f": {gpu_node.reason()}"
+        raise EngineError(f"device is {name!r}, but torch sees {torch.cuda.device_count()} CUDA devices{why}")
     if device.type == "mps" and (mps is None or not mps.is_available()):
         raise EngineError("device is 'mps', but torch has no MPS here")
     if device.type not in ("cpu", "cuda", "mps"):

@@ -32,6 +32,10 @@ class EngineError(EvoVlacError):
     """The model could not be run."""
 
 
+class OutOfMemoryError(EngineError):
+    """The model does not fit on its device. What else is there may become free: worth another try."""
+
+
 class VideoError(EvoVlacError):
     """A video cannot be read or written."""
 

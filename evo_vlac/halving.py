@@ -21,12 +21,13 @@ from evo_vlac.engine import Answer
 log = logging.getLogger(__name__)
 # How it is told where no exception has a name for it. torch has one for its own allocator only.
 OUT_OF_MEMORY = re.compile(
-    r"can't allocate memory"  # torch on the CPU
-    r"|out of memory"  # CUDA, its driver, NCCL: "CUDA error: ...", "CUDA driver error: ...", "Cuda failure 2 '...'"
+    r"(can't|cannot) allocate memory"  # torch on the CPU; the system, of a file that it cannot map
+    r"|out.of.memory"  # CUDA, its driver, NCCL, NVRTC: "CUDA error: ...", "Cuda failure 2 '...'", "..._OUT_OF_MEMORY"
     r"|Failed to CUDA (m|c)alloc"  # NCCL
     r"|STATUS_ALLOC_FAILED|_ALLOCATION_FAILED"  # cuBLAS, cuDNN, cuSPARSE, cuSOLVER
     r"|STATUS_NOT_INITIALIZED.* `?cublasCreate"  # what a handle's memory ends with on a full card
-    r"|No available memory for the cache blocks"  # vLLM, this and the next two
+    r"|Error in memory profiling"  # vLLM, when others give memory back meanwhile; the next three, too
+    r"|No available memory for the cache blocks"
     r"|Free memory on device .* is less than desired"
     r"|KV cache is needed, which is larger than the available KV cache memory",
     re.IGNORECASE | re.DOTALL,
@@ -96,11 +97,12 @@ class HalvingBatches(Generic[Item]):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was lacking, on the CPU or an accelerator, in any library's words: :data:`OUT_OF_MEMORY`."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, and ours
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    return isinstance(error, RuntimeError | ValueError) and OUT_OF_MEMORY.search(str(error)) is not None
+    kinds = RuntimeError | ValueError | AssertionError
+    return isinstance(error, kinds) and OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def empty_cache() -> None:

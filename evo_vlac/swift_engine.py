@@ -18,8 +18,8 @@ from PIL import Image as PILImage
 from evo_vlac import checkpoint as checkpoints
 from evo_vlac.device import resolve_device, resolve_dtype
 from evo_vlac.engine import Answer, Image, Query, TokenInfo
-from evo_vlac.errors import CheckpointError, EngineError, EvoVlacError, OptionError
-from evo_vlac.halving import HalvingBatches, empty_cache, first_line
+from evo_vlac.errors import CheckpointError, EngineError, EvoVlacError, OptionError, OutOfMemoryError
+from evo_vlac.halving import HalvingBatches, empty_cache, first_line, is_out_of_memory
 from evo_vlac.images import squash
 
 log = logging.getLogger(__name__)
@@ -127,10 +127,11 @@ class SwiftEngine:
                 adapters=[str(adapter)] if adapter else None,
                 use_hf=True,
             )
-        except torch.OutOfMemoryError as error:
-            raise EngineError(f"{self.checkpoint.path} does not fit on {self.device}: {first_line(error)}") from error
         except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, SafetensorError) as error:
-            raise CheckpointError(f"{self.checkpoint.path} cannot be loaded: {first_line(error)}") from error
+            path, story = self.checkpoint.path, first_line(error)
+            if is_out_of_memory(error):
+                raise OutOfMemoryError(f"{path} does not fit on {self.device}: {story}") from error
+            raise CheckpointError(f"{path} cannot be loaded: {story}") from error
         engine.strict = False  # an image that cannot be encoded is that query's error, not the batch's
         image_processor = getattr(engine.processor, "image_processor", None)
         if image_processor is not None and hasattr(image_processor, "max_patches"):

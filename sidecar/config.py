@@ -74,12 +74,14 @@ class ReferenceConfig:
 class MemoryConfig:
     """The share of an accelerator. ``budget_gb``: most that is held in ROLLOUT (null: no limit of ours).
 
-    ``on_update``: offload (weights to pinned host memory, caches dropped) or keep. ``feature_cache_mb`` and
-    ``prefix_cache_mb`` bound the direct engine's caches.
+    ``on_update``: offload (weights to pinned host memory, caches dropped) or keep. ``load``: at_once, or asked: once
+    the trainer asks for ROLLOUT, so that the others have loaded by then. ``feature_cache_mb`` and ``prefix_cache_mb``
+    bound the direct engine's caches.
     """
 
     budget_gb: float | None = None
     on_update: str = "offload"
+    load: str = "at_once"
     feature_cache_mb: float = 512.0
     prefix_cache_mb: float = 1024.0
 
@@ -87,6 +89,7 @@ class MemoryConfig:
         require(
             (self.budget_gb is None or self.budget_gb > 0, "memory.budget_gb", self.budget_gb, "null or more than 0"),
             (self.on_update in ("offload", "keep"), "memory.on_update", self.on_update, "offload, keep"),
+            (self.load in ("at_once", "asked"), "memory.load", self.load, "at_once, asked"),
             (self.feature_cache_mb >= 0, "memory.feature_cache_mb", self.feature_cache_mb, "0 or more"),
             (self.prefix_cache_mb >= 0, "memory.prefix_cache_mb", self.prefix_cache_mb, "0 or more"),
         )
@@ -172,17 +175,20 @@ class DirectConfig:
 
 @dataclass(frozen=True, slots=True)
 class VllmConfig:
-    """vLLM. ``gpu_memory_utilization``: null derives it from memory.budget_gb. ``max_model_len``: null: 4096."""
+    """vLLM. ``gpu_memory_utilization``: null derives it from memory.budget_gb. ``kv_cache_gb``: a cache of that size;
+    null: what is left of that share when it has measured itself. ``max_model_len``: null: 4096."""
 
     gpu_memory_utilization: float | None = None
+    kv_cache_gb: float | None = None
     max_model_len: int | None = None
     enforce_eager: bool = False
     images_per_prompt: int = 12
 
     def __post_init__(self) -> None:
-        share, length = self.gpu_memory_utilization, self.max_model_len
+        share, cache, length = self.gpu_memory_utilization, self.kv_cache_gb, self.max_model_len
         require(
             (share is None or 0 < share <= 1, "vllm.gpu_memory_utilization", share, "null or 0 to 1"),
+            (cache is None or cache > 0, "vllm.kv_cache_gb", cache, "null or more than 0"),
             (length is None or length >= 1, "vllm.max_model_len", length, "null or 1 or more"),
             (1 <= self.images_per_prompt <= 64, "vllm.images_per_prompt", self.images_per_prompt, "1 to 64"),
         )

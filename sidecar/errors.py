@@ -7,6 +7,7 @@ checkpoint): the supervisor then gives up at once. Anything else is worth anothe
 from __future__ import annotations
 
 PERMANENT = 2
+NO_ROOM = 71
 
 
 class SidecarError(RuntimeError):
@@ -35,6 +36,13 @@ class CheckpointError(SidecarError):
     """The model cannot be loaded: missing, incomplete, or of an architecture that the engine does not know."""
 
     exit_code = PERMANENT
+
+
+class NoRoomError(SidecarError):
+    """The device has no room for the model while it is loaded. Others may let go of theirs: worth another try, and no
+    crash."""
+
+    exit_code = NO_ROOM
 
 
 class RunInUseError(SidecarError):

@@ -121,10 +121,12 @@ def _take_run(config: Config) -> shm_bridge.Server:
 
 
 def _wait_for_rollout(config: Config, server: shm_bridge.Server, lifeline: Lifeline) -> None:
-    """A service that is started anew while the trainer updates must not take the GPU from it: it waits."""
-    if config.memory.on_update == "keep" or not registry.uses_cuda(config):
-        return
-    while server.requested_phase is shm_bridge.Phase.UPDATE:
+    """A service that is started anew while the trainer updates must not take the GPU from it: it waits. One that is to
+    load when asked does, too, until the trainer asks for the first time."""
+    waits_for: set[shm_bridge.Phase | None] = {None} if config.memory.load == "asked" else set()
+    if config.memory.on_update != "keep" and registry.uses_cuda(config):
+        waits_for.add(shm_bridge.Phase.UPDATE)
+    while server.requested_phase in waits_for:
         lifeline.say("waiting")
         server.wait(_WAIT_S)
         time.sleep(_WAIT_S if server.phase_pending else 0)

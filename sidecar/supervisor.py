@@ -26,7 +26,7 @@ from typing import Any
 
 from shm_bridge.inspect import clean_run
 from sidecar.config import Config
-from sidecar.errors import PERMANENT, CrashLoopError
+from sidecar.errors import NO_ROOM, PERMANENT, CrashLoopError
 from sidecar.lifeline import Listener
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Supervisor:
         self.config, self.health = config, config.health
         self._on_event = on_event
         self._crashes: deque[float] = deque()
+        self._no_room_since: float | None = None
         self._stop_asked: float | None = None
         self._wake_read, self._wake_write = os.pipe()
         for descriptor in (self._wake_read, self._wake_write):
@@ -172,6 +173,9 @@ class Supervisor:
     def _wait_before_restart(self, child: _Child, code: int) -> bool:
         """Sleeps the back-off; False when asked to stop meanwhile. Raises CrashLoopError."""
         now = time.monotonic()
+        if code == NO_ROOM and self._wait_for_room(child, now):
+            return self._stop_asked is None
+        self._no_room_since = None
         self._crashes.append(now)
         while self._crashes and self._crashes[0] < now - self.health.crash_window_s:
             self._crashes.popleft()
@@ -186,6 +190,16 @@ class Supervisor:
         logger.error("the service ended (%s); starting it again in %.1f s", reason, pause)
         self._sleep(pause)
         return self._stop_asked is None
+
+    def _wait_for_room(self, child: _Child, now: float) -> bool:
+        """The device was full when the model was loaded: no crash for as long as a start may take. False after that."""
+        self._no_room_since = self._no_room_since or now
+        if now - self._no_room_since >= self.health.start_s:
+            return False
+        pause = self.health.backoff_max_s
+        logger.warning("%s; trying again in %.1f s", child.last_words or "no room on the device", pause)
+        self._sleep(pause)
+        return True
 
     def _sleep(self, seconds: float) -> None:
         """Until the time is over or a stop is asked for; other signals only interrupt it."""

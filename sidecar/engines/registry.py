@@ -8,11 +8,12 @@ from dataclasses import replace
 
 from evo_vlac import checkpoint
 from evo_vlac.engine import Engine
-from evo_vlac.errors import EvoVlacError
+from evo_vlac.errors import EvoVlacError, OutOfMemoryError
 from evo_vlac.halving import is_out_of_memory
 from sidecar.config import Config
 from sidecar.engines.base import PlainEngine, SidecarEngine
-from sidecar.errors import CheckpointError, EngineUnavailableError, SidecarError
+from sidecar.engines.devices import check_vllm_on_a_cpu
+from sidecar.errors import CheckpointError, EngineUnavailableError, NoRoomError, SidecarError
 
 _PATIENCE = 0.8  # of health.batch_s: what a remote engine waits for its server in all
 _NEEDS = {"direct": ("torch", "transformers"), "swift": ("swift",), "vllm": ("vllm",)}
@@ -33,6 +34,10 @@ def check_packages(config: Config) -> None:
     for package in _NEEDS.get(config.engine, ()):
         if importlib.util.find_spec(package) is None:
             raise EngineUnavailableError(f"engine={config.engine}: the package {package} is not installed here")
+    if config.engine == "vllm" and config.device == "cpu":
+        check_vllm_on_a_cpu()
+    if config.engine == "direct" and config.direct.quantize and "cpu" in (config.devices or config.device).split(","):
+        raise EngineUnavailableError(f"direct.quantize={config.direct.quantize}: for a GPU; allowed on the CPU: null")
     if config.engine == "direct" and config.direct.quantize and importlib.util.find_spec("torchao") is None:
         raise EngineUnavailableError(
             f"direct.quantize={config.direct.quantize}: the package torchao is not installed here"
@@ -74,7 +79,10 @@ def uses_cuda(config: Config) -> bool:
 
 
 def load(config: Config) -> SidecarEngine:
-    """The engine that ``config.engine`` names. Raises CheckpointError, EngineUnavailableError, MemoryBudgetError."""
+    """The engine that ``config.engine`` names.
+
+    Raises CheckpointError, EngineUnavailableError, MemoryBudgetError, NoRoomError.
+    """
     if config.devices is not None:
         return _load_replicas(config, config.devices)
     if config.engine == "fixed":
@@ -92,9 +100,9 @@ def load(config: Config) -> SidecarEngine:
     except SidecarError:
         raise
     except Exception as error:
-        if is_out_of_memory(error):
-            raise  # another process may let go of it: worth another try
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        if is_out_of_memory(error):
+            raise NoRoomError(f"model={config.model}: no room for it on device={config.device}: {reason}") from error
         raise CheckpointError(f"model={config.model}: cannot be loaded by engine={config.engine}: {reason}") from error
 
 
@@ -134,5 +142,7 @@ def _load_swift(config: Config) -> SidecarEngine:
             adapter=config.adapter,
         )
         return PlainEngine(engine)
+    except OutOfMemoryError:
+        raise
     except EvoVlacError as error:
         raise CheckpointError(f"model={config.model}: {error}") from error

@@ -21,6 +21,7 @@ from evo_vlac.errors import EvoVlacError
 from evo_vlac.images import squash
 from evo_vlac.model.prompt_tokens import Prompt, PromptTokens
 from sidecar.config import Config
+from sidecar.engines.devices import check_vllm_on_a_cpu
 from sidecar.errors import CheckpointError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class VllmEngine:
         self._cuda = config.device != "cpu" and torch.cuda.is_available()
         if config.device.startswith("cuda") and not self._cuda:
             raise EngineUnavailableError(f"device={config.device}: torch sees no CUDA device here")
+        if not self._cuda:
+            check_vllm_on_a_cpu()
         self._llm: Any = LLM(**self._arguments(config))
         self._tokens = PromptTokens(self._llm.get_tokenizer(), self._image_tokens())
         height, width = self._checkpoint.image_size
@@ -78,6 +81,10 @@ class VllmEngine:
         arguments["max_model_len"] = options.max_model_len or self._enough()
         if self._cuda:
             arguments |= {"enable_sleep_mode": True, "gpu_memory_utilization": self._share(config)}
+            if (
+                options.kv_cache_gb is not None
+            ):  # else the free memory is measured, and with it what others do meanwhile
+                arguments["kv_cache_memory_bytes"] = int(options.kv_cache_gb * 1e9)
         else:
             arguments["block_size"] = 32
         return arguments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from evo_vlac.engine import Answer, Query
 from evo_vlac.model import packed
 from evo_vlac.model.loading import Loaded, build_runner
 from sidecar.bench.__main__ import main
@@ -53,6 +55,26 @@ def test_the_straightforward_way_says_the_same() -> None:
         for ours, theirs in zip(runner.answer(queries), Straightforward(runner).answer(queries)):
             assert ours.text == theirs.text
             assert [t.logprob for t in ours.tokens] == pytest.approx([t.logprob for t in theirs.tokens], abs=1e-3)
+
+
+def test_the_straightforward_way_is_halved_whoever_says_that_the_card_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuBLAS has words of its own. What is no lack of memory ends the measurement."""
+    model, processor = build(SHAPES["tiny"], "cpu", torch.float32, seed=2)
+    way = Straightforward(build_runner(Loaded(model, processor.tokenizer, *STATISTICS)))
+    queries, tried = Frames(112).queries("done", 4), []
+    error = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    def answer(asked: Sequence[Query]) -> list[Answer]:
+        tried.append(len(asked))
+        if len(asked) > 1:
+            raise error
+        return [Answer("1")]
+
+    monkeypatch.setattr(way, "_answer", answer)
+    assert len(way.answer(queries)) == 4 and tried == [4, 2, 1, 1, 2, 1, 1]
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(RuntimeError, match="illegal"):
+        way.answer(queries)
 
 
 def test_a_run_reports_every_case(capsys: pytest.CaptureFixture[str]) -> None:

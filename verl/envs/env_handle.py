@@ -40,6 +40,7 @@ class EnvHandle:
         cameras: tuple[Camera, ...],
         max_steps: int,
         name: str,
+        card: int | None = None,
     ) -> None:
         self.index, self.name, self.cameras = index, name, cameras
         self._sidecar = critic.run_id if critic is not None else None
@@ -54,7 +55,7 @@ class EnvHandle:
         memory = create_memory(cameras, max_steps + 1)
         ours, theirs = socket.socketpair()
         life, self._life_line = os.pipe()
-        start = Start(dict(env_config), critic, simulator_limit_s, name, max_steps + 1, memory, life)
+        start = Start(dict(env_config), critic, simulator_limit_s, name, max_steps + 1, memory, life, card)
         self.connection = Connection(ours.detach())
         try:
             self.process = subprocess.Popen(

@@ -24,6 +24,7 @@ from typing import Any
 
 from shm_bridge import BridgeError
 from verl.critic_config import CriticConfig
+from verl.envs import egl
 from verl.envs.base import Environment
 from verl.envs.checks import checked_proprio
 from verl.envs.critic_link import CriticLink
@@ -51,6 +52,7 @@ class Start:
     slots: int
     memory: int
     life_line: int
+    card: int | None = None  # CUDA's number of the one to draw on
 
 
 class Closed(Exception):
@@ -99,6 +101,7 @@ def die_with_parent(life_line: int) -> None:
 
 def serve(channel: SocketChannel, start: Start) -> None:
     """Builds the simulator, then runs episodes until told to close."""
+    egl.take_card(start.card)
     env = create_environment(start.env_config)
     links: list[CriticLink] = []
     try:
@@ -110,7 +113,9 @@ def serve(channel: SocketChannel, start: Start) -> None:
             for name in names:
                 links.append(CriticLink(start.critic, env.cameras[0], env.max_steps, name, channel.alive))
         runner = EpisodeRunner(env, channel, plain, links, start.critic, start.simulator_limit_s)
-        channel.send(Ready(tuple(link.lane.name for link in links)))
+        drawn = egl.renderer()
+        warning = None if drawn is None else egl.software_beside_gpus(drawn)
+        channel.send(Ready(tuple(link.lane.name for link in links), drawn, warning))
         while True:
             message = channel.receive(SETTLE_S if runner.awaiting else None)
             if isinstance(message, EpisodeRequest):

@@ -49,9 +49,12 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The simulator stands. ``lanes``: names of the lanes through which the critic is asked from here."""
+    """The simulator stands. ``lanes``: names of the lanes through which the critic is asked from here. ``renderer``:
+    what it was drawn with, ``renderer_warning``: what is wrong with that; None where nobody knows, or nothing is."""
 
     lanes: tuple[str, ...]
+    renderer: str | None = None
+    renderer_warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

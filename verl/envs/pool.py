@@ -46,6 +46,10 @@ class EnvPool:
         silence_s: a simulator that does not come back from one step, reset or frame for so long hangs, and its process
             is replaced. A process that waits for the critic says so every second.
         name: prefix of the processes' lanes, unique on the node; by default it holds this process's number.
+        card: CUDA's number of the GPU that the processes draw on; None: the first one.
+
+    Attributes:
+        renderer, renderer_warning: as the latest process that is ready said, see :class:`~verl.envs.messages.Ready`.
     """
 
     def __init__(
@@ -56,12 +60,15 @@ class EnvPool:
         simulator_limit_s: float | None = None,
         silence_s: float = 60.0,
         name: str | None = None,
+        card: int | None = None,
     ) -> None:
         if size < 1:
             raise ConfigError(f"envs_per_worker={size!r}: must be 1 or more")
         self.cameras, self.max_steps = describe(env_config)
         self._env_config, self._critic, self._name = dict(env_config), critic, name or f"env-{os.getpid()}"
-        self._simulator_limit_s, self._silence_s = simulator_limit_s, silence_s
+        self._simulator_limit_s, self._silence_s, self._card = simulator_limit_s, silence_s, card
+        self.renderer: str | None = None
+        self.renderer_warning: str | None = None
         self._queue: deque[EpisodeRequest] = deque()
         self._started = 0
         self._start_failures = 0
@@ -137,6 +144,7 @@ class EnvPool:
         if isinstance(message, Ready):
             handle.rest()
             self._start_failures = 0
+            self.renderer, self.renderer_warning = message.renderer, message.renderer_warning
         elif isinstance(message, Look):
             handle.rest()
             handle.awaiting = message
@@ -185,9 +193,8 @@ class EnvPool:
     def _start(self, index: int) -> EnvHandle:
         self._started += 1
         name = f"{self._name}-{index}.{self._started}"
-        return EnvHandle(
-            index, self._env_config, self._critic, self._simulator_limit_s, self.cameras, self.max_steps, name
-        )
+        limit, cameras, card = self._simulator_limit_s, self.cameras, self._card
+        return EnvHandle(index, self._env_config, self._critic, limit, cameras, self.max_steps, name, card)
 
     def _hand_out(self) -> None:
         for handle in self._handles:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from verl.envs import egl
 from verl.envs.base import Camera
 from verl.errors import ConfigError, RenderingUnavailableError
 
@@ -56,6 +57,7 @@ class Renderer:
             model.vis.quality.shadowsize = 0  # 64 MB that nothing would be drawn into
         self._gl = _open_context(width, height)
         self._gl.make_current()
+        egl.note_renderer()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._free = weakref.finalize(self, _free, self._context, self._gl)

@@ -68,6 +68,7 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
         lora_alpha=config.model.lora_alpha,
         num_images_in_input=config.actor.num_images_in_input,
         use_proprio=rollout.use_proprio,
+        gpus=rollout.gpus_per_worker,
     )
 
 
@@ -84,7 +85,7 @@ def learner_options(config: Config) -> LearnerOptions:
         seed=config.data.seed,
         threads=max(1, (os.cpu_count() or 1)),
         rollout_dtype=config.rollout.dtype,
-        rollout_device=config.rollout.device,
+        rollout_device=config.rollout.device or ("cuda" if config.rollout.gpus_per_worker else "cpu"),
         use_proprio=config.rollout.use_proprio,
     )
 
@@ -106,8 +107,7 @@ class Run:
         config, note = self.config, self.progress.note
         ready: list[Any] = []
         if config.critic.asked:
-            self.cluster.start_sidecars()
-            ready = [n.sidecar.wait_ready.remote(config.critic.ready_timeout_s) for n in self.cluster.nodes]
+            ready = self.cluster.start_sidecars()
         self.learners = self.cluster.learners(learner_options(config))
         options = rollout_options(config, self.folder.run_id)
         sidecar = config.critic.sidecar
@@ -138,6 +138,7 @@ class Run:
         reasons = ray_wait.get([self.learners[0].why_recompute.remote()], ANSWER_S, "a learner")
         logger.info("the learner recomputes old log-probabilities: %s", reasons[0])
         self.fleet.start()
+        ready += self.cluster.load_sidecars()
         ray_wait.get(ready, config.critic.ready_timeout_s + 30, "the sidecars' start")
         self._tell_status_page()
         schedule = self._schedule()

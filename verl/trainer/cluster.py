@@ -6,6 +6,7 @@ its own node's sidecar), learners one a GPU, or one on a machine without. Where:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -19,11 +20,12 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from verl.config import Config
 from verl.errors import ConfigError, RunFailedError
 from verl.trainer import ray_wait
+from verl.trainer.actor_environment import for_actors
 from verl.trainer.heartbeat import reporting
 from verl.trainer.memory_plan import Layout, store_bytes
 from verl.trainer.placement import Placement, make_plan
@@ -31,7 +33,7 @@ from verl.trainer.ray_store import own_store_bytes
 from verl.trainer.watchdog import ray_faults
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
-from verl.workers.sidecar_host import SidecarHost, write_sidecar_settings
+from verl.workers.sidecar_host import SidecarHost, loads_last, write_sidecar_settings
 
 logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
@@ -48,9 +50,9 @@ def start_ray(config: Config) -> Path | None:
     # as long. All actors, environment processes and sidecars inherit this.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own default, 15, starves actors beside ordinary programs
-    runtime: dict[str, Any] = {
-        "env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))}
-    }
+    remote_critic = config.critic.sidecar.config.get("openai")
+    key = remote_critic.get("api_key_env") if isinstance(remote_critic, dict) else None
+    runtime: dict[str, Any] = {"env_vars": for_actors(os.environ, key)}
     if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray hands it to a shell as it is
         runtime["py_executable"] = quoted
     common: dict[str, Any] = {
@@ -91,6 +93,16 @@ class Node:
     sidecar: Any = None
     ready: Any = None  # of one that comes later: when its sidecar is ready
     workers: list[Any] = field(default_factory=list)
+    visible: list[Any] = field(default_factory=list)  # CUDA_VISIBLE_DEVICES of those that have a GPU here, once started
+
+    def card(self, index: int) -> str | None:
+        """One that belongs to the run here, for guest ``index``; None where none is known."""
+        there, _ = ray.wait(self.visible, num_returns=len(self.visible), timeout=0) if self.visible else ([], [])
+        known = set()
+        for answer in there:
+            with contextlib.suppress(RayError):  # it has died
+                known.add(ray.get(answer))
+        return sorted(known)[index % len(known)] if known else None
 
 
 class Cluster:
@@ -172,14 +184,25 @@ class Cluster:
         self.nodes = sorted([*self.nodes, node], key=lambda one: one.place)
         self.note(f"another node took its place ({node.address})")
 
-    def start_sidecars(self) -> None:
-        """Starts one a node; does not wait until it is ready."""
+    def start_sidecars(self) -> list[Any]:
+        """Starts one a node. Returns calls that end when they are ready; of those that load last, see
+        :func:`~verl.workers.sidecar_host.loads_last`, none: :meth:`load_sidecars` has them load."""
+        critic = self.config.critic
+        last = loads_last(critic)
         self._with_sidecars = True
         for node in self.nodes:
             self.make_host(node)
         if self.config.critic.sidecar.start:
-            starts = [node.sidecar.start.remote() for node in self.nodes]
+            starts = [node.sidecar.start.remote(last) for node in self.nodes]
             ray_wait.get(starts, START_TIMEOUT_S, "the start of the actors that keep the sidecars")
+        return [] if last else [n.sidecar.wait_ready.remote(critic.ready_timeout_s) for n in self.nodes]
+
+    def load_sidecars(self) -> list[Any]:
+        """The counterpart for those that load last."""
+        critic = self.config.critic
+        if not (self._with_sidecars and loads_last(critic)):
+            return []
+        return [node.sidecar.load.remote(critic.ready_timeout_s) for node in self.nodes]
 
     def make_host(self, node: Node) -> None:
         """The host of the sidecar on ``node``, also in the place of one that died; it has not started it yet."""
@@ -210,17 +233,34 @@ class Cluster:
         if pool.get("critic") is not None:
             pool["critic"] = dataclasses.replace(pool["critic"], run_id=node.run_id)
         bound = dataclasses.replace(options, pool=pool)
+        if node.place != home:
+            bound = self._as_guest(bound, node, index)
         worker = (
             reporting(RolloutWorker)
             .options(
                 num_cpus=1 if node.place == home else 0,  # a guest: its host's CPUs are all given away
-                num_gpus=self.config.rollout.gpus_per_worker,
+                num_gpus=bound.gpus,
                 scheduling_strategy=self.placement.at(node.place),
             )
             .remote(bound)
         )
         node.workers.append(worker)
+        if bound.gpus:
+            node.visible.append(worker.visible.remote())
         return worker
+
+    def _as_guest(self, options: RolloutOptions, node: Node, index: int) -> RolloutOptions:
+        """A guest takes a share of the host's GPUs where one is left. Else it would wait for Ray without end: it asks
+        for none, and computes on a card of another worker there."""
+        others = [
+            i
+            for i, place in self._seats.items()
+            if i != index and place == node.place and i % len(self._names) != place
+        ]
+        if not options.gpus or len(others) < self.placement.plan.guests(node.place):
+            return options
+        self.note(f"rollout worker {index} shares a GPU with another on {node.address}: none is left there")
+        return dataclasses.replace(options, gpus=0.0, device="cuda", visible=node.card(index))
 
     def away(self, index: int) -> bool:
         """Whether a rollout worker is a guest on another node although its own place has a node again."""
@@ -234,6 +274,7 @@ class Cluster:
         (port,) = ray_wait.get([find_port.remote()], START_TIMEOUT_S, "a port for the learners")
         address = f"{self.nodes[plan.learners[0]].address}:{port}"
         make, world = reporting(Learner), len(plan.learners)
+        options = dataclasses.replace(options, gpus=plan.learner_gpus)
         return [
             make.options(num_cpus=1, num_gpus=plan.learner_gpus, scheduling_strategy=at(place)).remote(
                 options, rank, world, address

@@ -9,9 +9,11 @@ Ray moves its bundle to another one that has room, as soon as there is one.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import ray
@@ -24,16 +26,22 @@ from verl.errors import ConfigError
 PLACED_S = 20.0  # what others on the cluster hold may become free meanwhile
 LOOK_S = 0.2
 NODE_LABEL = "ray.io/node-id"
+WORKERS_KEY = "actor_rollout_ref.rollout.gpus_per_worker"
+RANKS_KEY = "actor_rollout_ref.actor.fsdp_config.world_size"
+HALF = 0.5  # of a GPU: of what asks for more, no two are put onto one
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Who is where. ``learners``: the node of each rank; ``gpus``: of each node; ``learner_gpus``: of one rank."""
+    """Who is where. ``learners``: the node of each rank; ``gpus``: of each node; ``learner_gpus``: of one rank;
+    ``worker_gpus``: of one rollout worker."""
 
     workers: int
     learners: tuple[int, ...]
     gpus: tuple[float, ...]
     learner_gpus: float
+    worker_gpus: float
 
     @property
     def bundles(self) -> list[dict[str, float]]:
@@ -42,12 +50,22 @@ class Plan:
         cpus = [1.0 + self.workers + ranks[place] for place in range(len(self.gpus))]
         return [{"CPU": c, "GPU": g} if g else {"CPU": c} for c, g in zip(cpus, self.gpus)]
 
+    def guests(self, place: int) -> int:
+        """How many rollout workers more than its own the GPUs of a node can hold; under 0 where not even those.
+
+        An actor's share is of one GPU, so what two of them have left does not add up.
+        """
+        share, ranks, cards = self.worker_gpus, self.learners.count(place), int(self.gpus[place])
+        beside = [1 - self.learner_gpus] * min(ranks, cards) + [1.0] * (cards - ranks)
+        room = sum(int(left / share + ROUNDING) for left in beside) if share <= 1 else int(sum(beside) / share)
+        return room - self.workers
+
 
 def make_plan(config: Config, gpus_there: Sequence[float]) -> Plan:
     """Learners one a GPU, spread evenly; without GPUs all on the first node. ``gpus_there``: of every living node.
 
     Raises:
-        ConfigError: there are too few nodes, or their GPUs cannot be shared out as asked.
+        ConfigError: there are too few nodes, or their GPUs cannot be shared out as asked: some actor would never come.
     """
     nodes, asked, share = config.trainer.nnodes, config.trainer.n_gpus_per_node, config.rollout.gpus_per_worker
     if len(gpus_there) < nodes:
@@ -57,15 +75,38 @@ def make_plan(config: Config, gpus_there: Sequence[float]) -> Plan:
     world = config.actor.fsdp_config.world_size or max(1, int(total))
     if total == 0:
         if share > 0:
-            raise ConfigError(f"actor_rollout_ref.rollout.gpus_per_worker={share:g}: the nodes taken have no GPU")
-        return Plan(workers, (0,) * world, gpus, 0.0)
-    per_rank = min(1.0, total / world) - share * workers * nodes / world
+            raise ConfigError(f"{WORKERS_KEY}={share:g}: the nodes taken have no GPU")
+        return Plan(workers, (0,) * world, gpus, 0.0, 0.0)
+    if world > total:
+        raise ConfigError(f"{RANKS_KEY}={world}: {total:g} GPU(s) are there, and NCCL takes no two learners on one")
+    per_rank = min(1.0, (total - share * workers * nodes) / world)
     if per_rank <= 0:
         raise ConfigError(
             f"{total:g} GPU(s) are not enough for {world} learner(s) beside {workers * nodes} rollout worker(s) with "
-            f"actor_rollout_ref.rollout.gpus_per_worker={share:g}"
+            f"{WORKERS_KEY}={share:g}"
         )
-    return Plan(workers, tuple(rank * nodes // world for rank in range(world)), gpus, per_rank)
+    ends = list(accumulate(gpus))  # ranks in proportion to the nodes' GPUs, from the middle of each rank's part
+    learners = tuple(bisect_left(ends, (rank + 0.5) * total / world) for rank in range(world))
+    plan = Plan(workers, learners, gpus, per_rank, share)
+    _check_cards(plan)
+    return plan
+
+
+def _check_cards(plan: Plan) -> None:
+    """Raises ConfigError where Ray would put two learners onto one GPU, or has no GPU left for a worker's share."""
+    share = plan.worker_gpus
+    for ranks in Counter(plan.learners).values():
+        if ranks > 1 and plan.learner_gpus <= HALF:
+            raise ConfigError(
+                f"{WORKERS_KEY}={share:g}: leaves each learner {plan.learner_gpus:.2g} of a GPU, so that Ray may put "
+                f"two of them onto one, and NCCL takes no two there; it must leave more than {HALF:g}"
+            )
+    for place, gpus in enumerate(plan.gpus):
+        if share and plan.guests(place) < 0:
+            raise ConfigError(
+                f"{WORKERS_KEY}={share:g}: a node's {gpus:g} GPU(s) cannot hold {plan.workers} such shares beside "
+                f"{plan.learners.count(place)} learner(s) with {plan.learner_gpus:.2g} each: a share is of one GPU"
+            )
 
 
 class Placement:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import yaml
 
+from evo_vlac import gpu_node
 from verl.config import Config
 from verl.critic_config import CriticConfig
 from verl.envs.factory import check
 from verl.errors import ConfigError
 from verl.models.checkpoint_parts import Parts, find_parts, has_tensors
 from verl.trainer import capacity
+from verl.trainer.device_pairs import check_devices
 from verl.workers.sidecar_host import sidecar_python, sidecar_settings
 
 POLICY = "openvla"  # OpenVLA-OFT
@@ -27,12 +29,23 @@ CHECK_S = 60.0  # for an interpreter on a slow disk; it takes 0.3 s
 
 def preflight(config: Config) -> None:
     """Raises :class:`ConfigError`, naming the first thing that cannot work."""
+    check_devices(config)
+    _note_unseen_gpus(config)
     check_policy(config)
     check(config.env)
     if config.critic.asked and config.critic.sidecar.start:
         check_sidecar(config.critic, config.trainer.n_gpus_per_node)
     if (found := capacity.of_config(config)) is not None:
         logger.log(logging.WARNING if found.waiting else logging.INFO, "%s", found.line())
+
+
+def _note_unseen_gpus(config: Config) -> None:
+    """GPUs of this node that torch does not see: refused where the run would take them, else a line."""
+    if (line := gpu_node.unseen()) is None:
+        return
+    if config.trainer.n_gpus_per_node != 0 and config.trainer.ray_address is None:
+        raise ConfigError(f"trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}: {line}. 0 computes on the CPU")
+    logger.warning("%s", line)
 
 
 def namesakes() -> Iterator[str]:

@@ -15,6 +15,7 @@ class Advance:
         running: episodes that go on.
         environments, environments_ready: processes, and those whose simulator stands.
         environments_replaced: processes that died, hung or were too slow.
+        renderer, renderer_warning: what environments are drawn with, and what is wrong with that.
         policy_s, policy_batches, policy_observations: seconds in the policy, its forward passes, and what they decided.
     """
 
@@ -24,6 +25,8 @@ class Advance:
     environments: int = 0
     environments_ready: int = 0
     environments_replaced: int = 0
+    renderer: str | None = None
+    renderer_warning: str | None = None
     policy_s: float = 0.0
     policy_batches: int = 0
     policy_observations: int = 0

@@ -21,6 +21,7 @@ from verl.config import ActorConfig, AlgorithmConfig, ModelConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.samples import Samples
 from verl.workers.batch_split import micro_batches, mini_batches, shares
+from verl.workers.device import given_device
 from verl.workers.learner_files import LearnerFiles
 from verl.workers.loss import Loss, loss_weights
 from verl.workers.old_log_probs import LogProbDifferences, choose
@@ -47,6 +48,7 @@ class LearnerOptions:
     rollout_dtype: str
     rollout_device: str | None  # None: chosen as the learner's is
     use_proprio: bool | None = None  # None: as the checkpoint says
+    gpus: float = 0.0  # that Ray is asked for
 
 
 class Learner:
@@ -56,7 +58,7 @@ class Learner:
         """``address``: ``host:port`` of rank 0, for torch.distributed."""
         self.options, self.rank, self.world = options, rank, world
         self.work = Work()
-        self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        self.device = given_device(options.gpus)
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
         if not dist.is_initialized():

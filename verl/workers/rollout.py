@@ -11,6 +11,7 @@ each time for about ``seconds``.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from verl.episode import Decisions, Episode, EpisodeEnd, EpisodeLost, EpisodeReq
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.registry import POLICIES
 from verl.workers.advance import Advance
+from verl.workers.device import card_number, given_device
 from verl.workers.weight_buckets import Piece
 from verl.workers.weight_transfer import WeightReceiver, card
 from verl.workers.work import Report, Work
@@ -55,6 +57,8 @@ class RolloutOptions:
     use_proprio: bool | None = None  # the same
     lora_rank: int = 0  # > 0: the learners train adapters, which are applied beside the weights, never merged into them
     lora_alpha: int = 0
+    gpus: float = 0.0  # that Ray is asked for
+    visible: str | None = None  # CUDA_VISIBLE_DEVICES of one that asks Ray for none and is to compute on that card
 
 
 @dataclass(slots=True)
@@ -87,10 +91,12 @@ class RolloutWorker:
         self.work = Work()
         torch.set_num_threads(options.threads)
         self.options = options
-        self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if options.visible is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = options.visible
+        self.device = given_device(options.gpus, options.device)
         self.policy = load_policy(options, self.device)
         self.weights = WeightReceiver(self.policy, getattr(torch, options.dtype), self.device)
-        self.pool = EnvPool(**options.pool)
+        self.pool = EnvPool(**options.pool, card=card_number(self.device))
         self.rows = fixed_rows(options, self.device)
         self.waiting: list[Observation] = []
         self.decisions: dict[int, _Growing] = {}
@@ -99,6 +105,10 @@ class RolloutWorker:
     def card(self) -> str | None:
         """See :func:`~verl.workers.weight_transfer.card`. An answer shows that the policy is loaded."""
         return card(self.device)
+
+    def visible(self) -> str | None:
+        """The card that Ray gave it, by its number on the node."""
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
 
     def take_weights(self, number: int, pieces: list[Piece], payload: Any) -> None:
         """See :meth:`~verl.workers.weight_transfer.WeightReceiver.take`; learners call it."""
@@ -121,6 +131,7 @@ class RolloutWorker:
             elif report.episodes or report.lost:
                 break  # nothing to do but to wait: let the driver start new episodes first
         report.environments, report.environments_ready = self.options.pool["size"], self.pool.ready
+        report.renderer, report.renderer_warning = self.pool.renderer, self.pool.renderer_warning
         report.running, report.environments_replaced = len(self.decisions), self.pool.replaced - replaced
         return report
 

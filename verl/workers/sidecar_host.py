@@ -64,6 +64,15 @@ def sidecar_settings(critic: CriticConfig, run_id: str, gpus: int | None) -> dic
     return {**said, **critic.sidecar.config}
 
 
+def loads_last(critic: CriticConfig) -> bool:
+    """Whether the sidecar's engine measures the free memory while it loads, as vLLM does unless its cache has a fixed
+    size: then it loads when learners and rollout workers have, or their weights would be counted as its own."""
+    keys = critic.sidecar.config
+    options = keys.get("vllm")
+    fixed = isinstance(options, dict) and options.get("kv_cache_gb") is not None
+    return critic.sidecar.start and keys.get("engine") == "vllm" and not fixed
+
+
 def write_sidecar_settings(critic: CriticConfig, run_id: str, path: Path, gpus: int | None) -> Path:
     """The file for ``python -m sidecar --config``. Paths become absolute: Ray's actors work in another folder."""
     settings = sidecar_settings(critic, run_id, gpus)
@@ -103,14 +112,19 @@ class SidecarHost:
         """Shows that the process runs, whatever it is at. By any thread at any time."""
         return self.work.report()
 
-    def start(self) -> None:
-        """Starts the process; returns at once, or when a sidecar that another host left has ended."""
+    def start(self, load_when_asked: bool = False) -> None:
+        """Starts the process; returns at once, or when a sidecar that another host left has ended.
+
+        Args:
+            load_when_asked: it takes no memory of a device before :meth:`load`.
+        """
+        late = ["memory.load=asked"] if load_when_asked else []
         Path(self.log_file).parent.mkdir(parents=True, exist_ok=True)
         self._end_predecessor()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
-                [self.python, "-m", "sidecar", "--config", self.config_file],
+                [self.python, "-m", "sidecar", "--config", self.config_file, *late],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -158,6 +172,12 @@ class SidecarHost:
                         f"the sidecar was not ready within {timeout:.0f} s ({error}); {self._where_to_look()}"
                     ) from None
                 time.sleep(0.1)
+
+    def load(self, timeout: float) -> None:
+        """Has a sidecar load that was started to wait for this; until it is ready. Raises as :meth:`wait_ready`."""
+        with contextlib.suppress(BridgeError):  # it answers when it has loaded; the request stays
+            self._connection().request_phase(Phase.ROLLOUT, timeout=0)
+        self.wait_ready(timeout)
 
     def _where_to_look(self) -> str:
         if self.process is None:

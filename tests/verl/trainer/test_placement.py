@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from itertools import pairwise
 
@@ -55,12 +56,41 @@ def test_every_preset_fits_its_machine(preset, gpus):
         ([0.0], ["trainer.nnodes=2"], "trainer.nnodes=2: the Ray cluster has 1"),
         ([0.0], ["actor_rollout_ref.rollout.gpus_per_worker=0.4"], "have no GPU"),
         ([1.0], ["actor_rollout_ref.rollout.gpus_per_worker=0.5", "actor_rollout_ref.rollout.workers=2"], "not enough"),
+        (
+            [8.0],
+            ["actor_rollout_ref.actor.fsdp_config.world_size=16"],
+            r"world_size=16: 8 GPU\(s\) are there, and NCCL",
+        ),
+        (
+            [8.0],
+            ["actor_rollout_ref.rollout.gpus_per_worker=0.6", "actor_rollout_ref.rollout.workers=8"],
+            r"leaves each learner 0\.4 of a GPU",
+        ),
+        (
+            [2.0],
+            ["actor_rollout_ref.rollout.gpus_per_worker=0.8", "actor_rollout_ref.rollout.workers=1"],
+            r"cannot hold 1 such shares beside 2 learner\(s\) with 0\.6",
+        ),
     ],
 )
 def test_what_cannot_be_shared_out_is_one_line(gpus, overrides, words):
     with pytest.raises(ConfigError, match=words) as caught:
         plan(gpus, *overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_fewer_learners_than_gpus_leave_the_others_to_the_workers():
+    """Three learners and eight workers on eight GPUs were refused, as if each learner had 8/3 of one."""
+    shares = ["actor_rollout_ref.rollout.gpus_per_worker=0.4", "actor_rollout_ref.rollout.workers=8"]
+    made = plan([8.0], *shares, "actor_rollout_ref.actor.fsdp_config.world_size=3")
+    assert made.learner_gpus == 1.0 and made.learners == (0, 0, 0)
+    assert made.guests(0) == 2, "five GPUs hold ten shares"
+
+
+def test_unequal_nodes_have_learners_by_their_gpus():
+    """Half of ten ranks went to a node with two GPUs, where they never came."""
+    made = plan([2.0, 8.0], "trainer.nnodes=2")
+    assert made.gpus == (8.0, 2.0) and made.learners == (0,) * 8 + (1,) * 2
 
 
 @pytest.fixture
@@ -122,6 +152,41 @@ def test_a_lost_node_is_left_out_and_its_place_is_taken_by_the_next_that_comes(n
         assert ray.get(back.where.remote(), timeout=PATIENCE_S) == third.node_id and not cluster.away(1)
     finally:
         cluster.placement.release()
+
+
+class Seeing(Standing):
+    """One that tells which card it was given, too."""
+
+    def visible(self) -> str | None:
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    def told(self) -> tuple[float, str | None, str | None]:
+        return self.options.gpus, self.options.device, self.options.visible
+
+
+def test_a_guest_asks_for_no_share_that_its_host_cannot_give(monkeypatch, tmp_path):
+    """All of the host's card is given away: it waited for a share without end. It takes the card of a worker there."""
+    made = RayCluster(initialize_head=True, head_node_args={**SMALL, "num_gpus": 1, "_system_config": NOTICED_SOON})
+    second = made.add_node(**SMALL, num_gpus=1)
+    monkeypatch.setattr(cluster_module, "RolloutWorker", Seeing)
+    share = "actor_rollout_ref.rollout.gpus_per_worker=0.6"
+    config, notes = configured(f"trainer.ray_address={made.address}", "trainer.nnodes=2", share), []
+    start_ray(config)
+    try:
+        cluster, options = Cluster(config, "run", tmp_path, notes.append), rollout_options(config, "run")
+        workers = [cluster.rollout_worker(index, options) for index in range(2)]
+        given = (pytest.approx(0.6), None, None)
+        assert ray.get([w.told.remote() for w in workers], timeout=PATIENCE_S) == [given, given]
+        made.remove_node(second, allow_graceful=False)
+        until(lambda: len(cluster.look()) == 1)
+        guest = cluster.rollout_worker(1, options)
+        card = ray.get(workers[0].visible.remote())
+        assert ray.get(guest.told.remote(), timeout=PATIENCE_S) == (0.0, "cuda", card) and card == "0"
+        assert any("rollout worker 1 shares a GPU" in note for note in notes)
+        cluster.placement.release()
+    finally:
+        ray.shutdown()
+        made.shutdown()
 
 
 def test_what_the_cluster_cannot_hold_is_said_at_once_with_what_there_is(nodes, monkeypatch, tmp_path):

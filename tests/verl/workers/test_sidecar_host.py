@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 
+from shm_bridge import Controller
 from shm_bridge.liveness.cleaning import clean_run
 from verl.errors import SidecarLostError
 from verl.workers.sidecar_host import SidecarHost
@@ -104,3 +105,14 @@ def test_a_sidecar_of_somebody_else_that_is_not_there_has_no_log_here(tmp_path):
     message = str(caught.value)
     assert "critic.sidecar.start=false" in message and "python -m shm_bridge.inspect list" in message
     assert host.run_id in message and ".log" not in message
+
+
+def test_a_sidecar_can_be_started_before_it_loads(make):
+    """Its run is there at once, for the lanes of environments; the model comes when the others have loaded."""
+    host = make()
+    host.start(load_when_asked=True)
+    with Controller.connect(host.run_id, READY_S) as controller:
+        assert controller.alive and not controller.ready
+        host.load(READY_S)
+        assert controller.ready
+    assert host.restarts == 0

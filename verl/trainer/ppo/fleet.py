@@ -27,6 +27,7 @@ from verl.trainer.ppo.env_errors import EnvErrors
 from verl.trainer.ppo.fleet_statistics import WINDOW, FleetStatistics
 from verl.trainer.ppo.fleet_worker import FleetWorker
 from verl.trainer.ppo.learners import Learners
+from verl.trainer.ppo.renderers import Renderers
 from verl.trainer.watchdog import OwnTime
 from verl.workers.advance import Advance
 from verl.workers.work import Report
@@ -67,7 +68,7 @@ class Fleet:
         self.make, self.capacity, self.timeout_s = make, capacity, timeout_s
         self.max_lost_share, self.on_tick, self.away = max_lost_share, on_tick, away
         self._failed: dict[int, int] = {}  # tries of running requests that failed, by episode
-        self.statistics, self.errors = FleetStatistics(), EnvErrors(note)
+        self.statistics, self.errors, self.renderers = FleetStatistics(), EnvErrors(note), Renderers(note)
         self.start_limit, self._clock = start_limit, OwnTime()
         self.weights: Learners | None = None  # who sends them to workers that are made later
         self.workers = [self._make(i) for i in range(workers)]
@@ -214,6 +215,7 @@ class Fleet:
         except RayTaskError as error:
             raise RunFailedError(f"rollout worker {worker.index}: {error.cause}") from error
         worker.call, worker.ready = None, report.environments_ready
+        self.renderers.reported(worker.index, report)
         if report.episodes or report.lost:  # that it reports is not enough: it may die of what it was given
             worker.failures = 0
         self.statistics.worked(report)
