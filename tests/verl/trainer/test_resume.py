@@ -1,4 +1,4 @@
-"""kill -9 of a whole run at a random moment: resumed, it has the numbers of an undisturbed one, to the last bit."""
+"""A whole run, killed or stopped at any moment: resumed, it has the numbers of an undisturbed one, to the last bit."""
 
 from __future__ import annotations
 
@@ -95,4 +95,31 @@ def test_killed_and_resumed_it_goes_on_bit_for_bit(tmp_path):
     for name in ("last", "best"):
         one, other = weights(undisturbed.run, name), weights(resumed.run, name)
         assert all(torch.equal(one[tensor], other[tensor]) for tensor in one)
+    assert resumed.leftovers() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_asked_to_stop_it_keeps_its_latest_update(tmp_path, number):
+    """Without any checkpoint so far, in a rollout (SIGTERM) or an update: resumed, the numbers are the same."""
+    run = [*RUN, "trainer.save_freq=-1", "actor_rollout_ref.actor.ppo_epochs=40"]
+    in_update = number == signal.SIGUSR1
+    before, said = ("train/score", "the update under way") if in_update else ("actor/value_loss", "writing the check")
+    undisturbed = Launched(tmp_path, run)
+    assert undisturbed.wait(START_S) == 0, undisturbed.text()
+
+    stopped = Launched(tmp_path, run)
+    metrics = stopped.run / "metrics.jsonl"
+    stopped.until(lambda: metrics.exists() and sum(before in row for row in rows(stopped.run)) == 2, START_S)
+    stopped.process.send_signal(number)
+    time.sleep(0.1)
+    stopped.process.send_signal(number)  # schedulers do
+    assert stopped.wait(START_S) == 130, stopped.text()
+    assert said in stopped.text() and "trainer.resume_mode=auto" in stopped.text(), stopped.text()
+    assert (stopped.run / "checkpoints" / "last").resolve().name == "step-2", stopped.text()
+
+    resumed = Launched(tmp_path, [*run, "trainer.resume_mode=auto"], mark=stopped.mark)
+    assert resumed.wait(START_S) == 0, resumed.text()
+    assert "resumed after update 2" in resumed.text()
+    assert rows(resumed.run) == rows(undisturbed.run)
+    assert episodes(resumed.run) == episodes(undisturbed.run)
     assert resumed.leftovers() == []
