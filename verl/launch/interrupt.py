@@ -19,6 +19,7 @@ EXIT_CODE = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SIGUSR1: of schedulers, shortly before a job's time is over
 _asked: list[tuple[float, int]] = []  # when, by which signal
 _held_s = 0.0
+_cause: Exception | None = None
 
 
 def leave() -> None:
@@ -34,6 +35,19 @@ def install() -> None:
 def asked() -> bool:
     """Whether one came since :func:`install`."""
     return bool(_asked)
+
+
+def ask(cause: Exception) -> None:
+    """The run itself asks for its end in order: as a signal does, but with an error to tell."""
+    global _cause
+    if not _asked:
+        _cause = cause
+        _asked.append((time.monotonic(), 0))
+
+
+def cause() -> Exception | None:
+    """What the run asked for its own end for; None where a person or a scheduler did."""
+    return _cause
 
 
 def look() -> None:
