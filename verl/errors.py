@@ -55,6 +55,10 @@ class QuestionFailedError(SidecarLostError):
     """One question to the critic gets no reply again and again, while others do."""
 
 
+class RunFolderRemovedError(VerlError):
+    """The run's folder, or one in it, was removed or moved while the run wrote into it."""
+
+
 class SharedMemoryRemovedError(VerlError):
     """Somebody removed the run's files from /dev/shm, and what has ended since cannot be started again."""
 

@@ -71,7 +71,7 @@ class Checkpoints:
         self.wait()
         part = self.root / f".part-{step}"
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        part.mkdir()
         content = {"logs": self.log_sizes(), **state}
         self.wait_for([learner.save.remote(str(part)) for learner in learners], "the learners' copy of their state")
         self.last = step

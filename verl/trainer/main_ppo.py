@@ -145,8 +145,9 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
 
 
 def _failed(error: Exception, folder: RunFolder) -> int:
-    story = f"the whole story: {folder.file('logs')}"
-    print(f"error: {_reason(error, folder.path)}\n  {story}", file=sys.stderr)  # noqa: T201
+    logs = folder.file("logs")
+    story = f"\n  the whole story: {logs}" if logs.exists() else ""
+    print(f"error: {_reason(error, folder)}{story}", file=sys.stderr)  # noqa: T201
     return 1
 
 
@@ -165,11 +166,11 @@ def _end_at_once(folder: RunFolder, console: Console, reason: str) -> None:
     os._exit(1)
 
 
-def _reason(error: BaseException, folder: Path) -> str:
-    """The innermost error of ours, without Ray's remote traceback; a full disk with its path."""
+def _reason(error: BaseException, folder: RunFolder) -> str:
+    """The innermost error of ours, without Ray's remote traceback; a full disk, a removed folder with its path."""
     from verl.trainer.disk import full_disk
 
-    return full_disk(error, folder) or _innermost(error)
+    return full_disk(error, folder.path) or _innermost(folder.removed(error) or error)
 
 
 def _innermost(error: BaseException) -> str:
@@ -207,6 +208,7 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
             ids = _ids(config, folder.run_id)
             session = parts.enter_context(ray_session(config, ids, folder.file("logs")))
             parts.enter_context(ray_wait.looking(Arrivals(note, session).look))
+            parts.enter_context(ray_wait.looking(folder.look))
             progress.stage("loading the policy and the critic", None)
             with Run(config, folder, recorder, progress) as run:
                 watch = parts.enter_context(ShmWatch(ids, note, run.lost))

@@ -88,8 +88,12 @@ class Trainer:
         self._evaluate_if_due()  # a checkpoint is made before the evaluation of its step
         while not self._finished():
             self.checkpoints.tick()
-            self._update(self.rollouts.run())
-            self.recorder.log(self.counts.updates, store_metrics())  # nothing of this update's is referred to any more
+            episodes = self.rollouts.run()
+            with self._in_one_piece("the update"):
+                self._update(episodes)
+                del episodes  # nothing of this update's is referred to any more
+                self.recorder.log(self.counts.updates, store_metrics())
+                self._moment = self._now()
             if self._finished() or self._due(trainer.save_freq):
                 self._save_once()
             self._evaluate_if_due()
@@ -132,17 +136,15 @@ class Trainer:
             self._log_update({})
             self.progress.note("no group carried a signal: no update")
             return
-        with self._in_one_piece("the update"):
-            with counts.timed("update"):
-                self.progress.stage("update", None)
-                samples = self._samples(episodes)
-                self.sidecars.phase("UPDATE")
-                metrics = self.learners.update(samples, counts.rollouts)
-                self.sidecars.phase("ROLLOUT")
-                self._hand_out_weights()
-            counts.updates += metrics["steps"] > 0
-            self._log_update(metrics)
-            self._moment = self._now()
+        with counts.timed("update"):
+            self.progress.stage("update", None)
+            samples = self._samples(episodes)
+            self.sidecars.phase("UPDATE")
+            metrics = self.learners.update(samples, counts.rollouts)
+            self.sidecars.phase("ROLLOUT")
+            self._hand_out_weights()
+        counts.updates += metrics["steps"] > 0
+        self._log_update(metrics)
         if metrics["steps_skipped"]:
             self._warn("skipped", f"{metrics['steps_skipped']:.0f} step(s) skipped: the gradient was not finite")
         if message := mismatch_warning(metrics):
