@@ -192,7 +192,11 @@ def test_curves_show_each_rollouts_critic_and_an_audited_evaluation_has_figures(
     """Precision of the rollout alone: a critic that has become worse is not hidden by what it was."""
     trainer = make_trainer([True, True], "critic.audit_val=true")
     trainer.rollouts.audit.total.both = 98  # it has been right before
+    shown = []
+    trainer.progress.episode = lambda _, audit: shown.append(audit)
     trainer.fit()
+    live = [audit for audit in shown if audit is not None]
+    assert len({id(audit) for audit in live}) == 2 and trainer.rollouts.audit not in live
     rows = [metrics["critic/precision"] for _, metrics in trainer.recorder.rows if "critic/precision" in metrics]
     assert rows == [0.0, 0.0]  # one done each, no success
     shown = [metrics for _, metrics in trainer.recorder.rows if "val/success" in metrics]
