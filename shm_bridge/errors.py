@@ -55,6 +55,16 @@ class NoSpace(BridgeError):
         self.needed, self.free = needed, free
 
 
+class FilesRemoved(BridgeError):
+    """Somebody removed files of a living run from /dev/shm: who has them open goes on, nobody finds them any more."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"run_id={run_id!r}: its files were removed from /dev/shm. systemd does that when their user logs out: "
+            "loginctl enable-linger USER, or RemoveIPC=no in /etc/systemd/logind.conf"
+        )
+
+
 class RunInUse(BridgeError):
     """A living sidecar already serves this run."""
 

@@ -1,8 +1,9 @@
 """The sidecar's metrics: for Prometheus, and as a flat mapping for the bridge's inspector.
 
 Names begin with ``vlac_sidecar_``. Counters grow for as long as the process lives; a new epoch starts at 0. Replies
-are counted by status: ``invalid`` (the model said something unreadable) is about the model, ``failed`` and ``expired``
-(no answer came) are an outage.
+are counted by what became of them: ``invalid`` (the model said something unreadable) is about the model, ``failed`` and
+``expired`` (no answer came) are an outage, ``cancelled`` found nobody who waited any more, whatever they said.
+Percentiles are of the latest DONE replies of the model that somebody took.
 """
 
 from __future__ import annotations
@@ -101,22 +102,23 @@ class Metrics:
             self._totals["queries"] += size
 
     def answered(self, kind: Kind, reply: ExplainedReply, delivered: bool, total_ns: int) -> None:
-        """A reply went back; ``total_ns`` from the asking."""
-        self._answered_of(kind.name, reply.status.name, str(reply.done).lower()).inc()
+        """A reply went back; ``total_ns`` from the asking. ``delivered``: somebody still waited for it."""
+        status = reply.status if delivered else Status.CANCELLED
+        self._answered_of(kind.name, status.name, str(reply.done).lower()).inc()
         self._stage_of(kind.name, "queue").observe(reply.queue_us / 1e6)
         self._stage_of(kind.name, "total").observe(total_ns / 1e9)
         if not delivered:
             self._late.inc()
-        holes = reply.unreadable if kind is Kind.VALUE else 0
+        holes = reply.unreadable if kind is Kind.VALUE and delivered else 0
         self._unreadable.inc(holes)
         with self._lock:
             self._totals["answered"] += 1
             self._totals["queue_s"] += reply.queue_us / 1e6
             self._totals["total_s"] += total_ns / 1e9
-            self._totals[reply.status.name.lower()] += 1
+            self._totals[status.name.lower()] += 1
             self._totals["unreadable_pairs"] += holes
             self._totals["late"] += not delivered
-            if kind is Kind.DONE:
+            if kind is Kind.DONE and status in (Status.OK, Status.INVALID):
                 self._recent.append(total_ns / 1e6)
 
     def state(

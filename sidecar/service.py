@@ -192,6 +192,8 @@ class Service:
         if now - self._last_publish_ns < _PUBLISH_S * 1e9:
             return
         self._last_publish_ns = now
+        if (removed := self.server.files_removed()) is not None:
+            logger.error("%s. Attached workers are served on, new ones find nothing", removed)
         with self._lock:
             depth = len(self.batcher)
         self.metrics.state(depth, self.engine.memory_bytes(), self._phase, self.server.epoch, self.guards, self.crew)

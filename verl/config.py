@@ -203,6 +203,7 @@ class TrainerConfig:
     videos: int
     max_lost_share: float
     stall_timeout_s: float
+    stop_timeout_s: float
     ray_address: str | None
 
     def __post_init__(self) -> None:
@@ -217,6 +218,7 @@ class TrainerConfig:
         in_range("trainer.nnodes", self.nnodes, 1)
         in_range("trainer.max_lost_share", self.max_lost_share, 0, 1)
         in_range("trainer.stall_timeout_s", self.stall_timeout_s, 120)
+        in_range("trainer.stop_timeout_s", self.stop_timeout_s, 0)
         in_range("trainer.max_actor_ckpt_to_keep", self.max_actor_ckpt_to_keep, 1)
         one_of("trainer.resume_mode", self.resume_mode, ["disable", "auto", "resume_path"])
         if (self.resume_mode == "resume_path") != (self.resume_from_path is not None):

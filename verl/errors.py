@@ -59,6 +59,14 @@ class QuestionFailedError(SidecarLostError):
     """One question to the critic gets no reply again and again, while others do."""
 
 
+class RunFolderRemovedError(VerlError):
+    """The run's folder, or one in it, was removed or moved while the run wrote into it."""
+
+
+class SharedMemoryRemovedError(VerlError):
+    """Somebody removed the run's files from /dev/shm, and what has ended since cannot be started again."""
+
+
 class CriticBridgeError(VerlError):
     """The bridge to the critic cannot be used: no sidecar there, no memory, too many lanes, a foreign segment."""
 

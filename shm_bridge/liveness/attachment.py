@@ -7,7 +7,7 @@ import logging
 import time
 
 from shm_bridge.backend import chosen
-from shm_bridge.errors import BadMagic, SegmentError, SidecarDied, SidecarUnreachable, TooManyLanes
+from shm_bridge.errors import BadMagic, FilesRemoved, SegmentError, SidecarDied, SidecarUnreachable, TooManyLanes
 from shm_bridge.liveness.cleaning import remove_if_dead, remove_lane_files
 from shm_bridge.liveness.locks import LANES, SERVER, RunLocks, open_locks
 from shm_bridge.memory import segment
@@ -124,8 +124,14 @@ class Attachment:
         self.bell.ring()
 
     def check(self) -> bool:
-        """Whether a sidecar lives; follows it to a new control segment when there is one."""
+        """Whether a sidecar lives; follows it to a new control segment when there is one.
+
+        Raises:
+            FilesRemoved: none does, and none can be seen again, since the lock file was removed.
+        """
         alive = self.locks.holder(SERVER) is not None
+        if not alive and not self.locks.is_current():
+            raise FilesRemoved(self.run_id)
         if alive and segment.inode(control_name(self.run_id)) != self.control.inode:
             with contextlib.suppress(FileNotFoundError, BadMagic):
                 self._reattach()

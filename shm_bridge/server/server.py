@@ -16,16 +16,17 @@ from types import TracebackType
 from typing import Any
 
 from shm_bridge.backend import chosen
-from shm_bridge.errors import BridgeClosed, ConfigError, ForkedProcess
+from shm_bridge.errors import BridgeClosed, ConfigError, FilesRemoved, ForkedProcess
 from shm_bridge.liveness import forks
 from shm_bridge.liveness.cleaning import remove_if_dead, remove_lane_files
 from shm_bridge.liveness.control_recovery import make_room_for_lanes, open_bell, take_over
 from shm_bridge.liveness.locks import LANES, SERVER, open_locks
+from shm_bridge.memory import segment
 from shm_bridge.memory.control import Control
 from shm_bridge.memory.header import MAX_LANES
 from shm_bridge.memory.layout import ServerWord
 from shm_bridge.memory.memory_plan import control_bytes
-from shm_bridge.names import checked_run_id, entries
+from shm_bridge.names import SHM, bell_name, checked_run_id, control_name, entries
 from shm_bridge.server.counters import Counters
 from shm_bridge.server.lane_table import Closed, LaneTable
 from shm_bridge.server.question import Question
@@ -47,6 +48,7 @@ class Server:
     def __init__(self, run_id: str, max_lanes: int, spin_us: float) -> None:
         self.run_id = run_id
         self._closed: type[BridgeClosed] | None = None
+        self._removal_told = False
         self._mutex = threading.Lock()
         self._locks = open_locks(run_id, create=True)
         self._control: Control | None = None
@@ -185,6 +187,16 @@ class Server:
     def lanes(self) -> int:
         """Attached lanes."""
         return len(self._lanes.served)
+
+    def files_removed(self) -> FilesRemoved | None:
+        """Once, when somebody removed the run's lock file, control segment or doorbell: nobody finds it any more."""
+        assert self._control is not None
+        if self._removal_told:
+            return None
+        bell = SHM / f"sem.{bell_name(self.run_id, self._control.header.instance)[1:]}"
+        there = segment.inode(control_name(self.run_id)) == self._control.inode and bell.exists()
+        self._removal_told = not (there and self._locks.is_current())
+        return FilesRemoved(self.run_id) if self._removal_told else None
 
     @property
     def requested_phase(self) -> Phase | None:

@@ -18,8 +18,7 @@ from tests.faults.run import Run
 SHM = Path("/dev/shm")
 FULL_DISK = EndsWithin(60, r"(?=.*(no space|full))(?=.*checkpoints)")
 FULL_SHM = EndsWithin(180, r"(?=.*/dev/shm)(?=.*\d)")
-UNLINKED = EndsWithin(150, r"sidecar.*no such run")
-NO_FOLDER = EndsWithin(60, r"no such file.*(episodes|checkpoints|metrics|logs)")
+NO_FOLDER = EndsWithin(60, r"was removed or moved while the run wrote into it")
 OVERWRITTEN = 5  # times
 FLIPPED_AT = 0.6  # of a file's length: in the tensors, after the head
 
@@ -53,10 +52,10 @@ def lane_distrusted(lab: Lab) -> Facts:
     return lab.facts(run)
 
 
-@fault("shm-unlinked", UNLINKED, "all of the run's files in /dev/shm are removed (RemoveIPC=yes at a log-out)")
+@fault("shm-unlinked", Exact(), "all of the run's files in /dev/shm are removed (RemoveIPC=yes at a log-out)")
 def shm_unlinked(lab: Lab) -> Facts:
-    """The phase after the rollout finds no sidecar: it waits as long as for one that loads its model, and says why."""
-    run = lab.start("critic.ready_timeout_s=30")
+    """Who has them open goes on; nothing is started anew in this run."""
+    run = lab.start()
     run.wait_episodes()
     run.now()
     for name in run.shm():

@@ -73,9 +73,13 @@ class ReplayBuffer:
             trajectory=np.full(count, REPLAYED, np.int64),
         )
 
-    def state(self) -> dict[str, np.ndarray]:
-        """The contents as arrays without objects, for ``np.savez``; the inputs are not copied one by one."""
-        kept = list(self.episodes)
+    def contents(self) -> list[Kept]:
+        """The episodes as of now, for a later :meth:`state`."""
+        return list(self.episodes)
+
+    def state(self, kept: list[Kept] | None = None) -> dict[str, np.ndarray]:
+        """``kept``, or what is in it now, as arrays without objects for ``np.savez``; inputs are not copied singly."""
+        kept = self.contents() if kept is None else kept
         state = {
             "episode": np.array([e.episode for e in kept], np.int64),
             "steps": np.array([e.steps for e in kept], np.int64),

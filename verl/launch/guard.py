@@ -19,14 +19,14 @@ from typing import Any
 
 import psutil
 
-from verl.launch import remains, words
+from verl.launch import interrupt, remains, words
 from verl.launch.claim import IdClaim
 from verl.launch.going_on import how_to_go_on
 
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-GRACE_S = 20.0  # from the first Ctrl-C until everything is killed
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+GRACE_S = 20.0  # for an end in order; before it the trainer may take the time for a checkpoint that it has told of
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM)
 
 
 def run_guarded(command: list[str], claim: IdClaim) -> int:
@@ -36,11 +36,11 @@ def run_guarded(command: list[str], claim: IdClaim) -> int:
         command: starts :mod:`verl.trainer.main_ppo`, for the run that ``claim`` is of.
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    stop = _Stop()
+    read, write = os.pipe()
+    stop = _Stop(words.Ear(read))
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, stop)
-    read, write = os.pipe()
     process = subprocess.Popen(
         command,
         start_new_session=True,
@@ -55,7 +55,7 @@ def run_guarded(command: list[str], claim: IdClaim) -> int:
     stop.cleaning = True
     signal.setitimer(signal.ITIMER_REAL, 0)
     claim.ending()
-    told = words.heard(read)
+    told = stop.ear.heard()
     os.close(read)
     try:
         code = _last_words(code, told, process.pid, stop.asked > 0)
@@ -67,13 +67,17 @@ def run_guarded(command: list[str], claim: IdClaim) -> int:
 def _in_trainer() -> None:
     """In the new process: a guard that is killed takes it along; it gets signals once it has its handlers."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_BLOCK, interrupt.SIGNALS)
 
 
 class _Stop:
-    """Ctrl-C or SIGTERM: once asks the trainer to stop; twice, or no answer for ``GRACE_S``, kills it."""
+    """A signal asks the trainer to stop; Ctrl-C after it, or no end in time, kills it.
 
-    def __init__(self) -> None:
+    Schedulers send SIGTERM more than once: the second is no impatience.
+    """
+
+    def __init__(self, ear: words.Ear) -> None:
+        self.ear = ear
         self.asked, self.cleaning = 0, False
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -89,10 +93,11 @@ class _Stop:
         elif self._process is None:
             return
         elif self.asked == 1:
-            _tell("\nstopping (again to stop at once) ...\n")
+            _tell("\nstopping (Ctrl-C again: at once) ...\n")
             self._process.send_signal(signal.SIGINT)
-            signal.setitimer(signal.ITIMER_REAL, GRACE_S)
-        else:
+            patience = self.ear.heard().get(words.PATIENCE, {}).get("seconds", 0.0)
+            signal.setitimer(signal.ITIMER_REAL, patience + GRACE_S)
+        elif number in (signal.SIGINT, signal.SIGALRM):
             self._process.kill()
 
 

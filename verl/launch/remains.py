@@ -73,11 +73,11 @@ def remove_session(session: Path, trainer: int, keep_logs: Path | None = None) -
     """Removes the folder of a Ray that process ``trainer`` started; whether it is gone.
 
     Args:
-        keep_logs: copies Ray's own logs there first; for a run that failed.
+        keep_logs: copies Ray's own logs there first; for a run that failed, and whose folder is still there.
     """
     if not re.fullmatch(rf"session_[\d_-]+_{trainer}", session.name):
         return False
-    if keep_logs is not None and (session / "logs").is_dir():
+    if keep_logs is not None and keep_logs.parent.is_dir() and (session / "logs").is_dir():
         with contextlib.suppress(OSError, shutil.Error):  # a full disk, say
             shutil.copytree(session / "logs", keep_logs, dirs_exist_ok=True)
     for _ in range(SESSION_TRIES):  # a process of it that is just ending may still write

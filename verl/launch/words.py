@@ -1,9 +1,9 @@
 """What the trainer tells its launcher: one way, through a pipe that ends with the trainer.
 
-    trainer --{"event": ...}\\n--> pipe --> launcher      folder, ray (its session), end
+    trainer --{"event": ...}\\n--> pipe --> launcher      folder, ray (its session), patience, end
 
-The launcher reads when the trainer has ended. Without an ``end`` it was killed, or C++ code of a library called
-``exit``: nobody else then tells the user.
+The launcher reads when it is asked to stop, and when the trainer has ended. Without an ``end`` it was killed, or C++
+code of a library called ``exit``: nobody else then tells the user.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 from typing import Any
 
 VARIABLE = "VERL_LAUNCH_PIPE"
+PATIENCE = "patience"  # seconds that the trainer, asked to stop, may take for a checkpoint
 _descriptor: int | None = None
 
 
@@ -34,16 +35,21 @@ def say(event: str, **fields: Any) -> None:
             os.write(_descriptor, json.dumps({"event": event, **fields}).encode() + b"\n")
 
 
-def heard(descriptor: int) -> dict[str, dict[str, Any]]:
-    """In the launcher, after the trainer's end: the last of each event by its name. Never blocks."""
-    os.set_blocking(descriptor, False)
-    data = b""
-    with contextlib.suppress(BlockingIOError):
-        while block := os.read(descriptor, 65_536):
-            data += block
-    events: dict[str, dict[str, Any]] = {}
-    for line in data.splitlines():
-        with contextlib.suppress(ValueError):
-            event = json.loads(line)
-            events[event.pop("event")] = event
-    return events
+class Ear:
+    """The launcher's end, a descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor, self._events = descriptor, dict[str, dict[str, Any]]()
+
+    def heard(self) -> dict[str, dict[str, Any]]:
+        """The last of each event so far, by its name. Never blocks."""
+        data = b""
+        with contextlib.suppress(BlockingIOError):
+            while block := os.read(self._descriptor, 65_536):
+                data += block
+        for line in data.splitlines():
+            with contextlib.suppress(ValueError):
+                event = json.loads(line)
+                self._events[event.pop("event")] = event
+        return self._events

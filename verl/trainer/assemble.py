@@ -154,6 +154,10 @@ class Run:
             checkpoints,
         )
 
+    def lost(self) -> int:
+        """Tries of episodes that were lost so far."""
+        return 0 if self.fleet is None else self.fleet.statistics.lost
+
     def _tell_status_page(self) -> None:
         """Where a browser sees the sidecar at work, if that was asked for."""
         keys = self.config.critic.sidecar.config

@@ -65,20 +65,24 @@ class Checkpoints:
         """Starts a checkpoint of this very moment; returns when all learners have copied their state.
 
         Args:
-            state: what JSON can hold; ``arrays``: what it cannot. Neither may be changed afterwards.
+            state: what JSON can hold; ``arrays``: what it cannot. Neither may be changed afterwards. ``state["logs"]``:
+                see :meth:`log_sizes`, if the moment of ``state`` is not this one.
         """
         self.wait()
         part = self.root / f".part-{step}"
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        sizes = {name: file.stat().st_size for name in LOGS if (file := self.folder.file(name)).exists()}
-        content = {**state, "logs": sizes}
+        part.mkdir()
+        content = {"logs": self.log_sizes(), **state}
         self.wait_for([learner.save.remote(str(part)) for learner in learners], "the learners' copy of their state")
         self.last = step
         self._writer = threading.Thread(
             target=self._write, args=(part, step, learners, content, arrays), name="checkpoint", daemon=True
         )
         self._writer.start()
+
+    def log_sizes(self) -> dict[str, int]:
+        """Bytes of the run's logs now: a resumed run cuts them back to that."""
+        return {name: file.stat().st_size for name in LOGS if (file := self.folder.file(name)).exists()}
 
     def mark_best(self, step: int) -> None:
         """``best`` is the checkpoint of ``step``, which has been saved or is being saved."""

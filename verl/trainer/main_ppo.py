@@ -127,6 +127,11 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
             _train(config, tree, folder, console)
         return 0
     except KeyboardInterrupt:
+        if (cause := interrupt.cause()) is not None:
+            logger.error("the run was ended: %s", cause)
+            code = _failed(cause, folder)
+            console.print(how_to_go_on(folder.path), markup=False)
+            return code
         return _interrupted(folder, console)
     except ConfigError as error:
         logger.error("%s", error)
@@ -136,10 +141,14 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
         if interrupt.asked():  # in an import, say, where it became another error
             return _interrupted(folder, console)
         logger.exception("the run failed")
-        print(  # noqa: T201
-            f"error: {_reason(error, folder.path)}\n  the whole story: {folder.file('logs')}", file=sys.stderr
-        )
-        return 1
+        return _failed(error, folder)
+
+
+def _failed(error: Exception, folder: RunFolder) -> int:
+    logs = folder.file("logs")
+    story = f"\n  the whole story: {logs}" if logs.exists() else ""
+    print(f"error: {_reason(error, folder)}{story}", file=sys.stderr)  # noqa: T201
+    return 1
 
 
 def _interrupted(folder: RunFolder, console: Console) -> int:
@@ -157,11 +166,11 @@ def _end_at_once(folder: RunFolder, console: Console, reason: str) -> None:
     os._exit(1)
 
 
-def _reason(error: BaseException, folder: Path) -> str:
-    """The innermost error of ours, without Ray's remote traceback; a full disk with its path."""
+def _reason(error: BaseException, folder: RunFolder) -> str:
+    """The innermost error of ours, without Ray's remote traceback; a full disk, a removed folder with its path."""
     from verl.trainer.disk import full_disk
 
-    return full_disk(error, folder) or _innermost(error)
+    return full_disk(error, folder.path) or _innermost(folder.removed(error) or error)
 
 
 def _innermost(error: BaseException) -> str:
@@ -179,6 +188,7 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
     from verl.trainer.ray_session import ray_session
     from verl.trainer.recorder import Recorder
     from verl.trainer.report.table import print_summary
+    from verl.trainer.shm_watch import ShmWatch
 
     started = time.monotonic()
     console.print(f"run {folder.run_id}, {folder.path}")
@@ -195,10 +205,14 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
         parts.callback(recorder.close)
         with Progress(console, config.trainer.total_episodes) as progress:
             progress.stage("starting Ray", None)
-            session = parts.enter_context(ray_session(config, _ids(config, folder.run_id), folder.file("logs")))
+            ids = _ids(config, folder.run_id)
+            session = parts.enter_context(ray_session(config, ids, folder.file("logs")))
             parts.enter_context(ray_wait.looking(Arrivals(note, session).look))
+            parts.enter_context(ray_wait.looking(folder.look))
             progress.stage("loading the policy and the critic", None)
             with Run(config, folder, recorder, progress) as run:
+                watch = parts.enter_context(ShmWatch(ids, note, run.lost))
+                parts.enter_context(ray_wait.looking(watch.look))
                 trainer = run.start()
                 progress.note(f"ready after {time.monotonic() - started:.0f} s")
                 trainer.counts.time_s["start"] = time.monotonic() - started

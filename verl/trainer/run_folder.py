@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from verl.errors import ConfigError
+from verl.errors import ConfigError, RunFolderRemovedError
 
 
 class RunFolder:
@@ -43,8 +43,28 @@ class RunFolder:
         """A path in the folder."""
         return self.path.joinpath(*parts)
 
+    def look(self) -> None:
+        """Raises RunFolderRemovedError once the folder is no longer there."""
+        if not self.path.exists():
+            raise _removed(self.path)
+
+    def removed(self, error: BaseException) -> RunFolderRemovedError | None:
+        """What ``error`` means when it is about a file whose folder in this one was removed; else None."""
+        if not isinstance(error, FileNotFoundError) or error.filename is None:
+            return None
+        file = Path(os.fsdecode(error.filename))
+        inside = self.path in file.parents
+        gone = [folder for folder in (self.path, *reversed(file.parents)) if inside and not folder.exists()]
+        return _removed(gone[0]) if gone else None
+
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Whole or not at all."""
         temporary = self.file(f".{name}.part")
         temporary.write_text(json.dumps(content, indent=2, default=float) + "\n")
         os.replace(temporary, self.file(name))
+
+
+def _removed(folder: Path) -> RunFolderRemovedError:
+    return RunFolderRemovedError(
+        f"{folder} was removed or moved while the run wrote into it; what it had written there is gone with it"
+    )

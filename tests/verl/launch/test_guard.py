@@ -20,6 +20,7 @@ code = run_guarded([sys.executable, "-c", sys.argv[2], *sys.argv[3:]], claim)
 claim.release()
 sys.exit(code)
 """
+QUICK_GUARD = GUARD.replace("claim = claim", "from verl.launch import guard; guard.GRACE_S = 0.5\nclaim = claim")
 # A trainer with a lane and a process that holds on to life, in a session of its own.
 STUBBORN = """
 import os, signal, subprocess, sys, time
@@ -68,6 +69,45 @@ def test_ctrl_c_while_it_cleans_up_does_not_stop_that(run_id, number):
         assert not exists(child) and in_shm(run_id) == []
         said = guard.stderr.read()
         assert "Traceback" not in said and "killed by SIGKILL" in said and "cleaning up" in said
+
+
+# It needs a while for its checkpoint, however often a scheduler asks; SIGINT is what the guard sends it.
+SAVES = """
+import signal, sys, time
+from verl.launch import words
+words.take_over()
+def save(number, frame):
+    print("saving", flush=True)
+    time.sleep(3)
+    print("saved", flush=True)
+    words.say("end", code=130)
+    sys.exit(130)
+signal.signal(signal.SIGINT, save)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+words.say(words.PATIENCE, seconds=float(sys.argv[1]))
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_the_trainer_has_the_time_that_it_told_of(run_id, number):
+    """The grace alone is too short for its checkpoint; the same signal again does not take the time away."""
+    with program(QUICK_GUARD, run_id, SAVES, "30", start_new_session=True) as guard:
+        assert guard.stdout.readline() == "up\n"
+        guard.send_signal(number)
+        assert guard.stdout.readline() == "saving\n"
+        guard.send_signal(number)
+        assert guard.stdout.readline() == "saved\n"
+        assert guard.wait(20) == 130
+
+
+def test_when_that_time_is_over_it_is_killed(run_id):
+    with program(QUICK_GUARD, run_id, SAVES, "0", start_new_session=True) as guard:
+        assert guard.stdout.readline() == "up\n"
+        guard.send_signal(signal.SIGTERM)
+        assert guard.wait(20) == 128 + signal.SIGKILL
+        assert "killed by SIGKILL" not in guard.stdout.read()
 
 
 def test_a_third_press_does_not_leave_anything(run_id):

@@ -1,4 +1,4 @@
-"""kill -9 of a whole run at a random moment: resumed, it has the numbers of an undisturbed one, to the last bit."""
+"""A whole run, killed or stopped at any moment: resumed, it has the numbers of an undisturbed one, to the last bit."""
 
 from __future__ import annotations
 
@@ -96,3 +96,35 @@ def test_killed_and_resumed_it_goes_on_bit_for_bit(tmp_path):
         one, other = weights(undisturbed.run, name), weights(resumed.run, name)
         assert all(torch.equal(one[tensor], other[tensor]) for tensor in one)
     assert resumed.leftovers() == []
+
+
+def test_asked_to_stop_it_keeps_its_latest_update(tmp_path):
+    """In a rollout, then in an update, without any other checkpoint: resumed, the numbers are the same."""
+    run = [*RUN, "trainer.save_freq=-1", "actor_rollout_ref.actor.ppo_epochs=40", "env.step_s=0.1"]
+    undisturbed = Launched(tmp_path, run)
+    assert undisturbed.wait(START_S) == 0, undisturbed.text()
+
+    in_rollout = Launched(tmp_path, run)
+    stop(in_rollout, signal.SIGTERM, "actor/value_loss", 2)
+    assert "the update under way" not in in_rollout.text() and "of update 2" in in_rollout.text(), in_rollout.text()
+    in_update = Launched(tmp_path, [*run, "trainer.resume_mode=auto"], mark=in_rollout.mark)
+    stop(in_update, signal.SIGUSR1, "train/score", 4)
+    assert "resumed after update 2" in in_update.text() and "the update under way" in in_update.text(), in_update.text()
+    assert "of update 4" in in_update.text() and "trainer.resume_mode=auto" in in_update.text(), in_update.text()
+
+    resumed = Launched(tmp_path, [*run, "trainer.resume_mode=auto"], mark=in_rollout.mark)
+    assert resumed.wait(START_S) == 0, resumed.text()
+    assert "resumed after update 4" in resumed.text()
+    assert rows(resumed.run) == rows(undisturbed.run)
+    assert episodes(resumed.run) == episodes(undisturbed.run)
+    assert resumed.leftovers() == []
+
+
+def stop(launched: Launched, number: signal.Signals, metric: str, times: int) -> None:
+    """When ``metric`` has been logged so often."""
+    metrics = launched.run / "metrics.jsonl"
+    launched.until(lambda: metrics.exists() and sum(metric in row for row in rows(launched.run)) == times, START_S)
+    launched.process.send_signal(number)
+    time.sleep(0.1)
+    launched.process.send_signal(number)  # schedulers do
+    assert launched.wait(START_S) == 130, launched.text()

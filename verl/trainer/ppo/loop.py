@@ -7,6 +7,7 @@ UPDATE   the sidecar leaves the GPU -> learners step -> new weights to the worke
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from verl.algorithms.batch import build_samples
 from verl.config import Config
 from verl.episode import Episode
+from verl.launch import words
 from verl.samples import Samples
 from verl.trainer.checkpoint import Checkpoints, read_state
 from verl.trainer.ppo.counts import Counts
@@ -24,6 +26,7 @@ from verl.trainer.ppo.fleet_statistics import FleetStatistics
 from verl.trainer.ppo.learners import Learners
 from verl.trainer.ppo.rollouts import Rollouts
 from verl.trainer.ppo.schedule import Schedule
+from verl.trainer.ppo.stop import Moment, in_one_piece, save_in_time
 from verl.trainer.ppo.summary import summarise
 from verl.trainer.progress import Progress
 from verl.trainer.ray_store import store_metrics
@@ -36,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 class Trainer:
     """Owns the order of things; models, environments and files are others' business."""
+
+    _moment: Moment  # the latest, from the beginning of fit on
 
     def __init__(
         self,
@@ -59,7 +64,22 @@ class Trainer:
     # ---- the run
 
     def fit(self) -> None:
-        """Trains until the episodes or the updates are used up; evaluates before (if asked), between and after."""
+        """Trains until the episodes or the updates are used up; evaluates before (if asked), between and after.
+
+        Asked to stop, it raises KeyboardInterrupt: no update is cut in two, and a checkpoint of the latest is left, so
+        far as ``trainer.stop_timeout_s`` allows.
+        """
+        words.say(words.PATIENCE, seconds=self.config.trainer.stop_timeout_s)
+        try:
+            self._moment = self._now()
+            self._fit()
+        except KeyboardInterrupt:
+            self._save_at_stop()
+            raise
+        finally:
+            words.say(words.PATIENCE, seconds=0.0)
+
+    def _fit(self) -> None:
         trainer = self.config.trainer
         if trainer.val_only or (trainer.val_before_train and not self.counts.rollouts):
             self.counts.success_before = self.evaluate()
@@ -68,11 +88,16 @@ class Trainer:
         self._evaluate_if_due()  # a checkpoint is made before the evaluation of its step
         while not self._finished():
             self.checkpoints.tick()
-            self._update(self.rollouts.run())
-            self.recorder.log(self.counts.updates, store_metrics())  # nothing of this update's is referred to any more
+            episodes = self.rollouts.run()
+            with self._in_one_piece("the update"):
+                self._update(episodes)
+                del episodes  # nothing of this update's is referred to any more
+                self.recorder.log(self.counts.updates, store_metrics())
+                self._moment = self._now()
             if self._finished() or self._due(trainer.save_freq):
                 self._save_once()
             self._evaluate_if_due()
+            self._moment = self._now()
         self.checkpoints.wait()
 
     def _evaluate_if_due(self) -> None:
@@ -89,7 +114,8 @@ class Trainer:
     def _save_once(self) -> None:
         """A checkpoint of these weights, unless there is one: a rollout without an update changes none."""
         if self.checkpoints.last != self.counts.updates:
-            self.save()
+            with self._in_one_piece("the checkpoint"):
+                self.save()
 
     def _due(self, frequency: int) -> bool:
         updates = self.counts.updates
@@ -190,10 +216,36 @@ class Trainer:
 
     def save(self) -> None:
         """Starts a checkpoint in ``checkpoints/step-N``; what takes long is done in the background."""
+        self._moment = self._now()
+        self._save_moment()
+
+    def _now(self) -> Moment:
+        latencies, replay = self.rollouts.audit.latencies.counts.copy(), self.rollouts.replay
+        state = {**self.state(), "logs": self.checkpoints.log_sizes()}
+        return Moment(self.counts.updates, state, latencies, replay.contents())
+
+    def _save_moment(self) -> None:
+        moment = self._moment
+        arrays = {f"replay.{name}": array for name, array in self.rollouts.replay.state(moment.replayed).items()}
+        arrays["latencies"] = moment.latencies
         with self.counts.timed("checkpoint"):
-            arrays = {f"replay.{name}": array for name, array in self.rollouts.replay.state().items()}
-            arrays["latencies"] = self.rollouts.audit.latencies.counts.copy()
-            self.checkpoints.save(self.counts.updates, self.learners.actors, self.state(), arrays)
+            self.checkpoints.save(moment.updates, self.learners.actors, moment.state, arrays)
+
+    def _in_one_piece(self, what: str) -> AbstractContextManager[None]:
+        return in_one_piece(what, self.config.trainer.stop_timeout_s, self.progress.note)
+
+    def _save_at_stop(self) -> None:
+        """A checkpoint of the latest update, unless there is one, with what the trainer's state was then."""
+        step = self._moment.updates
+
+        def save() -> None:
+            self.checkpoints.wait()
+            if step > 0 and self.checkpoints.last != step:
+                self.progress.note(f"asked to stop: writing the checkpoint of update {step}")
+                self._save_moment()
+                self.checkpoints.wait()
+
+        save_in_time(save, step, self.config.trainer.stop_timeout_s, self.progress.note)
 
     def resume(self, checkpoint: Path) -> None:
         """Goes on from ``checkpoint``, of this run or of another; new weights are with the rollout workers."""

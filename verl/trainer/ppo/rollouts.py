@@ -35,6 +35,7 @@ class Rollouts:
         self.config, self.counts, self.schedule, self.fleet = config, counts, schedule, fleet
         self.recorder, self.progress = recorder, progress
         self.audit = Audit()  # of the whole run
+        self.latest = Audit()  # of the latest rollout: what is of the whole run hides a change
         self.evaluated: Confusion | None = None  # of the latest evaluation, where the critic was asked in it
         model, actor = config.model, config.actor
         replayed = actor.replay_episodes if actor.imitation_coeff > 0 else 0
@@ -56,6 +57,7 @@ class Rollouts:
         record = self.config.trainer.videos if self._records() else 0
         requests = [r for g in range(started) for r in self.schedule.group(record if g == 0 else 0)]
         groups = RolloutGroups(size, self.rule, wanted, affordable, started)
+        self.latest = Audit()
         self._play(requests, groups)
         finished = groups.finished
         if self.config.critic.shuffle:
@@ -67,7 +69,7 @@ class Rollouts:
         if not finished:
             why = ", ".join({lost.reason for lost in groups.given_up})
             raise RunFailedError(f"the rollout brought no episode: {len(groups.given_up)} were given up ({why})")
-        self.recorder.log(counts.updates, self._metrics(finished, groups.finished, len(trained_on)))
+        self.recorder.log(counts.updates, self._metrics(finished, len(trained_on)))
         for message in crossed(self.config.critic, self.audit):
             logger.warning(message)
             self.progress.note(message)
@@ -95,19 +97,18 @@ class Rollouts:
             for episode in self.fleet.run(requests, groups.finished, groups.given_up, refill):
                 before = len(groups.given_up)
                 self.audit.add(episode)
+                self.latest.add(episode)
                 self.recorder.episode(episode, self.counts.updates)
-                self.progress.episode(episode, self.audit)
+                self.progress.episode(episode, self.latest)
         for lost in groups.given_up:
             if lost.dropped:
                 self.audit.add_dropped(lost)
         groups.sort()
 
-    def _metrics(self, episodes: list[Episode], played: list[Episode], kept: int) -> dict[str, SupportsFloat]:
-        """``played``: the same episodes as the critic judged them, before a study deals their rewards out."""
+    def _metrics(self, episodes: list[Episode], kept: int) -> dict[str, SupportsFloat]:
+        """``critic/...`` is as the critic judged, before a study deals rewards out."""
         ends, counts, audit, fleet = [e.end for e in episodes], self.counts, self.audit, self.fleet.statistics
-        latest = Audit()  # of this rollout: a curve of what the whole run has had hides a change
-        for episode in played:
-            latest.add(episode)
+        latest = self.latest
         return {
             "train/episodes": counts.episodes,
             "train/complete": np.mean([end.complete for end in ends]),

@@ -1,4 +1,7 @@
-"""``curves.png``: success, reward, episode length and latency over the run, from ``metrics.jsonl``."""
+"""``curves.png``: success, reward, episode length and the critic over the run, from ``metrics.jsonl``.
+
+A point is of one rollout or one evaluation; the share of unreadable replies is of the latest 64 episodes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,18 @@ PANELS = (
     ),
     ("reward", {"train/score": "mean score"}, (0, 1)),
     ("steps of an episode", {"train/steps": "training", "val/steps": "evaluation"}, None),
-    ("verdict latency, ms", {"critic/p50_ms": "p50", "critic/p99_ms": "p99"}, None),
+    ("verdict latency of each rollout, ms", {"critic/p50_ms": "p50", "critic/p99_ms": "p99"}, None),
+    (
+        "done against the simulator, each rollout",
+        {
+            "critic/precision": "precision",
+            "critic/recall": "recall",
+            "val/critic_precision": "precision, evaluation",
+            "val/critic_recall": "recall, evaluation",
+        },
+        (0, 1),
+    ),
+    ("unreadable replies, latest 64 episodes", {"critic/invalid_share": "share"}, (0, 1)),
 )
 
 
@@ -39,9 +53,9 @@ def draw_curves(metrics: Path, target: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     rows = read_metrics(metrics)
-    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    figure = Figure(figsize=(15, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (name, series, limits) in zip(figure.subplots(2, 2).flat, PANELS):
+    for axes, (name, series, limits) in zip(figure.subplots(2, 3).flat, PANELS):
         for key, label in series.items():
             points = [(r.get("train/episodes", 0), r[key]) for r in rows if key in r]
             if points:

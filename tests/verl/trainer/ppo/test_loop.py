@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from types import SimpleNamespace
 
 import pytest
 
 from verl.episode import EpisodeLost
 from verl.errors import RunFailedError
+from verl.launch import interrupt
 from verl.trainer.load_config import load_config
 from verl.trainer.ppo import groups, rollouts
 from verl.trainer.ppo.fleet_statistics import FleetStatistics
@@ -47,6 +49,9 @@ class FakeCheckpoints:
     def save(self, step, learners, state, arrays) -> None:
         self.last = step
         self.saved.append((step, state, arrays))
+
+    def log_sizes(self) -> dict[str, int]:
+        return {}
 
     def tick(self) -> None: ...
 
@@ -187,10 +192,73 @@ def test_curves_show_each_rollouts_critic_and_an_audited_evaluation_has_figures(
     """Precision of the rollout alone: a critic that has become worse is not hidden by what it was."""
     trainer = make_trainer([True, True], "critic.audit_val=true")
     trainer.rollouts.audit.total.both = 98  # it has been right before
+    shown = []
+    trainer.progress.episode = lambda _, audit: shown.append(audit)
     trainer.fit()
+    live = [audit for audit in shown if audit is not None]
+    assert len({id(audit) for audit in live}) == 2 and trainer.rollouts.audit not in live
     rows = [metrics["critic/precision"] for _, metrics in trainer.recorder.rows if "critic/precision" in metrics]
     assert rows == [0.0, 0.0]  # one done each, no success
     shown = [metrics for _, metrics in trainer.recorder.rows if "val/success" in metrics]
     assert all({"val/critic_precision", "val/critic_recall"} <= set(metrics) for metrics in shown)
     assert sum(trainer.summary()["confusion_in_evaluation"].values()) == 2
     assert make_trainer([True]).summary()["confusion_in_evaluation"] == {}
+
+
+@pytest.fixture
+def stop(monkeypatch):
+    """Asks this process to stop, as the launcher does."""
+    before = {number: signal.getsignal(number) for number in interrupt.SIGNALS}
+    monkeypatch.setattr(interrupt, "_asked", [])
+    interrupt.install()
+    yield lambda: signal.raise_signal(signal.SIGINT)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_stop_in_a_rollout_leaves_a_checkpoint_of_the_moment_before_it(make_trainer, monkeypatch, stop):
+    trainer = make_trainer([True] * 4)
+    play = trainer.fleet.run
+
+    def run(requests, *others):
+        for episode in play(requests, *others):
+            if episode.request.training and trainer.counts.updates == 2:
+                stop()
+            yield episode
+
+    monkeypatch.setattr(trainer.fleet, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    ((step, state, _),) = trainer.checkpoints.saved
+    assert (step, state["updates"], state["rollouts"], state["episodes"]) == (2, 2, 2, 4)
+    assert state["schedule"]["next_group"] == 2 and trainer.schedule.next_group == 3
+
+
+def test_a_stop_in_an_update_lets_it_finish_and_saves_it(make_trainer, monkeypatch, stop):
+    trainer = make_trainer([True] * 4)
+    learn = trainer.learners.update
+    monkeypatch.setattr(trainer.learners, "update", lambda *call: (stop(), learn(*call))[1])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    ((step, state, _),) = trainer.checkpoints.saved
+    assert (step, state["updates"], state["rollouts"], len(trainer.learnt)) == (1, 1, 1, 1)
+
+
+def test_a_stop_for_which_no_time_is_left_saves_no_half_update(make_trainer, monkeypatch, stop):
+    """The learners are somewhere in it: what they hold is of no moment."""
+    trainer = make_trainer([True] * 4, "trainer.stop_timeout_s=0")
+    monkeypatch.setattr(trainer.learners, "update", lambda *call: stop())
+    trainer.progress.note = (said := []).append
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert trainer.checkpoints.saved == []
+    assert said == ["no checkpoint of update 0: Ctrl-C came twice, or trainer.stop_timeout_s=0 were over"]
+
+
+def test_a_stop_after_a_checkpoint_makes_no_other(make_trainer, monkeypatch, stop):
+    trainer = make_trainer([True] * 4, "trainer.save_freq=1")
+    save = trainer.checkpoints.save
+    monkeypatch.setattr(trainer.checkpoints, "save", lambda *call: (save(*call), stop()))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert [step for step, *_ in trainer.checkpoints.saved] == [1]
