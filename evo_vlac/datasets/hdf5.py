@@ -27,6 +27,7 @@ from evo_vlac.datasets.hdf5_demo import UPRIGHT, Rewarded, StoredDemo, control_f
 from evo_vlac.datasets.reading import Reading
 from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory
 from evo_vlac.errors import DatasetError, OutputError
+from evo_vlac.paths import is_system
 from evo_vlac.video.reader import natural
 
 __all__ = ["CAMERA", "Hdf5Writer", "StoredDemo", "is_hdf5", "read_demonstrations", "read_hdf5", "stored_demos"]
@@ -40,10 +41,15 @@ def is_hdf5(path: Path) -> bool:
     return path.suffix.lower() in (".hdf5", ".h5") and not path.name.startswith(".")
 
 
+def hdf5_files(folder: Path) -> Iterator[Path]:
+    """Those in a folder and below it."""
+    return (file for file in folder.rglob("*") if is_hdf5(file) and not is_system(file, folder))
+
+
 def read_hdf5(path: Path, options: DatasetOptions, reading: Reading) -> Iterator[Trajectory]:
     """The trajectories of a file, or of every HDF5 file in a folder, in the order of their numbers. Files and
     trajectories that cannot be read are skipped."""
-    files = sorted((f for f in path.rglob("*") if is_hdf5(f)), key=natural) if path.is_dir() else [path]
+    files = sorted(hdf5_files(path), key=natural) if path.is_dir() else [path]
     before = 0
     for file in files:
         try:

@@ -45,9 +45,9 @@ class Thresholds:
             ("done", row.done, self.min_done, False),
         )
         return tuple(
-            f"{name} {value:.2f} {'over' if upper else 'under'} {bound:g}"
+            f"{name} {value:.2f} {'over' if upper else 'under'} {bound:g}" if value == value else f"{name} unreadable"
             for name, value, bound, upper in bounds
-            if bound is not None and value is not None and (value > bound if upper else value < bound)
+            if bound is not None and value is not None and not (value <= bound if upper else value >= bound)
         )
 
 
@@ -82,7 +82,8 @@ class Row:
 
     ``scored`` are numbers of the trajectory's frames; ``source_frames`` and ``seconds`` say of each of its frames which
     one of the recording it is, and when.
-    ``vroc`` and ``voc_f1`` are None where they were not asked for, ``done`` where no last frame was.
+    ``vroc`` and ``voc_f1`` are None where they were not asked for, ``done`` where no last frame was (NaN: no answer
+    could be read). ``invalid``: answers that cannot be read, in all.
     """
 
     name: str
@@ -108,7 +109,8 @@ class Row:
     def score(self) -> float:
         """What the table is ranked by: the mean of what is known of VOC-F1 (or VOC), 1 - NR and done."""
         order = self.voc if self.voc_f1 is None else self.voc_f1
-        parts = [order, 1 - self.negative_rate, *([self.done] if self.done is not None else [])]
+        done = [] if self.done is None else [0.0 if math.isnan(self.done) else self.done]
+        parts = [order, 1 - self.negative_rate, *done]
         return sum(parts) / len(parts)
 
 
@@ -139,7 +141,7 @@ def score(critic: Critic, trajectory: Trajectory, options: ScreenOptions, refere
         answers = critic.done(frames[-options.tail :], trajectory.task)
         read = [answer.probability for answer in answers if answer.valid]
         invalid += len(answers) - len(read)
-        done = max(read) if read else None
+        done = max(read, default=math.nan)
     row = Row(
         name=trajectory.name,
         task=trajectory.task,
