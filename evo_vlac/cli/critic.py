@@ -121,7 +121,7 @@ def _critic_text(video: Video, result: TrajectoryResult, done: list[DoneResult])
     rows = []
     for i, (frame, value) in enumerate(zip(result.frames, result.values)):
         critic = result.critics[i - 1] if i else None
-        verdict = ("yes" if done[i].done else "no") if done else ""
+        verdict = ("yes" if done[i].done else "no" if done[i].valid else "?") if done else ""
         source, second = str(video.source_frames[frame]), number(video.seconds[frame])
         rows.append([str(frame), source, second, number(critic, "+.1f"), number(value, ".1f"), verdict])
     name = "VROC" if result.reverse else "VOC"

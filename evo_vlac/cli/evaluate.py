@@ -53,7 +53,7 @@ def _evaluate_text(found: Evaluation) -> str:
             rows.append([f"{task[:50]} ({name})", str(one.trajectories), *numbers, str(one.invalid)])
     text = table(["task", "n", "VOC", "VROC", "NR", "F1", "unreadable"], rows)
     if not rows:
-        text = "no progress to judge: all trajectories are known to have failed (--failures judges them, too)"
+        text = "no progress to judge: all are known to have failed (--failures judges them, too), or have one frame"
     if not found.done:
         text += "\n\nno done to judge: the data does not say which trajectories succeeded"
     else:

@@ -83,9 +83,9 @@ def _screen_text(rows: list[Row]) -> str:
     lines = [
         [
             row.name,
-            *(number(v) for v in (row.voc, row.vroc, row.voc_f1, row.negative_rate)),
-            number(row.value, ".0f"),
-            number(row.done),
+            *(number(v) if row.judged else "-" for v in (row.voc, row.vroc, row.voc_f1, row.negative_rate)),
+            number(row.value, ".0f") if row.judged else "-",
+            number(row.done) or ("?" if row.tail else ""),
             f"{row.mask.count(False)}/{len(row.mask)}",
             str(row.invalid),
             "keep" if row.keep else "drop",

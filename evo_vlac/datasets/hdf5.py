@@ -53,7 +53,8 @@ def read_hdf5(path: Path, options: DatasetOptions, reading: Reading) -> Iterator
     before = 0
     for file in files:
         try:
-            with stored_demos(file) as demos:
+            # a folder may have a file of the same name in each of its folders
+            with stored_demos(file, None if file == path else str(file.relative_to(path).with_suffix(""))) as demos:
                 for number, demo in enumerate(demos, before):
                     if options.wants(number, demo.name, demo.name.rpartition("/")[2]):
                         found = reading.tried(demo.name, partial(demo.trajectory, options, reading))
@@ -77,8 +78,9 @@ def read_demonstrations(paths: Sequence[Path], camera: str = CAMERA, tasks: Sequ
 
 
 @contextmanager
-def stored_demos(path: Path) -> Iterator[list[StoredDemo]]:
-    """The episodes of a file in the order of their numbers, while it is open. Raises DatasetError."""
+def stored_demos(path: Path, called: str | None = None) -> Iterator[list[StoredDemo]]:
+    """The episodes of a file in the order of their numbers, while it is open; ``called``: the file's name in theirs.
+    Raises DatasetError."""
     import h5py
 
     if not path.is_file():
@@ -89,9 +91,9 @@ def stored_demos(path: Path) -> Iterator[list[StoredDemo]]:
                 raise DatasetError(f"{path} has no group 'data'; found: {', '.join(file) or 'nothing'}")
             data = file["data"]
             task, fps, rewarded = instruction(path, data.attrs), control_frequency(data.attrs), Rewarded(data)
-            names = sorted(data, key=lambda name: natural(Path(name)))
+            names, called = sorted(data, key=lambda name: natural(Path(name))), called or path.stem
             yield [
-                StoredDemo(f"{path.stem}/{name}", own_instruction(data, name) or task, data, name, fps, rewarded)
+                StoredDemo(f"{called}/{name}", own_instruction(data, name) or task, data, name, fps, rewarded)
                 for name in names
             ]
     except OSError as error:

@@ -94,7 +94,7 @@ def evaluate(
 
 def _grouped(scored: Sequence[tuple[str, Row | None]]) -> dict[str, Figures]:
     """Figures by task and over all trajectories; empty without any."""
-    rows = [(task, row) for task, row in scored if row is not None]
+    rows = [(task, row) for task, row in scored if row is not None and row.critics]  # one frame has no progress
     if not rows:
         return {}
     tasks = sorted({task for task, _ in rows})

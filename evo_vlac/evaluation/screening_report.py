@@ -30,9 +30,9 @@ _LEGEND = (
     "<p>VOC: rank correlation of the values with time, -1 to 1; 1 is steady progress. VROC: the same with each pair "
     "shown in reverse; a good critic says the same of both. F1: the harmonic mean of VOC and VROC. NR: the share of "
     "steps that go back, 0 to 1. value: how much is done at the last frame. done: the highest probability of done of "
-    "the last frames (?: no answer can be read). masked: steps that a negative critic spans. unreadable: answers that "
-    "count as nothing.</p><p>In the pictures the value is green where it rises and orange where it falls. A bar is a "
-    "critic's answer, blue for progress, red for a step back; a grey cross is one that cannot be read.</p>"
+    "the last frames (?: no answer can be read). -: nothing was judged. masked: steps that a negative critic spans. "
+    "unreadable: answers that count as nothing.</p><p>In the pictures the value is green where it rises and orange "
+    "where it falls. A bar is a critic's answer, blue for progress, red for a step back; a grey cross cannot be read.</p>"
 )
 
 
@@ -75,9 +75,9 @@ def _line(rank: int, row: Row) -> str:
         f'<a href="#{name}">{name}</a>',
         html.escape(row.task),
         str(row.frames),
-        *(_number(v) for v in (row.voc, row.vroc, row.voc_f1, row.negative_rate)),
-        f"{row.value:.0f} %",
-        _number(row.done),
+        *(_number(v) if row.judged else "-" for v in (row.voc, row.vroc, row.voc_f1, row.negative_rate)),
+        f"{row.value:.0f} %" if row.judged else "-",
+        _number(row.done) or ("?" if row.tail else ""),
         str(row.mask.count(False)),
         str(row.invalid),
         "keep" if row.keep else "drop: " + html.escape("; ".join(row.reasons)),
@@ -97,4 +97,4 @@ def _figure(row: Row, png: bytes) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else "?" if value != value else f"{value:.2f}"
+    return "" if value is None else f"{value:.2f}"
