@@ -16,6 +16,7 @@ from pathlib import Path
 from evo_vlac import prompts
 from evo_vlac.engine import Query
 from evo_vlac.errors import CheckpointError
+from evo_vlac.paths import from_home
 
 FILE = "trained_for.json"
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Abilities:
     @classmethod
     def of(cls, folder: str | Path) -> Abilities:
         """As the folder says. Raises CheckpointError for a file that is no list of names."""
-        path = Path(folder) / FILE
+        path = from_home(folder) / FILE
         if not path.is_file():
             return cls()
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evo_vlac.errors import CheckpointError, RemoteCodeCheckpoint
+from evo_vlac.paths import from_home
 
 NATIVE_ARCHITECTURE = "InternVLForConditionalGeneration"
 REMOTE_ARCHITECTURE = "InternVLChatModel"
@@ -45,7 +46,7 @@ class Checkpoint:
 
 def inspect(path: str | Path) -> Checkpoint:
     """Reads a checkpoint folder's config; CheckpointError says what is missing or of another kind."""
-    folder = Path(path).expanduser()
+    folder = from_home(path)
     if not folder.exists():
         raise CheckpointError(f"no checkpoint at {path}: there is no such folder")
     if not folder.is_dir():
@@ -61,7 +62,7 @@ def inspect(path: str | Path) -> Checkpoint:
 
 def check_adapter(path: str | Path) -> Path:
     """The adapter's folder; CheckpointError where it is not a whole peft adapter."""
-    folder = Path(path).expanduser()
+    folder = from_home(path)
     if not (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"no adapter at {path}: it needs adapter_config.json and adapter_model.safetensors")
     read_json(folder / "adapter_config.json")

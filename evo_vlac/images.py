@@ -26,6 +26,7 @@ from PIL import ImageCms, ImageOps, UnidentifiedImageError
 from evo_vlac.broken_files import unreadable
 from evo_vlac.engine import Image
 from evo_vlac.errors import ImageError
+from evo_vlac.paths import from_home
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def load_image(source: ImageLike) -> PILImage.Image:
     if isinstance(source, bytes):
         return _decode(source, f"{len(source)} bytes")
     if isinstance(source, os.PathLike):
-        return _open(Path(source))
+        return _open(from_home(source))
     if isinstance(source, str):
         return _from_text(source)
     allowed = "a uint8 array (H, W, 3), a PIL image, a path, a URL, a data URI or base64 text"
@@ -74,20 +75,25 @@ def squash(source: ImageLike, size: tuple[int, int]) -> PILImage.Image:
     return image if image.size == size else image.resize(size, PILImage.Resampling.LANCZOS)
 
 
+def is_address(text: str) -> bool:
+    """Whether it is a URL or a data URI, and not the name of a file."""
+    return text.startswith(("http://", "https://")) or (text.startswith("data:image") and not _exists(text))
+
+
 def _from_text(text: str) -> PILImage.Image:
     if text.startswith(("http://", "https://")):
         return _decode(_fetch(text), text)
-    if text.startswith("data:image"):
+    if is_address(text):
         return _decode(_unbase64(text.partition(",")[2], "data URI"), "the data URI")
     # A base64 text has no dot, so a file name with its extension is never mistaken for one.
     if len(text) > 100 and _BASE64.fullmatch(text) and not _exists(text):
         return _decode(_unbase64(text, "base64 text"), "the base64 text")
-    return _open(Path(text))
+    return _open(from_home(text))
 
 
 def _exists(text: str) -> bool:
     try:
-        return Path(text).exists()
+        return from_home(text).exists()
     except OSError:  # too long for a file name
         return False
 

@@ -102,10 +102,10 @@ class CalibrationBin:
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """``ece``: expected calibration error, 0 to 1. ``brier``: mean squared error of the probability, 0 to
-    1."""
+    1. None of no probabilities."""
 
-    ece: float
-    brier: float
+    ece: float | None
+    brier: float | None
     bins: tuple[CalibrationBin, ...]
 
 
@@ -117,7 +117,7 @@ def calibration(probabilities: Sequence[float], truth: Sequence[bool], bins: int
     p = np.asarray(probabilities, dtype=np.float64)
     t = np.asarray(truth, dtype=np.float64)
     if p.size == 0:
-        return Calibration(0.0, 0.0, ())
+        return Calibration(None, None, ())
     index = np.minimum((p * bins).astype(np.int64), bins - 1)
     filled = []
     for i in range(bins):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evo_vlac.errors import OutputError
+from evo_vlac.paths import from_home
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises OutputError where the folder cannot be written; the temporary file is always removed.
     """
-    target = Path(path)
+    target = from_home(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)

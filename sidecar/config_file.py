@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -37,7 +39,8 @@ def from_mapping(tree: Mapping[str, Any]) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(read_text(path))
+        text = read_text(path)
+        tree = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"--config {path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -46,7 +49,21 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(f"--config {path}: must hold keys and values, holds a {type(tree).__name__}")
+    _texts_as_written(Config, tree, yaml.load(text, yaml.BaseLoader))  # makes nothing but texts
     return tree
+
+
+def _texts_as_written(kind: type, tree: dict[str, Any], written: Any) -> None:
+    """Puts back what YAML reads as a number or a date where a text is wanted: a folder 007, a run 2026-11-26."""
+    for key, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint) and isinstance(tree.get(key), dict):
+            _texts_as_written(typing.cast(type, hint), tree[key], written.get(key, {}))
+        elif _is_text(hint) and isinstance(tree.get(key), int | float | datetime.date):
+            tree[key] = written.get(key, tree[key])
+
+
+def _is_text(hint: Any) -> bool:
+    return {str} == set(typing.get_args(hint) or (hint,)) - {type(None)}
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -54,11 +71,17 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"{override!r}: an override is written key=value, as batch.max_size=32")
     *groups, name = key.split(".")
+    kind: Any = Config
     for group in groups:
+        kind = typing.get_type_hints(kind).get(group) if dataclasses.is_dataclass(kind) else None
         child = tree.setdefault(group, {})
         if not isinstance(child, dict):
             raise ConfigError(f"{key}: {group} is a value, not a group of keys")
         tree = child
+    hint = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
+    if _is_text(hint) and text not in ("", "null", "~") and not re.fullmatch(r"""(["']).*\1""", text, re.DOTALL):
+        tree[name] = text  # a path may hold anything that means something in YAML
+        return
     try:
         tree[name] = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -9,6 +9,7 @@ from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
 from evo_vlac.engine import Image
+from evo_vlac.paths import from_home
 from evo_vlac.queries import reference_indices
 from sidecar.config import ReferenceConfig
 from sidecar.errors import ConfigError
@@ -20,7 +21,7 @@ def load_reference(config: ReferenceConfig) -> tuple[Image, ...]:
     """``config.count`` of the folder's images, evenly spread; none where no folder is named. uint8 (H, W, 3)."""
     if config.folder is None:
         return ()
-    folder = Path(config.folder).expanduser()
+    folder = from_home(config.folder)
     if not folder.is_dir():
         raise ConfigError(f"reference.folder={folder}: no such folder")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS)

@@ -45,4 +45,4 @@ def run(options: argparse.Namespace) -> None:
     with open_critic(options) as critic:
         result = critic.action(views, state, options.task, kind=options.kind, think=options.think)
     out = {"action": result.action, "valid": result.valid, "text": result.text}
-    emit(options, out, result.text)
+    emit(options, out, result.text if result.valid else f"no action can be read from the answer {result.text!r}")

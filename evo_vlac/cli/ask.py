@@ -22,4 +22,4 @@ def run(options: argparse.Namespace) -> None:
     images = read_images(options.image)
     with open_critic(options) as critic:
         answer = critic.ask(images, options.question)
-    emit(options, {"question": options.question, "answer": answer}, answer)
+    emit(options, {"question": options.question, "answer": answer}, answer or "(the answer is empty)")

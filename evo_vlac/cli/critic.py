@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from evo_vlac.cli.options import (
@@ -103,8 +104,8 @@ def _critic_json(video: Video, result: TrajectoryResult, done: list[DoneResult])
         "seconds": [video.seconds[i] for i in result.frames],
         "values": result.values,
         "critics": result.critics,
-        "voc": result.voc,
-        "negative_rate": result.negative_rate,
+        "voc": result.voc if _judged(result) else None,
+        "negative_rate": result.negative_rate if _judged(result) else None,
         "reward": result.reward,
         "invalid": result.invalid,
         "reverse": result.reverse,
@@ -120,12 +121,21 @@ def _critic_text(video: Video, result: TrajectoryResult, done: list[DoneResult])
     rows = []
     for i, (frame, value) in enumerate(zip(result.frames, result.values)):
         critic = result.critics[i - 1] if i else None
-        verdict = ("yes" if done[i].done else "no") if done else ""
+        verdict = ("yes" if done[i].done else "no" if done[i].valid else "?") if done else ""
         source, second = str(video.source_frames[frame]), number(video.seconds[frame])
         rows.append([str(frame), source, second, number(critic, "+.1f"), number(value, ".1f"), verdict])
     name = "VROC" if result.reverse else "VOC"
     unread = f", {result.invalid} answers unreadable" if result.invalid else ""
+    if not result.critics:
+        return table(head, rows) + "\none frame: there is no step to judge"
+    if not _judged(result):
+        return table(head, rows) + f"\n{name}, NR and value: unknown{unread}"
     return (
         table(head, rows)
         + f"\n{name} {result.voc:.3f}, NR {result.negative_rate:.3f}, last value {result.values[-1]:.1f} %{unread}"
     )
+
+
+def _judged(result: TrajectoryResult) -> bool:
+    """At least one step's answer could be read."""
+    return any(not math.isnan(critic) for critic in result.critics)

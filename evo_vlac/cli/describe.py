@@ -21,4 +21,4 @@ def run(options: argparse.Namespace) -> None:
     video = read_inputs(options.input, None)
     with open_critic(options) as critic:
         task = critic.describe(video.frames[0], video.frames[-1])
-    emit(options, {"task": task}, task)
+    emit(options, {"task": task}, task or "(no task was named)")

@@ -50,15 +50,19 @@ def _evaluate_text(found: Evaluation) -> str:
     for name, figures in (("zero-shot", found.zero_shot), ("one-shot", found.one_shot)):
         for task, one in figures.items():
             numbers = (number(v) for v in (one.voc, one.vroc, one.negative_rate, one.voc_f1))
-            rows.append([f"{task[:50]} ({name})", str(one.trajectories), *numbers])
-    text = table(["task", "n", "VOC", "VROC", "NR", "F1"], rows)
-    if found.done:
+            rows.append([f"{task[:50]} ({name})", str(one.trajectories), *numbers, str(one.invalid)])
+    text = table(["task", "n", "VOC", "VROC", "NR", "F1", "unreadable"], rows)
+    if not rows:
+        text = "no progress to judge: all are known to have failed (--failures judges them, too), or have one frame"
+    if not found.done:
+        text += "\n\nno done to judge: the data does not say which trajectories succeeded"
+    else:
         lines = [
             [
                 f"done by {level}",
                 str(d.counts.total),
                 *(number(v) or "-" for v in (d.counts.precision, d.counts.recall, d.counts.f1)),
-                *(number(v, ".3f") for v in (d.calibration.ece, d.calibration.brier)),
+                *(number(v, ".3f") or "-" for v in (d.calibration.ece, d.calibration.brier)),
                 str(d.invalid),
             ]
             for level, d in found.done.items()

@@ -14,10 +14,12 @@ from typing import Any
 
 from evo_vlac.checkpoint import inspect, require_native
 from evo_vlac.cli.dataset_options import CAMERA_HELP, DATASET_HELP
+from evo_vlac.cli.options import number
 from evo_vlac.device import DTYPES
 from evo_vlac.errors import OptionError
 from evo_vlac.evaluation.heldout import judge_checkpoint
 from evo_vlac.outputs import to_json, write_json
+from evo_vlac.paths import from_home
 from evo_vlac.training.finetune import FinetuneConfig, FinetuneResult, Progress, finetune
 from evo_vlac.training.pairs import OTHER_TASKS, PairConfig, Shares
 
@@ -29,16 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.set_defaults(run=run)
     model = parser.add_argument_group("model")
-    model.add_argument("--model", type=Path, required=True, help="base checkpoint, a native InternVL")
-    model.add_argument("--output", type=Path, required=True, help="folder to write; OUTPUT/final is the result")
+    model.add_argument("--model", type=from_home, required=True, help="base checkpoint, a native InternVL")
+    model.add_argument("--output", type=from_home, required=True, help="folder to write; OUTPUT/final is the result")
     model.add_argument("--tuner", choices=("lora", "full"), default="lora", help="adapter, or all weights")
     model.add_argument("--lora-rank", type=int, default=8)
     model.add_argument("--train-vision", action="store_true", help="vision tower and projector learn too")
     model.add_argument("--dtype", choices=DTYPES, default="float32")
     data = parser.add_argument_group("data")
-    data.add_argument("--demos", type=Path, nargs="+", default=[], metavar="DATASET", help=DATASET_HELP)
+    data.add_argument("--demos", type=from_home, nargs="+", default=[], metavar="DATASET", help=DATASET_HELP)
     data.add_argument("--tasks", nargs="+", default=[], help="an instruction a dataset (default: their own)")
-    data.add_argument("--dataset", type=Path, help="ready JSONL in ms-swift's format, in place of --demos")
+    data.add_argument("--dataset", type=from_home, help="ready JSONL in ms-swift's format, in place of --demos")
     data.add_argument("--camera", help=CAMERA_HELP)
     data.add_argument("--pairs", type=int, default=10_000, help="how many pairs are drawn from the demonstrations")
     data.add_argument("--shares", default="", metavar="KIND:W,...", help=f"kinds: {', '.join(_share_names())}")
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--positives", type=float, default=0.4, help="share of done questions answered with 1")
     data.add_argument(
         "--heldout",
-        type=Path,
+        type=from_home,
         nargs="+",
         default=[],
         metavar="DATASET",
@@ -89,7 +91,8 @@ def run(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{result.final}: {result.steps} steps in {result.seconds:.0f} s, {last_loss(result)}\n")
         for name, figures in heldout.items():
             done, order = figures["done_frames"], figures["voc_success_mean"]
-            sys.stdout.write(f"{name}: done precision {done['precision']} recall {done['recall']}, VOC {order}\n")
+            shares = (number(share) or "-" for share in (done["precision"], done["recall"], order))
+            sys.stdout.write("{}: done precision {} recall {}, VOC {}\n".format(name, *shares))
 
 
 def _judged(config: FinetuneConfig, files: list[Path], result: FinetuneResult | None) -> dict[str, Any]:
@@ -183,7 +186,9 @@ def _with_progress(config: FinetuneConfig) -> FinetuneResult:
         line = bar.add_task("pairs, then ms-swift's start", total=None)
 
         def show(step: int, steps: int, loss: float) -> None:
-            bar.update(line, completed=step, total=steps, description=f"loss {loss:.3f}")
+            bar.update(line, completed=step, total=steps)
+            if not math.isnan(loss):
+                bar.update(line, description=f"loss {loss:.3f}")
 
         progress: Progress = show
         return finetune(config, progress)

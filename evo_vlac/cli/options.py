@@ -16,8 +16,9 @@ from evo_vlac.critic import Critic
 from evo_vlac.datasets import DatasetOptions, is_dataset, open_dataset
 from evo_vlac.engine import Image
 from evo_vlac.errors import DatasetError, OptionError
-from evo_vlac.images import load_image
+from evo_vlac.images import is_address, load_image
 from evo_vlac.outputs import to_json, write_json
+from evo_vlac.paths import from_home
 from evo_vlac.progress import bar
 from evo_vlac.shipped_models import model_folder
 from evo_vlac.video.reader import PICTURES, Video, read_video
@@ -88,7 +89,7 @@ def read_inputs(paths: Sequence[str], fps: float | None) -> Video:
 
 def read_trajectory(options: argparse.Namespace) -> tuple[Video, str | None]:
     """The frames the user names, and their task: an episode of a dataset has its own, if none is given."""
-    path = Path(options.input[0])
+    path = from_home(options.input[0])
     if len(options.input) > 1 or _is_image(options.input[0]) or not is_dataset(path):
         return read_inputs(options.input, options.fps), options.task
     wanted = DatasetOptions(options.camera, options.task, fps=options.fps, episode=options.episode)
@@ -140,4 +141,4 @@ def mode_of(text: str) -> bool | str:
 
 
 def _is_image(path: str) -> bool:
-    return Path(path).suffix.lower() in PICTURES or path.startswith(("http://", "https://", "data:image"))
+    return Path(path).suffix.lower() in PICTURES or is_address(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evo_vlac.cli.dataset_options import add_dataset, count, reading_text, trajectories
 from evo_vlac.cli.options import add_json, add_model, emit, mode_of, number, open_critic, table
+from evo_vlac.errors import DatasetError
 from evo_vlac.evaluation.screening import Row, ScreenOptions, Thresholds, ranked, screen
 from evo_vlac.evaluation.screening import table as rows_of
 from evo_vlac.evaluation.screening_report import picture, write_html
@@ -59,6 +60,8 @@ def run(options: argparse.Namespace) -> None:
             if options.output and not options.no_pictures:
                 pictures[row.name] = picture(trajectory, row)
             tick()
+    if not rows:
+        raise DatasetError(f"{options.dataset} holds no trajectories")
     ordered = ranked(rows)
     result = {
         "dataset": options.dataset,
@@ -80,15 +83,16 @@ def _screen_text(rows: list[Row]) -> str:
     lines = [
         [
             row.name,
-            *(number(v) for v in (row.voc, row.vroc, row.voc_f1, row.negative_rate)),
-            number(row.value, ".0f"),
-            number(row.done),
+            *(number(v) if row.judged else "-" for v in (row.voc, row.vroc, row.voc_f1, row.negative_rate)),
+            number(row.value, ".0f") if row.judged else "-",
+            number(row.done) or ("?" if row.tail else ""),
             f"{row.mask.count(False)}/{len(row.mask)}",
+            str(row.invalid),
             "keep" if row.keep else "drop",
         ]
         for row in rows
     ]
-    head = ["trajectory", "VOC", "VROC", "F1", "NR", "value", "done", "masked", "verdict"]
+    head = ["trajectory", "VOC", "VROC", "F1", "NR", "value", "done", "masked", "unreadable", "verdict"]
     return table(head, lines) + f"\n{sum(row.keep for row in rows)} of {len(rows)} kept"
 
 

@@ -19,6 +19,7 @@ from evo_vlac.convert.config import full_config
 from evo_vlac.convert.tokenizer import build_tokenizer
 from evo_vlac.convert.weights import convert_tensor
 from evo_vlac.errors import CheckpointError, OutputError
+from evo_vlac.paths import from_home
 from evo_vlac.prompts import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def convert(source: str | Path, target: str | Path) -> Report:
     checkpoint = inspect(source)
     if checkpoint.kind is Kind.NATIVE:
         raise CheckpointError(f"{source} is transformers' own InternVL already; load it as it is")
-    final = Path(target)
+    final = from_home(target)
     if final.exists():
         raise OutputError(f"{final} exists already; name a new folder")
     try:

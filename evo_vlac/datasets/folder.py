@@ -2,7 +2,7 @@
 
 tasks.json     {"a.mp4": "lift the cube", "b.mp4": {"task": "...", "success": false}}
 tasks.jsonl    {"video": "a.mp4", "task": "...", "success": true}   a line each
-tasks.csv      video,task,success
+tasks.csv      video,task,success   also with ; or tabs
 task.txt       one task for all of them
 a.txt          beside a.mp4: its own task
 """
@@ -12,6 +12,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import unicodedata
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from evo_vlac.datasets.labels import truth_of
 from evo_vlac.datasets.reading import Reading
 from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory
 from evo_vlac.errors import DatasetError
+from evo_vlac.paths import is_system
 from evo_vlac.text_files import read_text
 from evo_vlac.video.reader import VIDEOS, is_picture, natural, read_video
 
@@ -50,10 +53,11 @@ def read_folder(path: Path, options: DatasetOptions, reading: Reading) -> Iterat
 
 
 def _trajectory(source: Path, table: dict[str, dict[str, Any]], options: DatasetOptions) -> Trajectory:
-    row = table.get(source.name) or table.get(source.stem) or {}
+    row = _row(table, source)
     task = options.task or str(row.get("task") or "") or _own_task(source) or str(table.get("", {}).get("task", ""))
     if not task.strip():
-        raise DatasetError(f"{source}: no task for it; give --task, or one of {', '.join(TASK_FILES)} beside it")
+        told = f" (its table names {', '.join(list(table)[:3])})" if table else ""
+        raise DatasetError(f"{source}: no task for it{told}; give --task, or one of {', '.join(TASK_FILES)} beside it")
     video = read_video(source, fps=options.fps)
     return Trajectory(
         name=source.name,
@@ -69,7 +73,7 @@ def _trajectory(source: Path, table: dict[str, dict[str, Any]], options: Dataset
 
 def _sources(path: Path) -> list[Path]:
     """Videos and folders of pictures; the folder itself where it has nothing but pictures."""
-    entries = [entry for entry in sorted(path.iterdir(), key=natural) if not entry.name.startswith(".")]
+    entries = [entry for entry in sorted(path.iterdir(), key=natural) if not is_system(entry, path)]
     found = [entry for entry in entries if entry.suffix.lower() in VIDEOS or _has_pictures(entry)]
     return found or ([path] if _has_pictures(path) else [])
 
@@ -99,13 +103,35 @@ def _parse(name: str, text: str) -> dict[str, dict[str, Any]]:
         loaded = json.loads(text)
         if isinstance(loaded, str):
             return {"": {"task": loaded}}
-        return {key: {"task": value} if isinstance(value, str) else dict(value) for key, value in loaded.items()}
+        return {_key(key): {"task": value} if isinstance(value, str) else dict(value) for key, value in loaded.items()}
     rows: list[dict[str, Any]]
-    if name == "tasks.jsonl":
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    else:
-        rows = [dict(row) for row in csv.DictReader(io.StringIO(text))]
-    return {str(row["video"]): row for row in rows}
+    rows = [json.loads(line) for line in text.split("\n") if line.strip()] if name == "tasks.jsonl" else _csv(text)
+    return {_key(str(row["video"])): row for row in rows}
+
+
+def _csv(text: str) -> list[dict[str, Any]]:
+    """As spreadsheets write it: where a comma is the decimal sign they separate by ``;``, as "Unicode text" by tabs."""
+    lines = text.split("\n")
+    if lines[0].lower().startswith("sep="):
+        lines = lines[1:]
+    head = lines[0] if lines else ""
+    separator = max(",;\t", key=head.count)
+    reader = csv.reader(io.StringIO("\n".join(lines[1:])), delimiter=separator)
+    names = [name.strip().strip('"').lower() for name in head.split(separator)]
+    return [dict(zip(names, row)) for row in reader if any(row)]
+
+
+def _key(name: str) -> str:
+    """One spelling of a name: macOS stores é as two letters."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def _row(table: dict[str, dict[str, Any]], source: Path) -> dict[str, Any]:
+    """A film's row: by its name, with or without suffix; by the one path that ends in its name."""
+    names = (_key(source.name), _key(source.stem))
+    paths = [key for key in table if re.split(r"[/\\]", key)[-1] in names]
+    own = [name for name in names if name in table] or (paths if len(paths) == 1 else [])
+    return table[own[0]] if own else {}
 
 
 def _own_task(source: Path) -> str:

@@ -27,6 +27,7 @@ from evo_vlac.datasets.hdf5_demo import UPRIGHT, Rewarded, StoredDemo, control_f
 from evo_vlac.datasets.reading import Reading
 from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory
 from evo_vlac.errors import DatasetError, OutputError
+from evo_vlac.paths import is_system
 from evo_vlac.video.reader import natural
 
 __all__ = ["CAMERA", "Hdf5Writer", "StoredDemo", "is_hdf5", "read_demonstrations", "read_hdf5", "stored_demos"]
@@ -40,14 +41,20 @@ def is_hdf5(path: Path) -> bool:
     return path.suffix.lower() in (".hdf5", ".h5") and not path.name.startswith(".")
 
 
+def hdf5_files(folder: Path) -> Iterator[Path]:
+    """Those in a folder and below it."""
+    return (file for file in folder.rglob("*") if is_hdf5(file) and not is_system(file, folder))
+
+
 def read_hdf5(path: Path, options: DatasetOptions, reading: Reading) -> Iterator[Trajectory]:
     """The trajectories of a file, or of every HDF5 file in a folder, in the order of their numbers. Files and
     trajectories that cannot be read are skipped."""
-    files = sorted((f for f in path.rglob("*") if is_hdf5(f)), key=natural) if path.is_dir() else [path]
+    files = sorted(hdf5_files(path), key=natural) if path.is_dir() else [path]
     before = 0
     for file in files:
         try:
-            with stored_demos(file) as demos:
+            # a folder may have a file of the same name in each of its folders
+            with stored_demos(file, None if file == path else str(file.relative_to(path).with_suffix(""))) as demos:
                 for number, demo in enumerate(demos, before):
                     if options.wants(number, demo.name, demo.name.rpartition("/")[2]):
                         found = reading.tried(demo.name, partial(demo.trajectory, options, reading))
@@ -71,8 +78,9 @@ def read_demonstrations(paths: Sequence[Path], camera: str = CAMERA, tasks: Sequ
 
 
 @contextmanager
-def stored_demos(path: Path) -> Iterator[list[StoredDemo]]:
-    """The episodes of a file in the order of their numbers, while it is open. Raises DatasetError."""
+def stored_demos(path: Path, called: str | None = None) -> Iterator[list[StoredDemo]]:
+    """The episodes of a file in the order of their numbers, while it is open; ``called``: the file's name in theirs.
+    Raises DatasetError."""
     import h5py
 
     if not path.is_file():
@@ -83,9 +91,9 @@ def stored_demos(path: Path) -> Iterator[list[StoredDemo]]:
                 raise DatasetError(f"{path} has no group 'data'; found: {', '.join(file) or 'nothing'}")
             data = file["data"]
             task, fps, rewarded = instruction(path, data.attrs), control_frequency(data.attrs), Rewarded(data)
-            names = sorted(data, key=lambda name: natural(Path(name)))
+            names, called = sorted(data, key=lambda name: natural(Path(name))), called or path.stem
             yield [
-                StoredDemo(f"{path.stem}/{name}", own_instruction(data, name) or task, data, name, fps, rewarded)
+                StoredDemo(f"{called}/{name}", own_instruction(data, name) or task, data, name, fps, rewarded)
                 for name in names
             ]
     except OSError as error:

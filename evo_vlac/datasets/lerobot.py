@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evo_vlac.datasets.film_places import Place, checked
 from evo_vlac.datasets.labels import difference, flags_of_frames, rows_of_frames, text_of, truth_of
 from evo_vlac.datasets.parquet import EpisodeRows, read_table
 from evo_vlac.datasets.reading import Reading, pick_camera
 from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory
 from evo_vlac.errors import DatasetError
 from evo_vlac.images import load_image
+from evo_vlac.paths import is_system
 from evo_vlac.text_files import read_text
 from evo_vlac.video.film import Film
 from evo_vlac.video.reader import Video, read_film
@@ -85,6 +87,8 @@ class _Dataset:
         needed = {*_DONE, "task_index", "timestamp", *([] if self.is_film else [self.camera])}
         self._rows = EpisodeRows(path / "data", needed.__contains__)
         self._film: Film | None = None
+        self._places: dict[int, Place] = {}  # in that film
+        self._shared: dict[Path, list[Place]] | None = None  # in each film
 
     def _count(self) -> None:
         if not self.episodes:
@@ -156,20 +160,37 @@ class _Dataset:
         return Video(frames, self.fps, name, tuple(kept), tuple(i / self.fps for i in kept), len(column))
 
     def _video(self, name: str, index: int, episode: dict[str, Any]) -> Video:
-        where = f"videos/{self.camera}"
-        file = self._file(str(self.info.get("video_path") or self._paths[1]), episode, index, where, self.camera)
+        file = self._film_file(episode, index)
         if self._film is None or self._film.path != file:
             self.close()
             self._film = None
             self._film = Film(file)
-        start = _number(episode, f"{where}/from_timestamp")
-        if start is None:
+            self._places, wrong = self._places_in(self._film)
+            if wrong:
+                self.reading.chose(wrong, name)
+        place = self._places.get(index)
+        if place is None:
             return read_film(self._film, fps=self.options.fps)
-        end = _number(episode, f"{where}/to_timestamp")
-        length = _number(episode, "length")
-        if end is None and length is not None:
-            end = start + length / self.fps
-        return read_film(self._film, start, end, self.options.fps)
+        end = place.until(self.fps)
+        return read_film(self._film, place.start, None if math.isinf(end) else end, self.options.fps)
+
+    def _places_in(self, film: Film) -> tuple[dict[int, Place], str]:
+        """Of the episodes that share the film; what is wrong with meta's places, in words."""
+        if self._shared is None:
+            self._shared = {}
+            where = f"videos/{self.camera}"
+            for episode in self.episodes:
+                index, start = int(episode["episode_index"]), _number(episode, f"{where}/from_timestamp")
+                if start is not None:
+                    end, length = _number(episode, f"{where}/to_timestamp"), _number(episode, "length")
+                    place = Place(index, start, end, length)
+                    self._shared.setdefault(self._film_file(episode, index), []).append(place)
+        places = self._shared.get(film.path, [])
+        return checked(places, self.fps, film.seconds) if places else ({}, "")
+
+    def _film_file(self, episode: dict[str, Any], index: int) -> Path:
+        template = str(self.info.get("video_path") or self._paths[1])
+        return self._file(template, episode, index, f"videos/{self.camera}", self.camera)
 
     def _file(self, template: str, episode: dict[str, Any], index: int, where: str, camera: str = "") -> Path:
         """A path template of info.json filled for one episode."""
@@ -229,9 +250,8 @@ def _episodes_v3(path: Path, camera: str, reading: Reading) -> list[dict[str, An
         return column in ("episode_index", "tasks", "length") or column.startswith(("data/", f"videos/{camera}/"))
 
     rows: list[dict[str, Any]] = []
-    for file in sorted((path / "meta" / "episodes").rglob("*.parquet")):
-        if file.name.startswith("."):
-            continue
+    folder = path / "meta" / "episodes"
+    for file in sorted(f for f in folder.rglob("*.parquet") if not is_system(f, folder)):
         try:
             table = read_table(file, wanted)
         except DatasetError as error:

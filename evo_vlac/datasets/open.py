@@ -8,11 +8,12 @@ from itertools import islice
 from pathlib import Path
 
 from evo_vlac.datasets.folder import is_folder, read_folder
-from evo_vlac.datasets.hdf5 import is_hdf5, read_hdf5
+from evo_vlac.datasets.hdf5 import hdf5_files, is_hdf5, read_hdf5
 from evo_vlac.datasets.lerobot import is_lerobot, read_lerobot
 from evo_vlac.datasets.reading import Reading, Skipped
 from evo_vlac.datasets.trajectory import DatasetOptions, Trajectory
 from evo_vlac.errors import DatasetError, OptionError
+from evo_vlac.paths import from_home
 from evo_vlac.video.reader import VIDEOS, is_picture
 
 _READERS = {"lerobot": read_lerobot, "hdf5": read_hdf5, "folder": read_folder}
@@ -52,7 +53,7 @@ def open_dataset(path: str | Path, format: str = "auto", options: DatasetOptions
     options = options or DatasetOptions()
     if format not in FORMATS:
         raise OptionError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")
-    root = Path(path).expanduser()
+    root = from_home(path)
     if not root.exists():
         raise DatasetError(f"no dataset at {root}")
     reading = Reading()
@@ -74,7 +75,7 @@ def open_datasets(
     options, reading = options or DatasetOptions(), Reading(quiet)
 
     def every() -> Iterator[Trajectory]:
-        for index, path in enumerate(paths):
+        for index, path in enumerate(map(from_home, paths)):
             if not path.exists():
                 raise DatasetError(f"no dataset at {path}")
             own = replace(options, task=tasks[index]) if tasks else options
@@ -105,4 +106,4 @@ def guess_format(root: Path) -> str:
 
 
 def _has_hdf5(path: Path) -> bool:
-    return path.is_dir() and any(map(is_hdf5, path.rglob("*")))
+    return path.is_dir() and any(True for _ in hdf5_files(path))

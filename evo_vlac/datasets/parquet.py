@@ -10,6 +10,7 @@ from typing import Any
 
 from evo_vlac.broken_files import unreadable
 from evo_vlac.errors import DatasetError
+from evo_vlac.paths import is_system
 
 _EPISODE, _FRAME = "episode_index", "frame_index"
 
@@ -62,7 +63,7 @@ class EpisodeRows:
         import pyarrow as pa
 
         parts = []
-        for file in sorted(f for f in self.folder.rglob("*.parquet") if not f.name.startswith(".")):
+        for file in sorted(f for f in self.folder.rglob("*.parquet") if not is_system(f, self.folder)):
             try:
                 parts.append(self._of(file, episode, alone=False))
             except DatasetError:  # it is named where it is needed
@@ -135,7 +136,7 @@ def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise DatasetError(f"{path} is missing")
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path.absolute()) as file:  # pyarrow takes a folder ~name for a user's home
             yield file
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(unreadable(path, "a parquet file", error)) from error

@@ -25,13 +25,14 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Means over ``trajectories``."""
+    """Means over ``trajectories``. ``invalid``: answers that cannot be read, in all."""
 
     trajectories: int
     voc: float
     vroc: float
     negative_rate: float
     voc_f1: float
+    invalid: int
 
     @staticmethod
     def of(rows: Sequence[Row]) -> Figures:
@@ -40,7 +41,7 @@ class Figures:
             float(np.mean([getattr(row, name) for row in rows])) if rows else 0.0
             for name in ("voc", "vroc", "negative_rate")
         )
-        return Figures(len(rows), voc, vroc, nr, metrics.voc_f1(voc, vroc))
+        return Figures(len(rows), voc, vroc, nr, metrics.voc_f1(voc, vroc), sum(row.invalid for row in rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def evaluate(
 
 def _grouped(scored: Sequence[tuple[str, Row | None]]) -> dict[str, Figures]:
     """Figures by task and over all trajectories; empty without any."""
-    rows = [(task, row) for task, row in scored if row is not None]
+    rows = [(task, row) for task, row in scored if row is not None and row.critics]  # one frame has no progress
     if not rows:
         return {}
     tasks = sorted({task for task, _ in rows})

@@ -18,6 +18,9 @@ from evo_vlac.engine import Image
 from evo_vlac.errors import OptionError
 from evo_vlac.values import ValueOptions
 
+PROGRESS = ("voc", "vroc", "voc_f1", "negative_rate", "value")
+"""The figures of :class:`Row` that are made of critics."""
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
@@ -36,19 +39,29 @@ class Thresholds:
 
     def reasons(self, row: Row) -> tuple[str, ...]:
         """Why the trajectory is dropped; empty if it is kept."""
-        bounds = (
+        progress: list[_Bound] = [
             ("VOC", row.voc, self.min_voc, False),
             ("VROC", row.vroc, self.min_vroc, False),
             ("VOC-F1", row.voc_f1, self.min_f1, False),
             ("NR", row.negative_rate, self.max_nr, True),
             ("value", row.value, self.min_value, False),
-            ("done", row.done, self.min_done, False),
-        )
-        return tuple(
-            f"{name} {value:.2f} {'over' if upper else 'under'} {bound:g}"
-            for name, value, bound, upper in bounds
-            if bound is not None and value is not None and (value > bound if upper else value < bound)
-        )
+        ]
+        missed = list(_missed(progress))
+        if not row.judged:
+            missed = [row.unjudged] if any(bound is not None for _, _, bound, _ in progress) else []
+        if row.done is None and row.tail and self.min_done is not None:
+            missed.append("done unreadable")
+        return (*missed, *_missed([("done", row.done, self.min_done, False)]))
+
+
+_Bound = tuple[str, float | None, float | None, bool]
+
+
+def _missed(bounds: Iterable[_Bound]) -> Iterator[str]:
+    """Which do not hold, in words: (name, value, bound, whether the bound is the highest allowed)."""
+    for name, value, bound, upper in bounds:
+        if bound is not None and value is not None and (value > bound if upper else value < bound):
+            yield f"{name} {value:.2f} {'over' if upper else 'under'} {bound:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +95,8 @@ class Row:
 
     ``scored`` are numbers of the trajectory's frames; ``source_frames`` and ``seconds`` say of each of its frames which
     one of the recording it is, and when.
-    ``vroc`` and ``voc_f1`` are None where they were not asked for, ``done`` where no last frame was.
+    ``vroc`` and ``voc_f1`` are None where they were not asked for, ``done`` where no last frame was, or none of
+    the ``tail`` answers can be read. ``invalid``: answers that cannot be read, in all.
     """
 
     name: str
@@ -103,6 +117,17 @@ class Row:
     reasons: tuple[str, ...] = ()
     source_frames: tuple[int, ...] = ()
     seconds: tuple[float, ...] = ()
+    tail: int = 0
+
+    @property
+    def judged(self) -> bool:
+        """At least one critic could be read. Else ``voc``, ``negative_rate`` and the others are 0 and say nothing."""
+        return any(not math.isnan(critic) for critic in self.critics)
+
+    @property
+    def unjudged(self) -> str:
+        """Why it is not judged."""
+        return "no critic could be read" if self.critics else "one frame: no step to judge"
 
     @property
     def score(self) -> float:
@@ -157,6 +182,7 @@ def score(critic: Critic, trajectory: Trajectory, options: ScreenOptions, refere
         scored=forward.frames,
         source_frames=trajectory.source_frames,
         seconds=trajectory.seconds,
+        tail=min(options.tail, len(frames)),
     )
     reasons = options.thresholds.reasons(row)
     known = {item.name: getattr(row, item.name) for item in fields(row)}
@@ -185,6 +211,7 @@ def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "rank": rank,
             "score": round(row.score, 4),
             **{item.name: getattr(row, item.name) for item in fields(row)},
+            **({} if row.judged else dict.fromkeys(PROGRESS)),
             "masked_steps": row.mask.count(False),
         }
         for rank, row in enumerate(rows, 1)

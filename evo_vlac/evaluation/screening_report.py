@@ -23,13 +23,16 @@ figure { margin: 2em 0; border: 1px solid #ddd; padding: 1em; border-radius: 6px
 .tag { padding: 0 .5em; border-radius: 4px; color: white; background: #2e8b57 } .no.tag { background: #c0392b }
 """
 
-_COLUMNS = ("#", "trajectory", "task", "frames", "VOC", "VROC", "F1", "NR", "value", "done", "masked", "verdict")
+_NUMBERS = ("VOC", "VROC", "F1", "NR", "value", "done", "masked", "unreadable")
+_COLUMNS = ("#", "trajectory", "task", "frames", *_NUMBERS, "verdict")
 
 _LEGEND = (
     "<p>VOC: rank correlation of the values with time, -1 to 1; 1 is steady progress. VROC: the same with each pair "
     "shown in reverse; a good critic says the same of both. F1: the harmonic mean of VOC and VROC. NR: the share of "
     "steps that go back, 0 to 1. value: how much is done at the last frame. done: the highest probability of done of "
-    "the last frames. masked: steps that a negative critic spans.</p>"
+    "the last frames (?: no answer can be read). -: nothing was judged. masked: steps that a negative critic spans. "
+    "unreadable: answers that count as nothing.</p><p>In the pictures the value is green where it rises and orange "
+    "where it falls. A bar is a critic's answer, blue for progress, red for a step back; a grey cross cannot be read.</p>"
 )
 
 
@@ -72,10 +75,11 @@ def _line(rank: int, row: Row) -> str:
         f'<a href="#{name}">{name}</a>',
         html.escape(row.task),
         str(row.frames),
-        *(_number(v) for v in (row.voc, row.vroc, row.voc_f1, row.negative_rate)),
-        f"{row.value:.0f} %",
-        _number(row.done),
+        *(_number(v) if row.judged else "-" for v in (row.voc, row.vroc, row.voc_f1, row.negative_rate)),
+        f"{row.value:.0f} %" if row.judged else "-",
+        _number(row.done) or ("?" if row.tail else ""),
         str(row.mask.count(False)),
+        str(row.invalid),
         "keep" if row.keep else "drop: " + html.escape("; ".join(row.reasons)),
     ]
     return f'<tr class="{"yes" if row.keep else "no"}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

@@ -10,6 +10,7 @@ ms-swift runs as a child: it changes global state, and a crash in it must not ta
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
@@ -219,7 +220,8 @@ def _train(
                 if found:
                     step, steps, loss = int(found[1]), int(found[2]), _loss(line)
                     losses.append((step, loss))
-                    logger.info("step %d/%d, loss %.4f", step, steps, loss)
+                    if not math.isnan(loss):
+                        logger.info("step %d/%d, loss %.4f", step, steps, loss)
                     if progress is not None:
                         progress(step, steps, loss)
             code = child.wait(timeout=60)

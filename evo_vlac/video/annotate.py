@@ -145,6 +145,10 @@ def _charts(
     critic_axes = Axes((left, middle + 20, right, bottom - 4), total, -reach, reach)
     draw_axes(draw, critic_axes, "critic, % of the remaining work", (-reach, 0.0, reach))
     draw_bars(draw, critic_axes, annotation.critics.until(index))
+    if index == total - 1 and all(c != c for c in annotation.critics.values):
+        empty = "one frame: nothing to compare" if total == 1 else "not asked"
+        why = "no answer could be read" if annotation.critics.values else empty
+        draw_text(draw, (left + 8, critic_axes.y(0.0) - 18), why, 12, RED)
 
 
 def _strip(canvas: PILImage.Image, draw: ImageDraw.ImageDraw, reference: Sequence[Image]) -> None:

@@ -41,6 +41,14 @@ class Film:
         self.fps = float(rate)
         """Frames a second, on average."""
 
+    @property
+    def seconds(self) -> float | None:
+        """How long the film is, by what its file says; None where that says nothing."""
+        stream = self._stream
+        if stream.frames:
+            return float(stream.frames / self.fps)
+        return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+
     def __enter__(self) -> Film:
         return self
 
@@ -81,7 +89,8 @@ class Film:
         try:
             if self._container is not None:
                 self._container.close()
-            self._container = av.open(str(self.path))
+            # absolute: in a relative path FFmpeg takes what stands before a colon for a protocol
+            self._container = av.open(str(self.path.absolute()))
             self._stream = _pictures(self.path, self._container)
             self._stream.thread_type = "AUTO"
         except self._errors as error:

@@ -20,6 +20,7 @@ from evo_vlac.camera_names import colour_only
 from evo_vlac.engine import Image
 from evo_vlac.errors import ImageError, OptionError, VideoError
 from evo_vlac.images import load_image, rgb_array
+from evo_vlac.paths import from_home
 from evo_vlac.video.film import DEFAULT_FPS, Film
 from evo_vlac.video.thinning import thinned
 
@@ -58,8 +59,10 @@ def read_video(source: VideoLike, fps: float | None = None, size: tuple[int, int
     """
     if fps is not None and not fps > 0:
         raise OptionError(f"fps is {fps}; more than 0 is needed")
-    if isinstance(source, (str, os.PathLike)) and not Path(source).is_dir():
-        with Film(Path(source)) as film:
+    if isinstance(source, (str, os.PathLike)):
+        source = from_home(source)
+    if isinstance(source, Path) and not source.is_dir():
+        with Film(source) as film:
             return read_film(film, fps=fps, size=size)
     name, frames = _still_pictures(source)
     if fps is not None and fps < DEFAULT_FPS:
@@ -105,8 +108,8 @@ def _still_pictures(source: VideoLike) -> tuple[str, Iterable[Any]]:
         if source.ndim != 4:
             raise VideoError(f"a video array has shape {source.shape}; needed: (frames, height, width, 3)")
         return "the array", source
-    if isinstance(source, (str, os.PathLike)):
-        return str(source), pictures_in(Path(source))
+    if isinstance(source, Path):
+        return str(source), pictures_in(source)
     if isinstance(source, Sequence):
         return "the list of images", source
     raise VideoError(

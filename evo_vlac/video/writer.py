@@ -42,7 +42,7 @@ class VideoWriter:
 
         partial = self._stack.enter_context(whole_file(self.path))
         try:
-            self._container = av.open(str(partial), "w")
+            self._container = av.open(str(partial.absolute()), "w")  # absolute: as in film.py
         except (av.FFmpegError, ValueError) as error:
             self._stack.__exit__(type(error), error, error.__traceback__)
             raise OutputError(f"{self.path} cannot be written as a video: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -40,3 +41,32 @@ def test_an_example_runs(
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("odd", ["12:30, run#2", "[Müller] a=b", "~backup"])
+def test_examples_take_paths_as_people_have_them(
+    odd: str,
+    engine: SwiftEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Relative ones, with what means something to FFmpeg or a shell."""
+    for module in (swift_engine, chat):
+        monkeypatch.setattr(module, "SwiftEngine", lambda *_, **__: engine)
+    monkeypatch.setattr(engine, "close", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    Path(odd).mkdir()
+    for name in ("lift_0.png", "lift_4.png", "lift_success.mp4"):
+        shutil.copy(EXAMPLES / "data" / name, f"{odd}/{odd} {name}")
+    film = f"{odd}/{odd} lift_success.mp4"
+    pictures = [f"{odd}/{odd} lift_0.png", f"{odd}/{odd} lift_4.png"]
+    for name, arguments, words in (
+        ("critic_images.py", pictures, f"{odd} lift_4.png: value"),
+        ("critic_vla.py", pictures, "action: "),
+        ("critic_screening.py", [film, "--task", "lift it", "--skip", "12"], f"{odd} lift_success.mp4: VOC"),
+        ("critic_video.py", ["--video", film, "--reference", film, "--output", f"{odd}/out"], f"video: {odd}/out/"),
+    ):
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        assert words in capsys.readouterr().out

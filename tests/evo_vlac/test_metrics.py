@@ -73,7 +73,8 @@ def test_calibration_of_a_calibrated_critic_is_small() -> None:
     assert good.ece == pytest.approx(0.0) and good.bins[0].count == 4
     bad = calibration([1.0, 1.0], [False, False])
     assert bad.ece == 1.0 and bad.brier == 1.0
-    assert calibration([], []).bins == ()
+    nothing = calibration([], [])
+    assert (nothing.ece, nothing.brier, nothing.bins) == (None, None, ()), "not 0, which is a perfect critic's"
 
 
 def test_lengths_must_agree() -> None:

@@ -114,3 +114,25 @@ def test_configuration_is_frozen() -> None:
     with pytest.raises(AttributeError):
         config.threshold = 0.1  # type: ignore[misc]
     assert isinstance(config, Config)
+
+
+ODD = ["/d/run #2", "/d/a: b", "[new]/m", "{x}", "@x", "*x", "&x", "!x", "%x", "it's"]
+LIKE_NUMBERS = ["007", "1e5", "true", "2026-11-26"]
+
+
+@pytest.mark.parametrize("text", [*ODD, *LIKE_NUMBERS])
+def test_texts_are_taken_as_they_are(tmp_path: Path, text: str) -> None:
+    """Nothing of YAML's grammar is read into a path on the command line: ``/d/run #2`` was cut to ``/d/run``. In a
+    file, what YAML reads as a number or a date is the text that stands there."""
+    assert load(None, ["engine=fixed", "run_id=r", f"model={text}"]).model == text
+    if text in LIKE_NUMBERS:
+        assert load(None, ["engine=fixed", f"run_id={text}"]).run_id == text
+        (tmp_path / "s.yaml").write_text(f"run_id: r\nengine: fixed\nmodel: {text}\nreference: {{folder: {text}}}\n")
+        config = load(tmp_path / "s.yaml")
+        assert config.model == config.reference.folder == text
+
+
+def test_texts_in_quotes_and_null() -> None:
+    """As before."""
+    config = load(None, ["engine=fixed", "run_id='r'", "model=null", 'reference.folder="a b"', "adapter=~"])
+    assert (config.run_id, config.model, config.reference.folder, config.adapter) == ("r", None, "a b", None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 from verl.launch import interrupt
 
@@ -42,13 +41,16 @@ def _given_run_id(arguments: list[str]) -> str | None:
     """From the command line, else from the ``--config`` file. What is wrong with that file the trainer will say."""
     import yaml
 
-    given = [a.partition("=")[2] for a in arguments if a.startswith("trainer.run_id=")]
+    from evo_vlac.text_files import read_text
+
+    given = [a.partition("=")[2] for a in arguments if a.lstrip("+").startswith("trainer.run_id=")]
     if given:
         return given[-1]
     files = [b for a, b in pairwise(arguments) if a == "--config"]
     files += [a.partition("=")[2] for a in arguments if a.startswith("--config=")]
     try:
-        return str(yaml.safe_load(Path(files[-1]).read_text())["trainer"]["run_id"] or "") or None
+        written = yaml.load(read_text(files[-1]), yaml.BaseLoader)["trainer"]["run_id"]  # makes nothing but texts
+        return None if written in ("", "~", "null") else str(written)
     except (IndexError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
         return None
 

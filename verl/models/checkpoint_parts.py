@@ -14,6 +14,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from evo_vlac.paths import from_home
+
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 VALUE_HEAD = "value_head.safetensors"
@@ -98,7 +100,7 @@ def _base(folder: Path, adapter: Path) -> tuple[Path | None, str | None]:
         name = str(json.loads((adapter / ADAPTER_CONFIG).read_text())["base_model_name_or_path"])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
         return None, f"{ADAPTER}/{ADAPTER_CONFIG} names no base_model_name_or_path ({error!r})"
-    for place in (Path(name).expanduser(), folder / name, adapter / name):
+    for place in (from_home(name), folder / name, adapter / name):
         if place.is_dir() and has_tensors(place):
             return place, None
     if cached := _in_cache(name):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 import ray
 
+from evo_vlac.paths import from_home
 from verl.config import Config
 from verl.critic_config import CriticConfig
 from verl.envs.factory import count_tasks, evaluation_states
@@ -43,7 +43,7 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
     """What every rollout worker is given; the cluster binds each to its node's sidecar."""
     rollout = config.rollout
     return RolloutOptions(
-        model_path=str(Path(config.model.path).expanduser().absolute()),
+        model_path=str(from_home(config.model.path).absolute()),
         unnorm_key=rollout.unnorm_key,
         center_crop=rollout.center_crop,
         temperature=rollout.temperature,
@@ -74,7 +74,7 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
 
 def learner_options(config: Config) -> LearnerOptions:
     """What every learner is given."""
-    model = dataclasses.replace(config.model, path=str(Path(config.model.path).expanduser().absolute()))
+    model = dataclasses.replace(config.model, path=str(from_home(config.model.path).absolute()))
     return LearnerOptions(
         model=model,
         actor=config.actor,

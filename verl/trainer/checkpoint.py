@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from evo_vlac.paths import from_home
 from verl.config import TrainerConfig
 from verl.errors import CheckpointDamagedError, ConfigError, RunFailedError
 from verl.trainer import ray_wait
@@ -165,7 +166,7 @@ def find_checkpoint(
         return _newest_whole(folder, note)
     if trainer.resume_mode == "disable" or trainer.resume_from_path is None:
         return None
-    path = Path(trainer.resume_from_path).expanduser()
+    path = from_home(trainer.resume_from_path)
     if not (path / "trainer.json").is_file() or not (path / "learner").is_dir():
         raise ConfigError(
             f"trainer.resume_from_path={path}: not a checkpoint folder (trainer.json and learner/ expected)"

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from evo_vlac.paths import from_home
 from evo_vlac.text_files import read_text
 from shm_bridge import ConfigError as RulesError
 from shm_bridge.rules import DoneRules, RewardRules
@@ -71,7 +72,7 @@ def critic_rules(tree: Mapping[str, Any]) -> list[CriticRule]:
     model, engine = (_at(tree, f"critic.sidecar.config.{key}") for key in ("model", "engine"))
     if not isinstance(model, str) or not model or engine in ELSEWHERE:
         return []
-    file = Path(model).expanduser() / FILE
+    file = from_home(model) / FILE
     return read_rules(file) if file.is_file() else []
 
 

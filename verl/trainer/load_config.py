@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
@@ -20,7 +21,7 @@ from evo_vlac.text_files import read_text
 from verl.config import Config
 from verl.errors import ConfigError
 from verl.trainer.critic_folder import as_tree, critic_rules
-from verl.trainer.hydra_text import as_hydra, hydra_text
+from verl.trainer.hydra_text import TEXTS, as_hydra, hydra_text
 
 CONFIG_FOLDER = Path(__file__).parent.absolute() / "config"
 CRITIC_GROUP = "critic_folder"  # its place in the order is in ppo_trainer.yaml
@@ -88,11 +89,13 @@ def _flatten(file: str) -> list[str]:
     if not path.is_file():
         raise ConfigError(f"--config {file}: no such file")
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(read_text(path))))
+        text = read_text(path)
+        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
     except (OmegaConfBaseException, ValueError, OSError) as error:
         raise ConfigError(f"--config {file}: {_one_line(error)}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"--config {file}: must hold a mapping")
+    _names_as_written(tree, text)
     environment = tree.pop("env", None)
     if isinstance(environment, dict):
         group = environment.pop("group", None)
@@ -103,6 +106,18 @@ def _flatten(file: str) -> list[str]:
     if preset := tree.pop("hardware", None):
         selected.append(f"hardware={preset}")
     return selected + leaves + list(_leaves(tree, ""))
+
+
+def _names_as_written(tree: Any, text: str) -> None:
+    """Names and paths that YAML reads as numbers: a folder 007, a run 20261126."""
+    written = yaml.load(text, yaml.BaseLoader)  # makes nothing but texts
+    for key in TEXTS:
+        *groups, name = key.split(".")
+        group, own = tree, written
+        for part in groups:
+            group, own = (one.get(part) if isinstance(one, dict) else None for one in (group, own))
+        if isinstance(group, dict) and isinstance(own, dict) and isinstance(group.get(name), int | float):
+            group[name] = own.get(name, group[name])
 
 
 def _leaves(tree: dict[Any, Any], where: str) -> Any:

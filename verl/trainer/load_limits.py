@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from evo_vlac.paths import from_home
+
 LEAST_S = 300.0  # processes start and import, whatever the size
 SLOWEST = 25e6  # bytes a second to one process: a disk over the network that sixteen of them read at once
 WEIGHTS = ("*.safetensors", "*.pt", "*.bin")
@@ -20,7 +22,7 @@ class LoadLimit:
     @classmethod
     def of(cls, folder: str | Path) -> LoadLimit:
         """By the size of the weights in ``folder``; 0 where it cannot be read here."""
-        path = Path(folder).expanduser()
+        path = from_home(folder)
         return cls(path, sum(file.stat().st_size for pattern in WEIGHTS for file in path.glob(pattern)))
 
     @property

@@ -8,11 +8,11 @@ import re
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 
 import yaml
 
 from evo_vlac import gpu_node
+from evo_vlac.paths import from_home
 from verl.config import Config
 from verl.critic_config import CriticConfig
 from verl.envs.factory import check
@@ -123,7 +123,7 @@ def _in_our_tree(problem: str, critic: CriticConfig) -> str:
 
 
 def _checkpoint(key: str, path: str) -> Parts:
-    folder = Path(path).expanduser()
+    folder = from_home(path)
     if not folder.is_dir():
         raise ConfigError(f"{key}={path}: no such folder")
     parts = find_parts(folder)

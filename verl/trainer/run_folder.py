@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from evo_vlac.paths import from_home
 from verl.errors import ConfigError, RunFolderRemovedError
 
 
@@ -31,7 +32,7 @@ class RunFolder:
     @staticmethod
     def place(root: str, run_id: str) -> Path:
         """Where the folder is, or will be."""
-        return Path(root).expanduser().absolute() / run_id
+        return from_home(root).absolute() / run_id
 
     def _link_latest(self) -> None:
         link, temporary = self.path.parent / "latest", self.path.parent / f".latest-{os.getpid()}"

@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 import yaml
 
+from evo_vlac.paths import from_home
 from shm_bridge import BridgeError, Controller, Phase
 from verl.critic_config import CriticConfig
 from verl.errors import ConfigError, SidecarLostError
@@ -87,8 +88,8 @@ def write_sidecar_settings(critic: CriticConfig, run_id: str, path: Path, gpus: 
 def _absolute(tree: dict[str, Any], key: str) -> dict[str, str]:
     """The key's path made absolute, where it is one that exists here."""
     value = tree.get(key)
-    if isinstance(value, str) and value and Path(value).expanduser().exists():
-        return {key: str(Path(value).expanduser().absolute())}
+    if isinstance(value, str) and value and from_home(value).exists():
+        return {key: str(from_home(value).absolute())}
     return {}
 
 

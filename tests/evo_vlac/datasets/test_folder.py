@@ -88,3 +88,48 @@ def test_what_is_a_dataset_of_several(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="or pictures"):
         open_dataset(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "table"),
+    [
+        ("utf-8-sig", 'video;task;success\nm\u00fc.mp4;"lift; then wait";1\n'),
+        ("utf-16", "Video\tTask\tSuccess\r\nm\u00fc.mp4\tlift; then wait\t1\r\n"),
+        ("cp1252", 'sep=;\r\nvideo; task; success\r\nm\u00fc.mp4;"lift; then wait";1\r\n'),
+        ("utf-8", 'video,task,success\nC:\\films\\m\u00fc.mp4,"lift; then wait",true\n'),
+        ("utf-8", 'task,success,video\n"lift; then wait",yes,videos/m\u00fc\n'),
+    ],
+)
+def test_tables_as_spreadsheets_write_them(tmp_path: Path, encoding: str, table: str) -> None:
+    """With semicolons, tabs, a line that names the separator, names in capitals, paths of another machine; the film's
+    name as macOS stores it, its umlaut in two letters."""
+    write_video(tmp_path / "mu\u0308.mp4", FRAMES, 10)
+    (tmp_path / "tasks.csv").write_bytes(table.encode(encoding))
+    (trajectory,) = open_dataset(tmp_path)
+    assert (trajectory.task, trajectory.success) == ("lift; then wait", True)
+
+
+def test_a_table_without_the_film_is_said(tmp_path: Path) -> None:
+    """And films whose paths end in the same name are not mixed up."""
+    for name in ("x\\cam.mp4", "y\\cam.mp4", "b.mp4"):
+        write_video(tmp_path / name, FRAMES, 10)
+    (tmp_path / "tasks.json").write_text('{"x\\\\cam.mp4": "push", "y\\\\cam.mp4": "pull", "c.mp4": "lift"}')
+    dataset = open_dataset(tmp_path)
+    assert [(t.name, t.task) for t in dataset] == [("x\\cam.mp4", "push"), ("y\\cam.mp4", "pull")]
+    assert "its table names x\\cam.mp4, y\\cam.mp4, c.mp4" in dataset.skipped[0].reason
+
+
+def test_what_systems_leave_in_folders(tmp_path: Path) -> None:
+    """macOS' ``._*``, Windows' ``Thumbs.db`` and ``desktop.ini`` beside films, in folders of pictures, in a bin."""
+    (tmp_path / "task.txt").write_text("lift it")
+    write_video(tmp_path / "a.mp4", FRAMES, 10)
+    (tmp_path / "b").mkdir()
+    for i in range(2):
+        Image.fromarray(FRAMES[i]).save(tmp_path / f"b/{i}.png")
+    for name in ("._a.mp4", "._task.txt", "Thumbs.db", "desktop.ini", ".DS_Store", "b/._0.png", "b/Thumbs.db"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    for folder in ("__MACOSX", ".Trash-1000/files", "@eaDir/a.mp4"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(FRAMES[0]).save(tmp_path / folder / "0.png")
+    dataset = open_dataset(tmp_path)
+    assert [(t.name, len(t)) for t in dataset] == [("a.mp4", 20), ("b", 2)] and not dataset.skipped

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets import Trajectory, open_dataset
 from evo_vlac.datasets.hdf5 import Hdf5Writer, read_demonstrations, stored_demos
 from evo_vlac.datasets.trajectory import Outline
 from evo_vlac.errors import DatasetError, OutputError
@@ -144,3 +144,11 @@ def test_where_a_success_ends(dones: list[int] | None, success: bool, end: int |
     """``end`` is the first done frame and ``done_until`` the last of its unbroken stretch."""
     found = outline(dones, success)
     assert (found.end, found.done_until) == (end, until)
+
+
+def test_files_of_one_name_in_several_folders(tmp_path: Path) -> None:
+    """Their trajectories have names of their own: reports and lists go by them."""
+    for folder in ("monday", "tuesday"):
+        with Hdf5Writer(tmp_path / folder / "demo.h5", "Lift", "lift it") as writer:
+            writer.write(Trajectory("x", "lift it", np.zeros((2, 8, 8, 3), np.uint8)))
+    assert [t.name for t in open_dataset(tmp_path)] == ["monday/demo/demo_0", "tuesday/demo/demo_0"]

@@ -12,7 +12,8 @@ import pytest
 from evo_vlac.datasets import Dataset, DatasetOptions, Trajectory, open_dataset
 from evo_vlac.datasets import parquet as tables
 from evo_vlac.errors import DatasetError
-from tests.evo_vlac.datasets.lerobot_sets import TOP, episode2, films3, images3, write_info, write_parquet
+from evo_vlac.video import write_video
+from tests.evo_vlac.datasets.lerobot_sets import TOP, episode2, films3, images3, shade, write_info, write_parquet
 
 
 def shades(trajectory: Trajectory) -> list[int]:
@@ -104,8 +105,10 @@ def test_a_film_of_many_episodes_is_opened_and_decoded_once(tmp_path: Path, monk
 
 
 def test_what_lies_behind_a_films_end_is_skipped(tmp_path: Path) -> None:
-    """Stale time stamps: that episode is listed, with what was looked for; the others are read."""
+    """Stale time stamps that cannot be put right (the film is longer than its episodes): that episode is listed, with
+    what was looked for; the others are read."""
     root = films3(tmp_path, 3, **{f"videos/{TOP}/from_timestamp": [0.0, 60.0, 1.2]})
+    write_video(root / f"videos/{TOP}/chunk-000/file-000.mp4", [shade(2 * i) for i in range(30)], 10)
     dataset = open_dataset(root)
     assert [t.name[-1] for t in dataset] == ["0", "2"]
     assert "from 60" in dataset.skipped[0].reason and "no frames" in dataset.skipped[0].reason
@@ -231,3 +234,36 @@ def test_tables_as_other_systems_write_them(tmp_path: Path, encoding: str) -> No
     for name, text in written.items():
         (root / "meta" / name).write_bytes(text.encode(encoding))
     assert next(open_dataset(root)).task == task
+
+
+@pytest.mark.parametrize(
+    "starts",
+    [
+        [0.0, 0.0, 0.0],  # never added up
+        [0.0, 0.6, 0.6],  # one episode twice
+        [0.0, 60.0, 60.6],  # of another film
+        [1.2, 0.6, 0.0],  # the last first: this is possible, and believed
+    ],
+)
+def test_time_stamps_that_cannot_be_true(tmp_path: Path, starts: list[float]) -> None:
+    """Several episodes in the same pictures, or after the film's end: where all together are as long as the film, they
+    are one after the other. Said once."""
+    ends = [start + 0.6 for start in starts]
+    stamps = {f"videos/{TOP}/from_timestamp": starts, f"videos/{TOP}/to_timestamp": ends}
+    dataset = open_dataset(films3(tmp_path, 3, **stamps))
+    found = [shades(t)[0] for t in dataset]
+    if starts[0]:
+        assert found == pytest.approx([24, 12, 0], abs=2) and not said(dataset)
+    else:
+        assert found == pytest.approx([0, 12, 24], abs=2) and "one after the other" in said(dataset)
+    assert not dataset.skipped
+
+
+def test_time_stamps_that_cannot_be_put_right_are_said(tmp_path: Path) -> None:
+    """The film is longer than its episodes: they may share pictures on purpose."""
+    stamps = {f"videos/{TOP}/from_timestamp": [0.0, 0.0, 0.6], f"videos/{TOP}/to_timestamp": [0.6, 0.6, 1.2]}
+    root = films3(tmp_path, 3, **stamps)
+    write_video(root / f"videos/{TOP}/chunk-000/file-000.mp4", [shade(2 * i) for i in range(30)], 10)
+    dataset = open_dataset(root)
+    assert [shades(t)[0] for t in dataset] == pytest.approx([0, 0, 12], abs=2)
+    assert "the same pictures to several episodes" in said(dataset) and not dataset.skipped

@@ -61,3 +61,33 @@ def test_what_is_no_path_is_hydras(tmp_path: Path) -> None:
     assert load_config([], str(file))[1]["critic"]["sidecar"]["config"]["x"] == [{"a": "b, c"}, "ü", 1e-5, None]
     with pytest.raises(ConfigError):
         load_config(["trainer.total_episodes=[1,"])
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("/d/epoch\\=3", "/d/epoch=3"),
+        ("/d/a\\,b\\ c", "/d/a,b c"),
+        ("/d/\\(neu\\)\\[1\\]", "/d/(neu)[1]"),
+        ("/d/é\\=3", "/d/é=3"),
+        ("/d/it's\\, new", "/d/it's, new"),
+        ("'/d/a, b=c'", "/d/a, b=c"),
+        ('"/d/a, b=c"', "/d/a, b=c"),
+    ],
+)
+def test_hydras_escapes_hold(written: str, meant: str) -> None:
+    """Who learnt hydra's grammar writes them; letters that it lacks change nothing in that."""
+    assert load_config([f"actor_rollout_ref.model.path={written}"])[0].model.path == meant
+
+
+@pytest.mark.parametrize("name", ["20261126", "007", "1e5", "1_000", "true", "nan", ".5", "[new]", "{x}", "2026-11-26"])
+def test_names_that_look_like_something_else(tmp_path: Path, name: str) -> None:
+    """A date is a usual run id; ``007`` is no seven. Also behind ``++``, and without quotes in a file."""
+    config, _ = load_config([f"trainer.run_id={name}", f"++actor_rollout_ref.model.path={name}"])
+    assert config.trainer.run_id == config.model.path == config.trainer.experiment_name == name
+    file = tmp_path / "c.yaml"
+    written = json.dumps(name) if name[0] in "[{" else name
+    file.write_text(f"trainer: {{run_id: {written}}}\nactor_rollout_ref: {{model: {{path: {written}}}}}\n")
+    config, _ = load_config([], str(file))
+    assert config.trainer.run_id == config.model.path == name
+    assert load_config(["trainer.run_id=null"])[0].trainer.run_id is None

@@ -6,6 +6,7 @@ A point is of one rollout or one evaluation; the share of unreadable replies is 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def draw_curves(metrics: Path, target: Path, title: str) -> None:
     """Draws the panels against training episodes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -57,7 +62,7 @@ def draw_curves(metrics: Path, target: Path, title: str) -> None:
     FigureCanvasAgg(figure)
     for axes, (name, series, limits) in zip(figure.subplots(2, 3).flat, PANELS):
         for key, label in series.items():
-            points = [(r.get("train/episodes", 0), r[key]) for r in rows if key in r]
+            points = [(r.get("train/episodes", 0), r[key]) for r in rows if _is_number(r.get(key))]
             if points:
                 axes.plot(*zip(*points), marker="o", markersize=4, label=label)
         axes.set_title(name, loc="left", fontsize=10)
@@ -67,5 +72,7 @@ def draw_curves(metrics: Path, target: Path, title: str) -> None:
             axes.set_ylim(limits[0] - 0.02, limits[1] + 0.02)
         if axes.has_data():
             axes.legend(fontsize=8)
+        else:
+            axes.text(0.5, 0.5, "not measured in this run", ha="center", transform=axes.transAxes, color="grey")
     figure.suptitle(title, fontsize=11)
     figure.savefig(target, dpi=110)
