@@ -61,7 +61,8 @@ class ValuesConfig:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceConfig:
-    """A reference trajectory shown with every critic question: a folder of images in order, ``count`` of them shown."""
+    """Reference trajectories shown with every critic question, ``count`` images of each: ``folder`` holds the images of
+    one for all tasks, or a folder a task, with its instruction in ``task.txt``."""
 
     folder: str | None = None
     count: int = 6

@@ -17,6 +17,7 @@ from evo_vlac.errors import EvoVlacError
 from shm_bridge import Kind, Question
 from sidecar.errors import QuestionError
 from sidecar.query_task import PendingList, Priority, QueryTask
+from sidecar.reference import References
 
 Frame = tuple[Image, Hashable]  # and its key: lane, generation, number of the frame, step
 
@@ -25,13 +26,13 @@ class QueryPlanner:
     """Plans queries.
 
     Args:
-        reference: the reference frames shown with every pair.
+        references: whose frames are shown with every pair of their task.
         camera: the one that the critic sees; None: the lane's first.
         mixed: the engine takes all kinds of queries in one batch.
     """
 
-    def __init__(self, reference: Sequence[Image] = (), camera: str | None = None, mixed: bool = False) -> None:
-        self.reference, self.camera, self.mixed = tuple(reference), camera, mixed
+    def __init__(self, references: References | None = None, camera: str | None = None, mixed: bool = False) -> None:
+        self.references, self.camera, self.mixed = references or References(), camera, mixed
 
     def plan(self, question: Question) -> list[QueryTask]:
         """The tasks that answer ``question``; none for a value list of one frame. Raises QuestionError."""
@@ -59,11 +60,12 @@ class QueryPlanner:
 
     def _critic(self, task: str, first: Frame, before: Frame, after: Frame) -> Query:
         """The pair's query; ``first``, the first frame that the question names, is shown after the reference."""
-        if not self.reference:
+        numbers = self.references.of(task)
+        if not numbers:
             return queries.critic_query(before[0], after[0], task, keys=(before[1], after[1]))
-        names = (("reference", i) for i in range(len(self.reference)))
-        keys = (*names, first[1], before[1], after[1])
-        return queries.critic_query(before[0], after[0], task, reference=self.reference, first=first[0], keys=keys)
+        shown = [self.references.pictures[number] for number in numbers]
+        keys = (*(("reference", number) for number in numbers), first[1], before[1], after[1])
+        return queries.critic_query(before[0], after[0], task, reference=shown, first=first[0], keys=keys)
 
     def _task(self, question: Question, query: Query, pending: PendingList | None = None, pair: int = 0) -> QueryTask:
         return QueryTask(

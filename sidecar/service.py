@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
-from evo_vlac.engine import Answer, Image
+from evo_vlac.engine import Answer
 from evo_vlac.halving import is_out_of_memory
 from shm_bridge import Phase, Question, Server, Status
 from sidecar.batcher import Batcher
@@ -32,6 +32,7 @@ from sidecar.metrics import Metrics
 from sidecar.probe import probe_task
 from sidecar.query_planner import QueryPlanner
 from sidecar.query_task import QueryTask
+from sidecar.reference import References
 from sidecar.reply_builder import ExplainedReply, ReplyBuilder
 from sidecar.trace import Trace
 
@@ -59,7 +60,7 @@ class Service:
         server: Server,
         engine: SidecarEngine,
         metrics: Metrics,
-        reference: Sequence[Image],
+        references: References,
         beat: Callable[[], None],
     ) -> None:
         self.config, self.server, self.engine, self.metrics = config, server, engine, metrics
@@ -67,7 +68,7 @@ class Service:
         parts: Sequence[SidecarEngine] = engine.replicas if isinstance(engine, ReplicaEngine) else [engine]
         self.guards = [GuardedEngine(part, config.batch.max_size) for part in parts]
         clock = time.monotonic_ns
-        self.planner = QueryPlanner(reference, config.camera, engine.mixes)
+        self.planner = QueryPlanner(references, config.camera, engine.mixes)
         self.replies = ReplyBuilder(config, clock)
         self.batcher = Batcher(config.batch.max_size, int(config.batch.max_wait_ms * 1e6), clock)
         self._beat, self._clock = beat, clock

@@ -66,7 +66,7 @@ def run(config: Config, lifeline: Lifeline) -> int:
     started = time.monotonic()
     limit_resources(config)
     registry.check(config)
-    reference = load_reference(config.reference)
+    references = load_reference(config.reference)
     with ExitStack() as stack:
         server = stack.enter_context(_take_run(config))
         stopper = _Stopper()
@@ -80,7 +80,7 @@ def run(config: Config, lifeline: Lifeline) -> int:
         engine = registry.load(config)
         stack.callback(engine.close)
         check_answers(engine)
-        service = Service(config, server, engine, metrics, reference, lifeline.beat)
+        service = Service(config, server, engine, metrics, references, lifeline.beat)
         stopper.service = service
         if stopper.asked:
             return 0

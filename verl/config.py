@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from verl.algorithms.task_need import SAMPLINGS
 from verl.config_tree import build, group, in_range, one_of, over_zero
 from verl.critic_config import CriticConfig
 from verl.errors import ConfigError
@@ -31,6 +32,9 @@ class DataConfig:
     value_spread: float | None
     seed: int
     val_seed: int
+    task_sampling: str
+    need_window: int
+    need_floor: float
 
     def __post_init__(self) -> None:
         in_range("data.n_samples", self.n_samples, 1)
@@ -39,6 +43,9 @@ class DataConfig:
         in_range("data.seed", self.seed, 0)
         in_range("data.val_seed", self.val_seed, 0)
         in_range("data.oversample_factor", self.oversample_factor, 1)
+        one_of("data.task_sampling", self.task_sampling, SAMPLINGS)
+        in_range("data.need_window", self.need_window, 1)
+        in_range("data.need_floor", self.need_floor, 0, 1)
         in_range("data.min_spread", self.min_spread, 0)
         in_range("data.value_spread", self.value_spread, 0)
         in_range("data.accuracy_lower_bound", self.accuracy_lower_bound, 0, 1)
@@ -174,6 +181,7 @@ class AlgorithmConfig:
     norm_adv_by_std_in_grpo: bool
     loss_agg_mode: str
     kl_ctrl: KlConfig
+    norm_adv_by_task: bool = False
 
     def __post_init__(self) -> None:
         one_of("algorithm.loss_agg_mode", self.loss_agg_mode, ["token-mean", "seq-mean-token-mean"])

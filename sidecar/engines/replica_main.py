@@ -53,7 +53,7 @@ def serve(config: Config, pipe: Connection, arena: Arena) -> None:
     """Until the other end of ``pipe`` is closed."""
     try:
         limit_resources(config)
-        reference = load_reference(config.reference)
+        reference = load_reference(config.reference).pictures
         engine = registry.load(config)
         check_answers(engine)
     except Exception as error:

@@ -15,8 +15,9 @@ from shm_bridge import Kind
 from sidecar.errors import QuestionError
 from sidecar.query_planner import QueryPlanner
 from sidecar.query_task import Priority
+from sidecar.reference import References
 
-REFERENCE = tuple(picture(step) for step in (200, 201, 202))
+REFERENCE = References(tuple(picture(step) for step in (200, 201, 202)))
 STEPS = st.lists(st.integers(0, 99), min_size=2, max_size=12, unique=True).map(sorted)
 
 
@@ -78,7 +79,7 @@ def test_pairs_show_the_reference_and_the_first_frame_first(steps: list[int]) ->
     tasks = QueryPlanner(REFERENCE).plan(question(Kind.VALUE, steps))
     for task, (before, after) in zip(tasks, pairwise(steps)):
         assert shown(task.query.images) == [200, 201, 202, steps[0], before, after]
-        assert task.query.prefix_images == len(REFERENCE) + 1
+        assert task.query.prefix_images == len(REFERENCE.pictures) + 1
     prefixes = {(task.query.prompt, task.query.image_keys[:4]) for task in tasks}
     assert len(prefixes) == 1
 
@@ -150,3 +151,16 @@ def test_planning_remembers_nothing(kind: Kind, steps: list[int]) -> None:
     for one, other in zip(once, again, strict=True):
         assert (one.query.prompt, one.query.image_keys) == (other.query.prompt, other.query.image_keys)
         assert one.pending is None or one.pending is not other.pending
+
+
+def test_each_task_is_asked_with_its_own_reference() -> None:
+    """And one that has none is asked without; no two tasks' pictures share a key, by which engines remember them."""
+    pictures = tuple(picture(step) for step in (200, 201, 210))
+    planner = QueryPlanner(References(pictures, {"lift the red cube": range(2), "open the door": range(2, 3)}))
+    red, door, other = (
+        planner.plan(question(Kind.VALUE, (0, 9), task=task))[0].query
+        for task in ("Lift the  red cube.", "open the door", "push the plate")
+    )
+    assert shown(red.images) == [200, 201, 0, 0, 9] and shown(door.images) == [210, 0, 0, 9]
+    assert shown(other.images) == [0, 9] and other.prefix_images == 0
+    assert red.image_keys[:2] == (("reference", 0), ("reference", 1)) and door.image_keys[0] == ("reference", 2)

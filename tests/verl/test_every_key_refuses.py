@@ -23,7 +23,8 @@ from verl.envs import factory
 from verl.errors import ConfigError
 from verl.trainer.load_config import load_config
 
-GROUPS = {name: load_config([f"env={name}"])[1] for name in ("robosuite", "robosuite_cubes", "libero")}
+ENVS = ("robosuite", "robosuite_cubes", "robosuite_tasks", "libero")
+GROUPS = {name: load_config([f"env={name}"])[1] for name in ENVS}
 SIDECAR = "critic.sidecar.config"
 
 # Text that means something to somebody else: a name, a folder, an address. Looked up elsewhere, or taken as it is.
@@ -62,7 +63,7 @@ def leaves(tree: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]
             yield key, value
 
 
-KEYS = sorted({(env, key) for env, tree in GROUPS.items() for key, _ in leaves(tree) if env != "robosuite_cubes"})
+KEYS = sorted({(env, key) for env, tree in GROUPS.items() for key, _ in leaves(tree) if env in ("robosuite", "libero")})
 # the same keys hold for every environment: they are tried once
 KEYS = [(env, key) for env, key in KEYS if key.startswith("env.") or env == "robosuite"]
 

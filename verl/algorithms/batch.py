@@ -10,7 +10,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from verl.algorithms.core_algos import GroupFilter, batch_advantages, gae, grpo_advantages, whiten
+from verl.algorithms.core_algos import (
+    GroupFilter,
+    batch_advantages,
+    gae,
+    grpo_advantages,
+    normalise_by_task,
+    whiten,
+)
 from verl.config import AlgorithmConfig, DataConfig
 from verl.episode import Episode
 from verl.samples import Samples, token_mask
@@ -51,24 +58,18 @@ def build_samples(
         group_size: rollouts that a whole group has; 0: every group here is whole.
 
     GRPO, RLOO, REINFORCE++: one advantage an episode, on all its counting tokens. GAE: one a chunk, from its rewards.
+    With ``norm_adv_by_task`` every task's are brought to one size: GRPO and RLOO divide them by their root mean square,
+    the other two take mean and deviation of the task instead of the batch's.
     Token ``finish_step * action_dim - 1`` is the last that counts; an episode of no step has none.
     """
+    tasks = np.array([e.request.task if algorithm.norm_adv_by_task else 0 for e in episodes])
     masks = [token_mask(e.end.steps, len(e.decisions), chunk, action_dim) for e in episodes]
     if algorithm.adv_estimator == "gae":
         pairs = [_chunk_gae(e, algorithm, chunk) for e in episodes]
-        per_chunk = _whitened([p[0] for p in pairs], _chunk_weights(masks, algorithm.loss_agg_mode))
+        per_chunk = _whitened([p[0] for p in pairs], _chunk_weights(masks, algorithm.loss_agg_mode), tasks)
         returns = [p[1] for p in pairs]
     else:
-        scores = np.array([e.end.step_rewards.sum() for e in episodes], np.float32)
-        groups = np.array([e.request.group for e in episodes])
-        if algorithm.adv_estimator == "grpo":
-            per_episode = grpo_advantages(scores, groups, algorithm.norm_adv_by_std_in_grpo)
-            if group_size and not algorithm.norm_adv_by_std_in_grpo:
-                per_episode = per_episode * _shrunk_factor(groups, group_size)
-        elif algorithm.adv_estimator == "rloo":
-            per_episode = _leave_one_out(scores, groups)
-        else:
-            per_episode = batch_advantages(scores)
+        per_episode = _of_episodes(episodes, algorithm, tasks, group_size)
         per_chunk = [np.full(len(e.decisions), a, np.float32) for e, a in zip(episodes, per_episode)]
         returns = [np.zeros(len(e.decisions), np.float32) for e in episodes]
     advantages = [a[:, None] * m for a, m in zip(per_chunk, masks)]
@@ -84,6 +85,24 @@ def build_samples(
         imitation=np.zeros(sum(len(e.decisions) for e in episodes), np.float32),
         trajectory=np.repeat([e.request.episode for e in episodes], [len(e.decisions) for e in episodes]),
     )
+
+
+def _of_episodes(episodes: list[Episode], algorithm: AlgorithmConfig, tasks: np.ndarray, size: int) -> np.ndarray:
+    """(E,) float32: one advantage an episode. ``tasks``: (E,) what is normalised apart; ``size``: of a whole group."""
+    scores = np.array([e.end.step_rewards.sum() for e in episodes], np.float32)
+    if algorithm.adv_estimator == "reinforce_plus_plus":
+        advantages = np.zeros(len(scores), np.float32)
+        for task in np.unique(tasks):
+            advantages[tasks == task] = batch_advantages(scores[tasks == task])
+        return advantages
+    groups = np.array([e.request.group for e in episodes])
+    if algorithm.adv_estimator == "rloo":
+        advantages = _leave_one_out(scores, groups)
+    else:
+        advantages = grpo_advantages(scores, groups, algorithm.norm_adv_by_std_in_grpo)
+        if size and not algorithm.norm_adv_by_std_in_grpo:
+            advantages = advantages * _shrunk_factor(groups, size)
+    return normalise_by_task(advantages, tasks) if algorithm.norm_adv_by_task else advantages
 
 
 def _shrunk_factor(groups: np.ndarray, size: int) -> np.ndarray:
@@ -132,13 +151,17 @@ def _chunk_gae(episode: Episode, algorithm: AlgorithmConfig, chunk: int) -> tupl
     return gae(rewards, values, algorithm.gamma, algorithm.lam)
 
 
-def _whitened(advantages: list[np.ndarray], weights: list[np.ndarray]) -> list[np.ndarray]:
-    """To zero mean and unit deviation over the batch, as PPO does; ``weights``: of each chunk in the loss.
+def _whitened(advantages: list[np.ndarray], weights: list[np.ndarray], tasks: np.ndarray) -> list[np.ndarray]:
+    """To zero mean and unit deviation over each of ``tasks``' part of the batch, as PPO does over all of it.
 
-    The loss is a mean over tokens, and a chunk that an episode's end cuts has fewer of them.
+    ``weights``: of each chunk in the loss, which is a mean over tokens; a chunk that an episode's end cuts has fewer.
     """
-    flat = whiten(np.concatenate(advantages), np.concatenate(weights))
-    return np.split(flat, np.cumsum([len(a) for a in advantages])[:-1])
+    lengths = [len(a) for a in advantages]
+    flat, weight, task = np.concatenate(advantages), np.concatenate(weights), np.repeat(tasks, lengths)
+    whitened = np.zeros(len(flat), np.float32)
+    for one in np.unique(tasks):
+        whitened[task == one] = whiten(flat[task == one], weight[task == one])
+    return np.split(whitened, np.cumsum(lengths)[:-1])
 
 
 def _leave_one_out(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:

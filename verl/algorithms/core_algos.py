@@ -57,6 +57,22 @@ def grpo_advantages(scores: np.ndarray, groups: np.ndarray, normalise: bool = Tr
     return advantages
 
 
+def normalise_by_task(advantages: np.ndarray, tasks: np.ndarray) -> np.ndarray:
+    """Each task's advantages divided by their root mean square (+ 1e-6), so that none drowns another; float32.
+
+    Whatever a task's rewards are like, its part of the batch has mean square 1, as with PopArt's statistics of each
+    task (Hessel et al. 2019, arXiv:1809.04474), here of the batch alone. The group's mean stays the baseline:
+    group mean, wider spread (Liu et al. 2025, arXiv:2508.08221). A task whose advantages are all 0 keeps them.
+
+    Args:
+        advantages: (n,) float, centred already.
+        tasks: (n,) int.
+    """
+    _, at = np.unique(tasks, return_inverse=True)
+    squares = np.bincount(at, weights=advantages.astype(np.float64) ** 2) / np.bincount(at)
+    return np.asarray(advantages / (np.sqrt(squares[at]) + EPSILON), np.float32)
+
+
 def batch_advantages(scores: np.ndarray) -> np.ndarray:
     """(score - mean of the batch) / (standard deviation of the batch + 1e-6), one number an episode.
 

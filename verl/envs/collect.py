@@ -156,6 +156,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--max-steps", type=int, default=64)
     parser.add_argument("--cameras", default="agentview", help="names, separated by commas")
     parser.add_argument("--image-size", type=int, default=112)
+    parser.add_argument("--cube-within", type=float, help="metres: cubes lie in a square of +- so much")
+    parser.add_argument("--zoom", type=float, default=1.0, help="of the first camera")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa: one thread a process, the processes are the parallelism
@@ -165,6 +167,8 @@ def main(argv: list[str] | None = None) -> int:
             max_steps=options.max_steps,
             cameras=tuple(options.cameras.split(",")),
             image_size=options.image_size,
+            cube_within=options.cube_within,
+            zoom=options.zoom,
         )
         collect(options.out, config, parse_kinds(options.kinds), options.seed, options.episodes, options.workers)
     except (VerlError, EvoVlacError) as error:

@@ -25,6 +25,7 @@ class RobosuiteTask:
         objects: bodies that a scripted expert needs to see.
         scene: robosuite's class.
         lifted: the task is done when this object is 2 cm over the table; None: robosuite's own success.
+        pushed: the task is done when the first of these lies on the table beside the second; None: not asked for.
     """
 
     name: str
@@ -32,6 +33,7 @@ class RobosuiteTask:
     objects: tuple[str, ...]
     scene: str
     lifted: str | None = None
+    pushed: tuple[str, str] | None = None
 
 
 TASKS = {
@@ -42,16 +44,32 @@ TASKS = {
         # One scene, two instructions: only the words say which cube.
         RobosuiteTask("LiftRed", "lift the red cube", ("cubeA", "cubeB"), "Stack", lifted="cubeA"),
         RobosuiteTask("LiftGreen", "lift the green cube", ("cubeA", "cubeB"), "Stack", lifted="cubeB"),
+        RobosuiteTask(
+            "Push", "push the red cube to the green cube", ("cubeA", "cubeB"), "Stack", pushed=("cubeA", "cubeB")
+        ),
     )
 }
 # of robosuite's arenas, and of the arm
 CAMERAS = ("agentview", "frontview", "birdview", "sideview", "robot0_robotview", "robot0_eye_in_hand")
 LIFTED_M = 0.02  # between the table and the object's lower side, as robosuite's Lift has it
 
+BESIDE_M = 0.06  # between the centres of two cubes, seen from above: 4.5 cm face to face, over 6.3 cm at a reset
+ON_TABLE_M = 0.01  # an object whose lower side is higher is held, or lies on something
+MOST_ZOOM = 4.0
+FARTHEST_M = 0.15  # on the table and within the arm's reach
+
 
 @dataclass(frozen=True, slots=True)
 class RobosuiteConfig:
-    """Keys of ``env`` for ``env.name=robosuite``."""
+    """Keys of ``env`` for ``env.name=robosuite``.
+
+    Attributes:
+        task_steps: longest episode of each task, where it is not ``max_steps``.
+        cube_within: metres; cubes are placed in a square of +- so much about the table's middle; None: robosuite's own
+            0.03 in Lift, 0.08 with two cubes.
+        zoom: how much larger the first camera shows the middle of its picture than robosuite does; at 2 agentview still
+            shows all of a square of 10 cm.
+    """
 
     tasks: tuple[str, ...] = ("Lift",)
     max_steps: int = 64
@@ -59,6 +77,9 @@ class RobosuiteConfig:
     image_size: int = 112
     effects: bool = False
     samples: int = 0
+    task_steps: tuple[int, ...] = ()
+    cube_within: float | None = None
+    zoom: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -74,6 +95,12 @@ class RobosuiteConfig:
                 raise ConfigError(f"env.cameras: unknown camera {name!r}; allowed are {', '.join(CAMERAS)}")
         in_range("env.image_size", self.image_size, SMALLEST, LARGEST)
         in_range("env.samples", self.samples, 0, MOST_SAMPLES)
+        in_range("env.zoom", self.zoom, 1.0, MOST_ZOOM)
+        in_range("env.cube_within", self.cube_within, 0.0, FARTHEST_M)
+        if len(self.task_steps) not in (0, len(self.tasks)):
+            raise ConfigError(f"env.task_steps={list(self.task_steps)}: allowed are none, or one for each of env.tasks")
+        for steps in self.task_steps:
+            in_range("env.task_steps", steps, 1, self.max_steps)
 
     def camera_specs(self) -> tuple[Camera, ...]:
         size = self.image_size
@@ -82,9 +109,16 @@ class RobosuiteConfig:
     def step_limit(self) -> int:
         return self.max_steps
 
+    def steps_of(self, task: int) -> int:
+        """The longest episode of a task, by its number."""
+        return self.task_steps[task] if self.task_steps else self.max_steps
+
 
 class RobosuiteEnv:
-    """See :class:`verl.envs.base.Environment`. Simulators are built at a task's first reset and then kept."""
+    """See :class:`verl.envs.base.Environment`. Simulators are built at a scene's first reset and then kept.
+
+    Before the first reset ``max_steps`` is the longest of all tasks, then that of the task.
+    """
 
     action_dim = 7
 
@@ -102,6 +136,7 @@ class RobosuiteEnv:
         if not 0 <= task < self.tasks:
             raise UnknownTaskError(f"task {task} of {self.tasks}: allowed are 0 to {self.tasks - 1}")
         name = self.config.tasks[task]
+        self.max_steps = self.config.steps_of(task)
         if name not in self._worlds:
             self._worlds[name] = _World(TASKS[name], self.config, self.cameras)
         self._world = self._worlds[name]
@@ -155,15 +190,29 @@ class _World(ArmWorld):
                 hard_reset=False,
             )
         super().__init__(env, cameras, effects=config.effects, samples=config.samples, split_step=True)
-        self._lifted = task.lifted
+        if config.zoom != 1.0:
+            fovy, camera = self.model.cam_fovy, self.model.camera(cameras[0].name).id
+            fovy[camera] = np.degrees(2 * np.arctan(np.tan(np.radians(fovy[camera]) / 2) / config.zoom))
+        if config.cube_within is not None:
+            sampler = env.placement_initializer
+            sampler.x_range = sampler.y_range = [-config.cube_within, config.cube_within]
+        self._lifted, self._pushed = task.lifted, task.pushed
         self._bodies = {name: env.sim.model.body_name2id(f"{name}_main") for name in task.objects}
 
     def success(self) -> bool:
-        if self._lifted is None:
-            return bool(self.env._check_success())
-        half_height = float(getattr(self.env, self._lifted).size[2])
-        table = float(self.env.table_offset[2])
-        return bool(self.data.xpos[self._bodies[self._lifted]][2] > table + half_height + LIFTED_M)
+        if self._pushed is not None:
+            moved, goal = self._pushed
+            apart = self.data.xpos[self._bodies[moved]] - self.data.xpos[self._bodies[goal]]
+            beside = bool(np.hypot(apart[0], apart[1]) < BESIDE_M)
+            return beside and self._height(moved) < ON_TABLE_M and self._height(goal) < ON_TABLE_M
+        if self._lifted is not None:
+            return self._height(self._lifted) > LIFTED_M
+        return bool(self.env._check_success())
+
+    def _height(self, name: str) -> float:
+        """Metres from the table to the lower side of a cube that lies flat."""
+        half_height, table = float(getattr(self.env, name).size[2]), float(self.env.table_offset[2])
+        return float(self.data.xpos[self._bodies[name]][2]) - (table + half_height)
 
     def objects(self) -> dict[str, np.ndarray]:
         found = {name: self.data.xpos[body].copy() for name, body in self._bodies.items()}

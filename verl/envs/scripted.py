@@ -9,6 +9,8 @@ An expert is a list of way points worked off by a proportional controller. Each 
     idle, random       (almost) no motion; a smooth random walk
     noisy              the successful list under large action noise; succeeds or not
     expert_then_random the successful list, left at a random moment
+    varied             the successful list by an expert of a drawn competence: it aims beside by up to some 15 mm, under
+                       action noise of 0.02 to 0.5; mostly succeeds
     sloppy             Lift: closes 0.5 to 4 cm over the cube's centre; over about 2 cm the fingers slip off
 
 Everything is drawn from the seed given; the simulator's success is never looked at.
@@ -24,9 +26,13 @@ import numpy as np
 
 from verl.errors import ConfigError, UnknownTaskError
 
-KINDS = ("success", "failure", "near_miss", "drop", "idle", "noisy", "random", "expert_then_random", "sloppy")
+KINDS = ("success", "failure", "near_miss", "drop", "idle", "noisy", "random", "expert_then_random", "sloppy", "varied")
 SLOPPY_NOISE = 0.02
-_WITH_AN_END = ("success", "drop", "sloppy")
+BEHIND_M, PUSH_LEAD_M = 0.075, 0.03
+MET_M = 0.065  # from the hand to cubeB's centre, where cubeA between them touches it
+MOST_ASIDE_M = 0.008  # standard deviation of the aim of the least competent of the varied
+MOST_NOISE = 0.5
+_WITH_AN_END = ("success", "drop", "sloppy", "varied")
 OPEN, CLOSED = -1.0, 1.0
 METRES_PER_ACTION = 0.05  # OSC_POSE: an action of 1 moves the controller's goal by this much
 TRACKING = 1.6  # gain on the position error; the controller covers about a third of its goal's lead in a step
@@ -38,7 +44,7 @@ class Waypoint:
 
     Attributes:
         anchor: an object's name (followed as it moves), or ``start:`` and a name (where it was when the episode began),
-            or ``here`` (where the end effector was when this way point's turn came).
+            or ``here`` (where the end effector was when this way point's turn came), or one of :func:`_along`.
         steps: most steps spent here; with ``tolerance`` None, exactly this many.
         tolerance: metres from the target at which the next way point's turn comes.
     """
@@ -72,6 +78,11 @@ class ScriptedExpert:
         self._noise = {"noisy": self.rng.uniform(0.35, 0.8), "idle": 0.02}.get(kind, self.rng.uniform(0.02, 0.12))
         if kind == "sloppy":  # where they differ is the height: noise is what a policy gradient drowns in
             self._gain, self._noise = TRACKING, SLOPPY_NOISE
+        self._aside = np.zeros(3)
+        if kind == "varied":
+            incompetence = self.rng.uniform()
+            self._noise = 0.02 + incompetence * (MOST_NOISE - 0.02)
+            self._aside = self.rng.normal(0.0, incompetence * MOST_ASIDE_M, 3)
         self._script = _SCRIPTS[task](kind, self.rng) if kind not in ("idle", "random") else []
         leaves = int(self.rng.integers(8, 40)) if kind == "expert_then_random" else max_steps
         self._leaves = 0 if kind == "random" else leaves
@@ -104,8 +115,10 @@ class ScriptedExpert:
 
     def _follow(self, objects: Mapping[str, np.ndarray]) -> np.ndarray:
         waypoint = self._script[min(self._index, len(self._script) - 1)]
-        anchors = {**objects, **self._start, "here": self._here}
+        anchors = {**objects, **self._start, **_along(objects), "here": self._here}
         error = anchors[waypoint.anchor] + np.array(waypoint.offset) - objects["eef"]
+        if waypoint.anchor != "here":
+            error = error + self._aside
         self._since += 1
         near = waypoint.tolerance is not None and float(np.linalg.norm(error)) < waypoint.tolerance
         if near or self._since >= waypoint.steps:
@@ -121,6 +134,22 @@ class ScriptedExpert:
         self._walk = 0.8 * self._walk + self.rng.normal(0.0, 0.45, 7) * np.array([1, 1, 1, 0.3, 0.3, 0.3, 0])
         self._walk[6] = -gripper if self.rng.random() < 0.06 else gripper
         return self._walk.copy()
+
+
+def _along(objects: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Places on the line from cubeA to cubeB, seen from above, at cubeA's height; none without the two.
+
+    ``behind``: 7.5 cm before cubeA. ``push``: a step ahead of the hand on that line, no further than where both meet.
+    """
+    if "cubeA" not in objects or "cubeB" not in objects:
+        return {}
+    cube = objects["cubeA"]
+    ahead = (objects["cubeB"] - cube) * np.array([1.0, 1.0, 0.0])
+    apart = max(float(np.linalg.norm(ahead)), 1e-6)
+    ahead = ahead / apart
+    reached = float((objects["eef"] - cube) @ ahead)
+    goal = min(reached + PUSH_LEAD_M, apart - MET_M)
+    return {"behind": cube - BEHIND_M * ahead, "push": cube + goal * ahead}
 
 
 def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
@@ -186,6 +215,25 @@ def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     return [*grasp, over, down, release, leave]
 
 
+def _push(kind: str, rng: np.random.Generator) -> list[Waypoint]:
+    """The red cube along the table to the green one, from behind, with closed fingers."""
+    over = Waypoint("behind", (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.02)
+    down = Waypoint("behind", (0.0, 0.0, float(rng.uniform(-0.004, 0.004))), CLOSED, 10, 0.012)
+    push = Waypoint("push", (0.0, 0.0, 0.0), CLOSED, 25)
+    rise = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.09))), CLOSED, int(rng.integers(4, 8)), 0.012)
+    if kind == "near_miss":  # stops before they meet
+        return [over, down, Waypoint("push", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(1, 4))), rise, _still(CLOSED)]
+    if kind == "drop":  # pushes too high: over the cube and on
+        return [over, Waypoint("push", (0.0, 0.0, float(rng.uniform(0.04, 0.06))), CLOSED, 20), _still(CLOSED)]
+    if kind == "failure":
+        return _failure("cubeA", rng)
+    return [over, down, push, rise]
+
+
+def _still(gripper: float) -> Waypoint:
+    return Waypoint("here", (0.0, 0.0, 0.0), gripper, 64)
+
+
 def _miss(rng: np.random.Generator) -> tuple[float, float]:
     """Beside the cube, so that neither finger lands on it nor both enclose it: along x, where the fingers are thin."""
     return float(rng.choice([-1, 1]) * rng.uniform(0.045, 0.075)), float(rng.uniform(-0.02, 0.02))
@@ -215,4 +263,5 @@ _SCRIPTS: dict[str, Callable[..., list[Waypoint]]] = {
     "LiftRed": partial(_lift, cube="cubeA"),
     "LiftGreen": partial(_lift, cube="cubeB"),
     "Stack": _stack,
+    "Push": _push,
 }

@@ -190,3 +190,65 @@ def test_a_buffer_of_the_wrong_kind_is_refused(env: RobosuiteEnv, out: np.ndarra
     env.reset(0)
     with pytest.raises(ConfigError, match="needs a C-contiguous uint8 buffer"):
         env.render("agentview", out)
+
+
+def test_cubes_lie_as_far_out_as_asked() -> None:
+    """In every scene, in all of the square, and never beyond it."""
+    made = RobosuiteEnv(RobosuiteConfig(tasks=("Lift", "Push"), cube_within=0.1))
+    try:
+        for task, name in ((0, "cube"), (1, "cubeA")):
+            places = []
+            for seed in range(40):
+                made.reset(seed, task)
+                places.append(made.objects()[name][:2])
+            farthest = np.abs(np.stack(places)).max(axis=0)
+            assert (farthest > 0.08).all() and (farthest < 0.101).all()
+    finally:
+        made.close()
+
+
+def test_each_task_has_its_own_longest_episode() -> None:
+    """Lanes are made for the longest of all before the first reset."""
+    made = RobosuiteEnv(RobosuiteConfig(tasks=("Lift", "Push"), max_steps=50, task_steps=(20, 40)))
+    try:
+        assert made.max_steps == made.config.step_limit() == 50
+        for task, steps in ((1, 40), (0, 20)):
+            made.reset(3, task)
+            assert made.max_steps == steps
+    finally:
+        made.close()
+
+
+def test_a_zoom_shows_the_middle_larger_and_changes_no_state() -> None:
+    """At 2 the middle quarter of the picture fills it; what is simulated stays the same."""
+    near, far = (
+        RobosuiteEnv(RobosuiteConfig(cameras=("agentview", "robot0_eye_in_hand"), image_size=size, zoom=zoom))
+        for zoom, size in ((2.0, 56), (1.0, 112))
+    )
+    try:
+        pictures = []
+        for env in (near, far):
+            env.reset(5)
+            out = np.zeros((env.config.image_size, env.config.image_size, 3), np.uint8)
+            env.render("agentview", out)
+            pictures.append(out.astype(float))
+        assert np.array_equal(near.proprio(), far.proprio())
+        difference = np.abs(pictures[0] - pictures[1][28:84, 28:84]).mean()
+        assert difference < 4 < np.abs(pictures[0] - pictures[1][::2, ::2]).mean()
+    finally:
+        near.close()
+        far.close()
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"task_steps": (3, 4)}, r"env.task_steps=\[3, 4\]: allowed are none, or one for each of env.tasks"),
+        ({"task_steps": (65,)}, "env.task_steps=65: must be from 1 to 64"),
+        ({"cube_within": 0.3}, "env.cube_within=0.3: must be from 0.0 to 0.15"),
+        ({"zoom": 0.5}, "env.zoom=0.5: must be from 1.0 to 4.0"),
+    ],
+)
+def test_ranges_and_limits_that_make_no_sense_are_refused(keys: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        RobosuiteConfig(**keys)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from verl.envs.collect import record
+from verl.envs.factory import create_environment
 from verl.envs.robosuite_env import RobosuiteConfig, RobosuiteEnv
 from verl.envs.scripted import ScriptedExpert
 from verl.errors import ConfigError, UnknownTaskError
+from verl.trainer.load_config import load_config
 
 SEEDS = range(500, 504)
 
@@ -100,3 +102,43 @@ def test_unknown_kinds_and_tasks_are_named() -> None:
         ScriptedExpert("Lift", "sucess", 0)
     with pytest.raises(UnknownTaskError, match="no script for task 'Door'; allowed are Lift, LiftRed"):
         ScriptedExpert("Door", "success", 0)
+
+
+@pytest.fixture(scope="module")
+def wide() -> Iterator[RobosuiteEnv]:
+    """The five tasks of ``env=robosuite_tasks``: cubes within 10 cm, a limit a task."""
+    env = load_config(["env=robosuite_tasks"])[0].env
+    made = create_environment(env)
+    yield made
+    made.close()
+
+
+def test_every_task_has_an_expert_for_cubes_that_lie_far_out(wide: RobosuiteEnv) -> None:
+    """Within each task's own limit; of the varied some fail, and that is what they are for."""
+    for task, name in enumerate(wide.config.tasks):
+        assert sum(any(play(wide, task, "success", seed)[0]) for seed in SEEDS) >= 3, name
+        assert sum(any(play(wide, task, "varied", seed)[0]) for seed in range(500, 506)) >= 2, name
+
+
+def test_a_push_that_stops_early_or_goes_over_the_cube_is_none(wide: RobosuiteEnv) -> None:
+    task = wide.config.tasks.index("Push")
+    for kind in ("near_miss", "drop", "failure"):
+        for seed in SEEDS:
+            assert not any(play(wide, task, kind, seed)[0]), (kind, seed)
+
+
+def test_a_red_cube_held_beside_the_green_one_is_not_pushed_to_it(wide: RobosuiteEnv) -> None:
+    """Both must lie on the table; stacking passes the place from above."""
+    task = wide.config.tasks.index("Push")
+    wide.reset(SEEDS[0], task)
+    expert = ScriptedExpert("Stack", "success", SEEDS[0], 80)
+    while (action := expert.act(wide.objects())) is not None:
+        assert not wide.step(action)
+
+
+def test_the_varied_are_of_every_competence() -> None:
+    """From an expert's noise to that of a beginner; none is pushed towards a failure of one kind."""
+    noises = [ScriptedExpert("Lift", "varied", seed)._noise for seed in range(200)]
+    asides = np.stack([ScriptedExpert("Lift", "varied", seed)._aside for seed in range(200)])
+    assert min(noises) < 0.05 and max(noises) > 0.45
+    assert np.abs(asides.mean(axis=0)).max() < 0.001

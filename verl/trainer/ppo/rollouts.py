@@ -65,6 +65,7 @@ class Rollouts:
         counts.episodes += len(finished) + len(groups.given_up)
         counts.dropped_groups += groups.dropped
         self.replay.add(finished)
+        self.schedule.note(finished)
         trained_on = groups.with_signal(finished)
         if not finished:
             why = ", ".join({lost.reason for lost in groups.given_up})

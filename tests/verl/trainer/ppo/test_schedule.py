@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -64,3 +65,42 @@ def test_a_restored_schedule_goes_on_where_it_was():
     other = Schedule(dataclasses.replace(data()), tasks=3)
     other.restore(schedule.state())
     assert [dataclasses.astuple(r) for r in other.group()] == [dataclasses.astuple(r) for r in schedule.group()]
+
+
+def by_need(make_episode, episodes: int = 16) -> Schedule:
+    """Two tasks of which the critic called the second done always and the first never."""
+    schedule = Schedule(dataclasses.replace(data(), task_sampling="failure", need_floor=0.2), tasks=2)
+    schedule.note(make_episode(i, task=i % 2, score=float(i % 2)) for i in range(episodes))
+    return schedule
+
+
+def test_by_need_the_task_that_fails_comes_more_often_and_none_is_forgotten(make_episode):
+    schedule = by_need(make_episode)
+    tasks = [schedule.group()[0].task for _ in range(20)]
+    assert tasks.count(0) == 16 and tasks.count(1) == 4  # 0.1 + 0.8 x 0.9, and 0.1 + 0.8 x 0.1
+    states = Schedule(data(), tasks=1)
+    assert {schedule.group()[0].seed for _ in range(9)}.isdisjoint({states.group()[0].seed for _ in range(4)})
+
+
+def test_by_need_every_visit_of_a_task_has_a_state_of_its_own(make_episode):
+    schedule = by_need(make_episode)
+    states = [(r[0].task, r[0].seed) for r in (schedule.group() for _ in range(30))]
+    assert len(set(states)) == 30
+
+
+def test_need_goes_on_from_a_checkpoint(make_episode):
+    schedule = by_need(make_episode, 7)
+    for _ in range(3):
+        schedule.group()
+    other = Schedule(schedule.data, tasks=2)
+    other.restore(json.loads(json.dumps(schedule.state())))
+    assert [other.group() for _ in range(9)] == [schedule.group() for _ in range(9)]
+
+
+def test_a_checkpoint_that_tells_of_no_need_is_taken(make_episode):
+    """One of other tasks, or of a version before."""
+    old = {"next_group": 4, "next_episode": 16, "evaluations": 1}
+    for state in (old, Schedule(data(), tasks=3).state()):
+        schedule = by_need(make_episode)
+        schedule.restore(state)
+        assert schedule.next_group == state["next_group"] and len(schedule.visits) == 2
