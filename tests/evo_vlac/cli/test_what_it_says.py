@@ -12,6 +12,7 @@ import pytest
 from evo_vlac.cli.finetune import last_loss
 from evo_vlac.cli.main import _Terminal
 from evo_vlac.evaluation import write_html
+from evo_vlac.swift_engine import _loaded_quietly
 from evo_vlac.training.finetune import FinetuneResult
 
 NAN = float("nan")
@@ -43,6 +44,19 @@ def test_warnings_reach_the_terminal() -> None:
     )
     assert "heard" in ran.stderr
     assert type(_Terminal()) is not logging.StreamHandler
+
+
+def test_a_model_is_loaded_without_noise(caplog: pytest.LogCaptureFixture) -> None:
+    """transformers warns of an argument that ms-swift gives it; what it says afterwards is heard again."""
+    noise = logging.getLogger("transformers.noise")
+
+    def load(path: str) -> str:
+        noise.warning("`torch_dtype` is deprecated")
+        return path
+
+    before = logging.getLogger("transformers").level
+    assert _loaded_quietly(load, "model") == "model"
+    assert "torch_dtype" not in caplog.text and logging.getLogger("transformers").level == before
 
 
 def test_the_report_explains_its_columns(tmp_path: Path) -> None:
