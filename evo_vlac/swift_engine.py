@@ -116,7 +116,8 @@ class SwiftEngine:
         TransformersEngine = _quiet_swift()
         model_type, template_type = self.checkpoint.swift_types
         try:
-            engine = TransformersEngine(
+            engine = _loaded_quietly(
+                TransformersEngine,
                 str(self.checkpoint.path),
                 model_type=model_type,
                 template_type=template_type,
@@ -203,6 +204,19 @@ def _quiet_swift() -> Any:
             handler.setLevel(level)
     get_logger().setLevel(logging.ERROR)  # its warnings are about code a native checkpoint does not ship
     return TransformersEngine
+
+
+def _loaded_quietly(engine: Any, *args: Any, **kwargs: Any) -> Any:
+    """An engine, without transformers' bar of weights and its word about an argument that ms-swift gives it."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        return engine(*args, **kwargs)
+    finally:
+        transformers_logging.set_verbosity(level)
 
 
 def _unprinted_tokens(engine: Any) -> frozenset[str]:

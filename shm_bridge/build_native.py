@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -60,5 +61,18 @@ def _run(command: list[str]) -> None:
         raise RuntimeError(f"{' '.join(command)}: {result.stderr.strip()}")
 
 
+def main() -> int:
+    """Builds into this source tree; the exit code."""
+    if importlib.util.find_spec("Cython") is None:
+        sys.stderr.write("error: Cython is missing: pip install -c setup/constraints.txt cython\n")
+        return 1
+    try:
+        sys.stdout.write(f"built {build(SOURCE.parent)}\n")
+    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(f"built {build(SOURCE.parent)}\n")
+    sys.exit(main())

@@ -28,6 +28,7 @@ from sidecar.engines.guard import GuardedEngine
 from sidecar.engines.replicas import ReplicaEngine
 from sidecar.errors import EngineWedgedError, QuestionError, ReplicaLostError
 from sidecar.invalid import InvalidLog
+from sidecar.last_judged import LastJudged
 from sidecar.metrics import Metrics
 from sidecar.probe import probe_task
 from sidecar.query_planner import QueryPlanner
@@ -62,6 +63,7 @@ class Service:
         metrics: Metrics,
         references: References,
         beat: Callable[[], None],
+        judged: LastJudged | None = None,
     ) -> None:
         self.config, self.server, self.engine, self.metrics = config, server, engine, metrics
         self.crew = Crew(engine, config.health) if isinstance(engine, ReplicaEngine) else None
@@ -71,7 +73,7 @@ class Service:
         self.planner = QueryPlanner(references, config.camera, engine.mixes)
         self.replies = ReplyBuilder(config, clock)
         self.batcher = Batcher(config.batch.max_size, int(config.batch.max_wait_ms * 1e6), clock)
-        self._beat, self._clock = beat, clock
+        self._beat, self._clock, self._judged = beat, clock, judged
         self._invalid, self.trace = InvalidLog(config.invalid), None if config.trace is None else Trace(config.trace)
         self._lock = threading.Lock()
         self._work_ready = threading.Condition(self._lock)
@@ -152,8 +154,7 @@ class Service:
         try:
             tasks = self.planner.plan(question)
         except QuestionError as error:
-            self._reply(question, self.replies.no_answer(question, Status.FAILED, str(error)))
-            return
+            return self._reply(question, self.replies.no_answer(question, Status.FAILED, str(error)))
         home = self.crew.home(question) if self.crew is not None else 0
         for task in tasks:
             self.batcher.add(task, home)
@@ -334,7 +335,10 @@ class Service:
 
     def _reply(self, question: Question, reply: ExplainedReply) -> None:
         """Puts a reply back and counts it. The lock is held."""
+        picture = None if self._judged is None else self._judged.copied(question, reply)
         delivered = self.server.answer(question, reply)
+        if self._judged is not None and picture is not None and delivered:
+            self._judged.keep(question.kind, picture)
         self.metrics.answered(question.kind, reply, delivered, self._clock() - question.asked_ns)
         if reply.unreadable or reply.status in (Status.INVALID, Status.FAILED):
             self._invalid.note(question, reply)

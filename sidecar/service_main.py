@@ -22,6 +22,7 @@ from sidecar import logs
 from sidecar.config import Config
 from sidecar.engines import registry
 from sidecar.errors import RunInUseError, SharedMemoryError, SidecarError
+from sidecar.last_judged import LastJudged
 from sidecar.lifeline import Lifeline, die_with
 from sidecar.metrics import Metrics
 from sidecar.probe import check_answers
@@ -72,15 +73,17 @@ def run(config: Config, lifeline: Lifeline) -> int:
         stopper = _Stopper()
         metrics = Metrics(config.engine)
         state: dict[str, Any] = {"run_id": config.run_id, "ready": False, "engine": config.engine}
-        if config.metrics_port is not None:
-            page = Page(config.metrics_host, config.metrics_port, metrics.registry, lambda: state | metrics.last())
+        judged = None if config.metrics_port is None else LastJudged(config.camera)
+        if config.metrics_port is not None and judged is not None:
+            numbers = metrics.registry, lambda: state | metrics.last()
+            page = Page(config.metrics_host, config.metrics_port, *numbers, judged)
             stack.callback(page.close)
             state["metrics"] = page.address
         _wait_for_rollout(config, server, lifeline)
         engine = registry.load(config)
         stack.callback(engine.close)
         check_answers(engine)
-        service = Service(config, server, engine, metrics, references, lifeline.beat)
+        service = Service(config, server, engine, metrics, references, lifeline.beat, judged)
         stopper.service = service
         if stopper.asked:
             return 0

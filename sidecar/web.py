@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import logging
 import socket
@@ -18,22 +17,21 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from sidecar.errors import PortInUseError
+from sidecar.last_judged import LastJudged
+from sidecar.status_page import status_page
 
 logger = logging.getLogger(__name__)
 _SILENCE_S = 3.0
 _FULL = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 State = Callable[[], Mapping[str, Any]]
-_PAGE = """<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=2><title>sidecar {run}</title>
-<style>body{{font:15px/1.5 system-ui;margin:2rem auto;max-width:40rem}}td{{padding:.1rem 1rem .1rem 0}}
-td+td{{text-align:right;font-variant-numeric:tabular-nums}}</style><h1>sidecar {run}</h1><table>{rows}</table>
-<p><a href=/metrics>metrics</a> <a href=/status.json>status.json</a>"""
 
 
 class Page:
-    """Serves until :meth:`close`. ``state`` gives the numbers, with ``run_id`` and ``ready`` among them."""
+    """Serves until :meth:`close`. ``state`` gives the numbers, ``run_id`` and ``ready`` among them, ``judged`` the
+    pictures."""
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, state: State) -> None:
-        handler = _handler(registry, state)
+    def __init__(self, host: str, port: int, registry: CollectorRegistry, state: State, judged: LastJudged) -> None:
+        handler = _handler(registry, state, judged)
         try:
             self._server = BoundedServer((host, port), handler)
         except (OSError, OverflowError) as error:
@@ -111,7 +109,7 @@ class _Head(BufferedReader):
         return line
 
 
-def _handler(registry: CollectorRegistry, state: State) -> type[BaseHTTPRequestHandler]:
+def _handler(registry: CollectorRegistry, state: State, judged: LastJudged) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = _SILENCE_S
 
@@ -131,11 +129,17 @@ def _handler(registry: CollectorRegistry, state: State) -> type[BaseHTTPRequestH
             elif self.path == "/status.json":
                 self._send(200, "application/json", json.dumps(now).encode())
             elif self.path == "/":
-                rows = "".join(f"<tr><td>{html.escape(k)}<td>{html.escape(_short(v))}" for k, v in now.items())
-                page = _PAGE.format(run=html.escape(str(now.get("run_id"))), rows=rows)
-                self._send(200, "text/html; charset=utf-8", page.encode())
+                self._send(200, "text/html; charset=utf-8", status_page(now, judged).encode())
+            elif (frame := self._frame()) is not None:
+                self._send(200, "image/png", frame)
             else:
-                self._send(404, "text/plain", b"there are: / /metrics /status.json /healthz /readyz\n")
+                self._send(404, "text/plain", b"there are: / /frame/DONE.png /metrics /status.json /healthz /readyz\n")
+
+        def _frame(self) -> bytes | None:
+            """The picture at ``/frame/DONE.png``; what follows a question mark keeps browsers from an old one."""
+            by_name = {f"/frame/{kind.name}.png": one for kind, one in judged.newest().items()}
+            found = by_name.get(self.path.partition("?")[0])
+            return None if found is None else found.png()
 
         def _send(self, code: int, kind: str, body: bytes) -> None:
             self.send_response(code)
@@ -148,7 +152,3 @@ def _handler(registry: CollectorRegistry, state: State) -> type[BaseHTTPRequestH
             logger.debug(format, *args)
 
     return Handler
-
-
-def _short(value: Any) -> str:
-    return f"{value:,.3f}" if isinstance(value, float) else str(value)

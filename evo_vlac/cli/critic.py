@@ -17,6 +17,7 @@ from evo_vlac.cli.options import (
     open_critic,
     read_trajectory,
     table,
+    without_empty,
 )
 from evo_vlac.critic import REF_NUM, TrajectoryOptions, TrajectoryResult
 from evo_vlac.errors import OptionError
@@ -124,6 +125,9 @@ def _critic_text(video: Video, result: TrajectoryResult, done: list[DoneResult])
         verdict = ("yes" if done[i].done else "no" if done[i].valid else "?") if done else ""
         source, second = str(video.source_frames[frame]), number(video.seconds[frame])
         rows.append([str(frame), source, second, number(critic, "+.1f"), number(value, ".1f"), verdict])
+    text = table(*without_empty(head, rows)) + "\n"
+    if len(rows) == 1:
+        return text + "one image: there is no pair to compare"
     name = "VROC" if result.reverse else "VOC"
     unread = f", {result.invalid} answers unreadable" if result.invalid else ""
     if not result.critics:
@@ -131,8 +135,7 @@ def _critic_text(video: Video, result: TrajectoryResult, done: list[DoneResult])
     if not _judged(result):
         return table(head, rows) + f"\n{name}, NR and value: unknown{unread}"
     return (
-        table(head, rows)
-        + f"\n{name} {result.voc:.3f}, NR {result.negative_rate:.3f}, last value {result.values[-1]:.1f} %{unread}"
+        text + f"{name} {result.voc:.3f}, NR {result.negative_rate:.3f}, last value {result.values[-1]:.1f} %{unread}"
     )
 
 

@@ -14,6 +14,7 @@ from evo_vlac.cli.options import (
     open_critic,
     read_trajectory,
     table,
+    without_empty,
 )
 from evo_vlac.critic import REF_NUM
 from evo_vlac.errors import OptionError
@@ -82,4 +83,5 @@ def run(options: argparse.Namespace) -> None:
         ]
         for i, a in enumerate(answers)
     ]
-    emit(options, result, table(["image", "source frame", "second", "probability", "done"], rows))
+    head = ["image", "source frame", "second", "probability", "done"]
+    emit(options, result, table(*without_empty(head, rows)))

@@ -25,6 +25,7 @@ from evo_vlac.video.reader import PICTURES, Video, read_video
 
 log = logging.getLogger(__name__)
 
+NOTHING = "-"
 DEFAULT_MODEL = "models/vlac-tiny"
 INPUT_HELP = "one video (mp4, mov, webm, gif, ...), folder of frames or dataset, or several images in order"
 
@@ -125,11 +126,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def without_empty(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows without the columns in which no row has anything: pictures have no seconds."""
+    kept = [i for i in range(len(head)) if any(row[i] not in ("", NOTHING) for row in rows)]
+    return [head[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
 def number(value: float | None, form: str = ".2f") -> str:
-    """A number for a table; blank for None, "?" for NaN."""
+    """A number for a table; blank for None, a dash for NaN."""
     if value is None:
         return ""
-    return "?" if value != value else format(value, form)
+    return NOTHING if value != value else format(value, form)
 
 
 def mode_of(text: str) -> bool | str:

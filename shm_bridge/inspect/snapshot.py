@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from shm_bridge.errors import BridgeError, LaneNotFound, SegmentError
+from shm_bridge.inspect.figures import phase_name
 from shm_bridge.liveness.cleaning import leftovers
 from shm_bridge.liveness.locks import LANES, SERVER, RunLocks, open_locks
 from shm_bridge.memory import layout
@@ -14,7 +15,6 @@ from shm_bridge.memory.lane_memory import LaneMemory, Role, open_lane
 from shm_bridge.memory.layout import FrameState, FrameWord, QuestionWord, ServerWord, WorkerWord
 from shm_bridge.names import SHM, checked_run_id, entries
 from shm_bridge.server.counters import BATCH_BUCKETS, LATENCY_BUCKETS, percentile_us
-from shm_bridge.spec import Phase
 from shm_bridge.sync.ordering import MASK
 
 WORDS = layout.WORKER_OFFSET // 8
@@ -74,13 +74,14 @@ def _show_control(run_id: str, control: Control, locks: RunLocks) -> Snapshot:
     batches = list(words[ServerWord.BATCHES : ServerWord.BATCHES + BATCH_BUCKETS])
     _, phase = control.acknowledged
     _, wanted = control.requested
+    published = control.metrics()
     return {
         "run_id": run_id,
         "sidecar": "dead" if pid is None else "ready" if control.ready else "alive",
         "pid": pid,
         "epoch": control.epoch,
-        "phase": _phase(phase),
-        "phase_requested": _phase(wanted),
+        "phase": phase_name(phase) or phase_name(published.get("phase")),  # without a trainer nobody asks for one
+        "phase_requested": phase_name(wanted),
         "lanes_max": control.lanes,
         **{
             word.name.lower(): words[word]
@@ -96,13 +97,9 @@ def _show_control(run_id: str, control: Control, locks: RunLocks) -> Snapshot:
         },
         "latency_us": {f"p{share}": percentile_us(latency, share / 100) for share in (50, 90, 99)},
         "batch_sizes": {str(size): count for size, count in enumerate(batches) if count},
-        "metrics": control.metrics(),
+        "metrics": published,
         "lanes": [lane for index in range(control.lanes) if (lane := _lane(run_id, control, locks, index))],
     }
-
-
-def _phase(number: int) -> str | None:
-    return Phase(number).name if number in (Phase.ROLLOUT, Phase.UPDATE) else None
 
 
 def _lane(run_id: str, control: Control, locks: RunLocks, index: int) -> Snapshot | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import re
 import resource
 import socket
 import time
@@ -11,10 +13,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
 from prometheus_client import CollectorRegistry
 
+from sidecar.last_judged import LastJudged
 from sidecar.web import BoundedServer, Page
 from tests.support.sidecar_process import sidecar, until, verdict
 
@@ -26,7 +31,7 @@ GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
 def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Page, tuple[str, int]]]:
     """A page in this process whose connections may take 1 s, and where it listens."""
     monkeypatch.setattr(BoundedServer, "LONGEST_S", 1.0)
-    one = Page("127.0.0.1", 0, CollectorRegistry(), lambda: {"run_id": "web", "ready": True})
+    one = Page("127.0.0.1", 0, CollectorRegistry(), lambda: {"run_id": "web", "ready": True}, LastJudged())
     try:
         yield one, ("127.0.0.1", int(one.address.rsplit(":", 1)[1]))
     finally:
@@ -99,3 +104,22 @@ def test_lanes_are_served_while_the_page_is_flooded(tmp_path: Path) -> None:
             assert most < 100 and service.num_threads() < 40
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_page_shows_the_frame_judged_last_and_figures_in_groups(tmp_path: Path) -> None:
+    """Of a real sidecar: the very pixels, their task and verdict, the phase's name, milliseconds."""
+    with sidecar(tmp_path, "metrics_port=0", "fixed.done_at_step=3") as one:
+        address = next(line.split()[-1] for line in one.said.splitlines() if "metrics at" in line)
+        address = address.removesuffix("/metrics")
+        assert "none was judged yet" in httpx.get(address, trust_env=False).text
+        assert httpx.get(f"{address}/frame/DONE.png", trust_env=False).status_code == 404
+        lane = one.lane("env-7")
+        assert verdict(lane, 3).done
+        until(lambda: "done answered in" in httpx.get(address, trust_env=False).text)
+        page = httpx.get(address, trust_env=False).text
+        assert "phase ROLLOUT, epoch 1" in page and "lift the red cube" in page
+        assert "<td>verdict<td>done<" in page and "<td>lane<td>env-7" in page
+        assert re.search(r"<h2>done answered in</h2><table><tr><td>p50<td>[0-9.]+ ms", page)
+        picture = httpx.get(f"{address}/frame/DONE.png?1", trust_env=False)
+        seen = np.asarray(Image.open(io.BytesIO(picture.content)))
+        assert (seen == np.random.default_rng(3).integers(0, 256, (16, 16, 3), np.uint8)).all()

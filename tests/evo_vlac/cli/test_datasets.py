@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as PILImage
 
 import evo_vlac.swift_engine as swift_engine
 from evo_vlac.cli.main import main
@@ -48,6 +49,12 @@ def test_frames_of_the_source(capfd: pytest.CaptureFixture[str], tmp_path: Path)
     assert "source frame  second" in text and "8    0.80" in text
     out = run(capfd, "done", str(tmp_path / "a.mp4"), "--task", TASK, "--fps", "2.5")
     assert [image["source_frame"] for image in out["images"]] == [0, 4, 8]
+    one = tmp_path / "one.png"
+    PILImage.fromarray(picture(0)).save(one)
+    for command in ("done", "critic"):
+        assert main([command, str(one), "--task", TASK]) == 0
+        text = capfd.readouterr().out
+        assert not any(word in text for word in ("second", "?", "VOC"))
     assert main(["critic", str(tmp_path / "a.mp4")]) == 2
     assert "no --task is given" in capfd.readouterr().err
 

@@ -20,6 +20,7 @@ from evo_vlac.cli.main import _Terminal, main
 from evo_vlac.datasets import Trajectory
 from evo_vlac.datasets.hdf5 import Hdf5Writer
 from evo_vlac.evaluation import write_html
+from evo_vlac.swift_engine import _loaded_quietly
 from evo_vlac.training.finetune import FinetuneResult
 from evo_vlac.video.chart import RED
 from tests.evo_vlac.conftest import TASK, ChosenEngine
@@ -53,6 +54,19 @@ def test_warnings_reach_the_terminal() -> None:
     )
     assert "heard" in ran.stderr
     assert type(_Terminal()) is not logging.StreamHandler
+
+
+def test_a_model_is_loaded_without_noise(caplog: pytest.LogCaptureFixture) -> None:
+    """transformers warns of an argument that ms-swift gives it; what it says afterwards is heard again."""
+    noise = logging.getLogger("transformers.noise")
+
+    def load(path: str) -> str:
+        noise.warning("`torch_dtype` is deprecated")
+        return path
+
+    before = logging.getLogger("transformers").level
+    assert _loaded_quietly(load, "model") == "model"
+    assert "torch_dtype" not in caplog.text and logging.getLogger("transformers").level == before
 
 
 def test_the_report_explains_its_columns(tmp_path: Path) -> None:
