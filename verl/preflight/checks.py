@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from verl.config import Config
@@ -34,12 +35,13 @@ class Check:
 
 def quick_checks(config: Config) -> list[Check]:
     """In the order in which they are told."""
+    machine = cache(this_machine)
     return [
         Check("policy", lambda: [_policy(config)]),
         Check("environment", lambda: [_environment(config)]),
         Check("critic", lambda: _critic(config)),
-        Check("devices", lambda: device_lines(config, this_machine())),
-        Check("memory", lambda: _memory(config, this_machine())),
+        Check("devices", lambda: device_lines(config, machine())),
+        Check("memory", lambda: _memory(config, machine())),
     ]
 
 

@@ -46,6 +46,16 @@ def test_each_thing_to_change_is_a_line_and_the_others_are_still_looked_at(tmp_p
     assert "environment: robosuite" in said and "to change" in said.splitlines()[-1]
 
 
+def test_models_that_are_none_are_lines_and_no_traceback(tmp_path, capsys):
+    """A policy for a critic, and a config.json that is broken."""
+    assert command.main(["--quick", "critic.sidecar.config.model=models/openvla-oft-tiny"]) == 1
+    said = capsys.readouterr().out
+    assert "memory: critic.sidecar.config.model=" in said and "not that of an InternVL model" in said
+    (tmp_path / "config.json").write_text("{")
+    assert command.main(["--plan", f"actor_rollout_ref.model.path={tmp_path}"]) == 2
+    assert "is not valid JSON" in capsys.readouterr().err
+
+
 def test_a_trial_is_not_tried_where_its_ground_is_bad(monkeypatch, tmp_path, capsys):
     """Without the checkpoint there is no pass of the policy, but a picture and a verdict."""
     tried = []
