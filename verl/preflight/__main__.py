@@ -85,6 +85,8 @@ def look(config: Config, console: Console, given: argparse.Namespace) -> int:
 
     told: list[Line] = []
     for check in quick_checks(config):
+        if check.name == "start" and any(line.state == BAD for line in told):
+            continue  # it would say the first of them again
         with console.status(f"looking at: {check.name}"):
             lines = check.run()
         tell(console, lines)

@@ -42,6 +42,7 @@ def quick_checks(config: Config) -> list[Check]:
         Check("critic", lambda: _critic(config)),
         Check("devices", lambda: device_lines(config, machine())),
         Check("memory", lambda: _memory(config, machine())),
+        Check("start", lambda: _start(config)),
     ]
 
 
@@ -88,6 +89,12 @@ def _critic(config: Config) -> Iterator[Line]:
 def _memory(config: Config, machine: Machine) -> Iterable[Line]:
     plan, _ = reckon(config, len(machine.cards))
     return machine_lines(config, plan, machine)
+
+
+def _start(config: Config) -> Iterator[Line]:
+    """Whatever else a run's start refuses: that it is looked at above is not known here."""
+    start.preflight(config)
+    yield good("start", "nothing in the settings that a run would refuse")
 
 
 def device_lines(config: Config, machine: Machine) -> Iterator[Line]:
