@@ -12,13 +12,14 @@ sum of a kind at one moment; planned, the plan's in the phase that takes the mos
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,6 @@ ALLOWED = 0.1
 KINDS = {  # what in a command line tells the kind, as the plan names it
     "verl.trainer.main_ppo": "driver",
     "-m verl.launch": "driver",
-    "verl.launch.reaper": "driver",
     "ray::Learner": "learner",
     "ray::RolloutWorker": "rollout",
     "verl.envs.env_main": "environments",
@@ -43,7 +43,7 @@ KINDS = {  # what in a command line tells the kind, as the plan names it
     "sidecar.engines.replica_main": "sidecar",
     "ray::SidecarHost": "sidecar",
 }
-RAY = "Ray"
+RAY, CODE = "Ray", "all"
 STORE = "Ray's store"
 SHORT = ["data.val_batch_size=8", "trainer.test_freq=-1"]
 Sample = dict[str, float]
@@ -88,12 +88,10 @@ def measured(overrides: Sequence[str]) -> Sample:
         with open(Path(work) / "out.txt", "w") as out:
             command = [sys.executable, "-m", "verl.launch", *overrides, *own]
             child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        peaks: Sample = defaultdict(float)
+        watch = Watch(psutil.Process(child.pid), run_id)
         try:
-            root = psutil.Process(child.pid)
             while child.poll() is None:
-                for name, size in sample(root, run_id).items():
-                    peaks[name] = max(peaks[name], size)
+                watch.look()
                 time.sleep(EVERY_S)
         finally:
             if child.poll() is None:
@@ -101,29 +99,52 @@ def measured(overrides: Sequence[str]) -> Sample:
                 child.wait(60)
         if child.returncode:
             raise RuntimeError(f"the run ended with {child.returncode}: {(Path(work) / 'out.txt').read_text()[-2000:]}")
-        return dict(peaks)
+        return watch.peaks()
 
 
-def sample(root: psutil.Process, run_id: str) -> Sample:
-    """Bytes now, by kind."""
-    found: Counter[str] = Counter()
-    try:
-        processes = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return {}
-    for process in processes:
-        try:
-            words = " ".join(process.cmdline())
-            kind = next((kind for mark, kind in KINDS.items() if mark in words), RAY)
-            memory = shares(process.pid)
-            found[STORE] += store(process.pid) if "raylet/raylet" in words else 0
-        except (psutil.Error, OSError):
-            continue
-        found[kind] += memory["Pss_Anon"] + without_name(process.pid)
-        found["all"] += memory["Pss_File"]
-    host = sum(size for kind, size in found.items() if kind != STORE)
-    lanes = sum(file.stat().st_blocks * 512 for file in Path("/dev/shm").iterdir() if run_id in file.name)
-    return {**found, "lanes": lanes, "main memory": host, "/dev/shm": lanes + found[STORE]}
+class Watch:
+    """The processes below ``root``, look after look. One of Ray's workers gets its name, and its kind, when it becomes
+    an actor; what it had before is that actor's, too."""
+
+    def __init__(self, root: psutil.Process, run_id: str) -> None:
+        self.root, self.run_id = root, run_id
+        self.kinds: dict[int, str] = {}
+        self.own: list[dict[int, float]] = []  # a look: bytes of each process
+        self.others: list[Sample] = []  # a look: what is of no process
+
+    def look(self) -> None:
+        own: dict[int, float] = {}
+        others: Sample = {CODE: 0.0, STORE: 0.0, "lanes": lanes(self.run_id)}
+        with contextlib.suppress(psutil.Error):
+            for process in [self.root, *self.root.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error, OSError):
+                    words, memory = " ".join(process.cmdline()), shares(process.pid)
+                    if kind := next((kind for mark, kind in KINDS.items() if mark in words), None):
+                        self.kinds[process.pid] = kind
+                    others[CODE] += memory["Pss_File"]
+                    others[STORE] += open_files(process.pid, "/dev/shm/") if "raylet/raylet" in words else 0.0
+                    own[process.pid] = memory["Pss_Anon"]
+                    if "verl.envs.env_main" in words:
+                        own[process.pid] += open_files(process.pid, "/memfd:verl-frames")
+        self.own.append(own)
+        self.others.append(others)
+
+    def peaks(self) -> Sample:
+        """The most of each kind, of main memory and of /dev/shm, at one moment."""
+        most: Sample = defaultdict(float)
+        for own, others in zip(self.own, self.others):
+            found: Sample = defaultdict(float)
+            for pid, size in own.items():
+                found[self.kinds.get(pid, RAY)] += size
+            sums = {"main memory": sum(found.values()) + others[CODE], "/dev/shm": others["lanes"] + others[STORE]}
+            for name, size in {**found, **others, **sums}.items():
+                most[name] = max(most[name], size)
+        return dict(most)
+
+
+def lanes(run_id: str) -> float:
+    """Bytes of the run's files in /dev/shm."""
+    return sum(file.stat().st_blocks * 512.0 for file in Path("/dev/shm").iterdir() if run_id in file.name)
 
 
 def shares(pid: int) -> Sample:
@@ -132,28 +153,13 @@ def shares(pid: int) -> Sample:
     return {name: int(value.split()[0]) * 1024.0 for name, _, value in lines if value.strip().endswith("kB")}
 
 
-def without_name(pid: int) -> float:
-    """Bytes of the memory files without a name that an environment's process holds; its pool has them open, too."""
-    return _open_files(pid, "/memfd:verl-frames") if b"verl.envs.env_main" in _command(pid) else 0.0
-
-
-def store(pid: int) -> float:
-    """Bytes of Ray's store, by the raylet that has its file open."""
-    return _open_files(pid, "/dev/shm/")
-
-
-def _command(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def _open_files(pid: int, beginning: str) -> float:
+def open_files(pid: int, beginning: str) -> float:
+    """Bytes of the files that a process has open and whose names begin so, deleted ones, too."""
     total = 0.0
     for one in Path(f"/proc/{pid}/fd").iterdir():
-        try:
+        with contextlib.suppress(OSError):
             if os.readlink(one).startswith(beginning):
                 total += os.stat(one).st_blocks * 512
-        except OSError:
-            continue
     return total
 
 

@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     from verl.errors import VerlError
+    from verl.models.openvla_oft.errors import PolicyError
     from verl.trainer.load_config import load_config
 
     console = Console(highlight=False, soft_wrap=True)
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.plan:
             return show_plan(config, console)
         return look(config, console, given)
-    except VerlError as error:
+    except (VerlError, PolicyError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -84,6 +85,8 @@ def look(config: Config, console: Console, given: argparse.Namespace) -> int:
 
     told: list[Line] = []
     for check in quick_checks(config):
+        if check.name == "start" and any(line.state == BAD for line in told):
+            continue  # it would say the first of them again
         with console.status(f"looking at: {check.name}"):
             lines = check.run()
         tell(console, lines)

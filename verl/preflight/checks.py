@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from verl.config import Config
@@ -34,12 +35,14 @@ class Check:
 
 def quick_checks(config: Config) -> list[Check]:
     """In the order in which they are told."""
+    machine = cache(this_machine)
     return [
         Check("policy", lambda: [_policy(config)]),
         Check("environment", lambda: [_environment(config)]),
         Check("critic", lambda: _critic(config)),
-        Check("devices", lambda: device_lines(config, this_machine())),
-        Check("memory", lambda: _memory(config, this_machine())),
+        Check("devices", lambda: device_lines(config, machine())),
+        Check("memory", lambda: _memory(config, machine())),
+        Check("start", lambda: _start(config)),
     ]
 
 
@@ -86,6 +89,12 @@ def _critic(config: Config) -> Iterator[Line]:
 def _memory(config: Config, machine: Machine) -> Iterable[Line]:
     plan, _ = reckon(config, len(machine.cards))
     return machine_lines(config, plan, machine)
+
+
+def _start(config: Config) -> Iterator[Line]:
+    """Whatever else a run's start refuses: that it is looked at above is not known here."""
+    start.preflight(config)
+    yield good("start", "nothing in the settings that a run would refuse")
 
 
 def device_lines(config: Config, machine: Machine) -> Iterator[Line]:

@@ -14,7 +14,7 @@ from verl.models.checkpoint_parts import find_parts
 from verl.preflight.line import Line, bad, good, look
 from verl.preflight.machine import Machine
 from verl.trainer import memory_plan as plans
-from verl.trainer.memory_plan import CARD, HOST, PHASES, SHM, MemoryPlan, memory_plan
+from verl.trainer.memory_plan import CARD, HOST, LOADING, PHASES, SHM, MemoryPlan, memory_plan
 from verl.trainer.memory_shapes import VLAC_2B, CriticShape, PolicyShape, critic_shape, policy_shape
 from verl.trainer.ray_store import ROOM, own_store_bytes
 
@@ -46,7 +46,10 @@ def _policy(config: Config, published: bool) -> tuple[PolicyShape, str]:
 
 
 def _critic(config: Config, published: bool) -> tuple[CriticShape, str]:
-    named = config.critic.sidecar.config.get("model")
+    keys = config.critic.sidecar.config
+    if keys.get("engine", "direct") not in LOADING or not config.critic.asked:
+        return VLAC_2B, "critic: none is loaded here"
+    named = keys.get("model")
     shipped = config.env.get("name") != "robosuite" and Path(str(named)).name == "vlac-tiny"
     folder = None if published and (shipped or not Path(str(named)).expanduser().is_dir()) else named
     shape = critic_shape(folder)
@@ -59,7 +62,10 @@ def _plays(folder: Path, unnorm_key: str) -> bool:
     file, config = folder / "dataset_statistics.json", find_parts(folder).config if folder.is_dir() else None
     if config is None or not config.is_file():
         return False
-    known = json.loads(file.read_text()) if file.is_file() else json.loads(config.read_text()).get("norm_stats", {})
+    try:
+        known = json.loads(file.read_text()) if file.is_file() else json.loads(config.read_text()).get("norm_stats", {})
+    except ValueError:  # whoever reads it for more says so
+        return True
     return unnorm_key in known or f"{unnorm_key}_no_noops" in known
 
 

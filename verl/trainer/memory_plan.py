@@ -30,6 +30,7 @@ PLACES = (CARD, HOST, SHM)
 STORE = "Ray's store"
 LANES = 256  # of a control segment, where the sidecar's configuration does not say (``max_lanes``)
 CACHES_MIB = {"feature": 512.0, "prefix": 1024.0}  # the sidecar's own defaults
+LOADING = ("direct", "swift", "vllm")  # engines that hold a model
 BUCKETS = 2  # of one learner in Ray's store at a time
 BUCKET = 64 * 2**20
 
@@ -283,7 +284,7 @@ def _critic(config: Config, layout: Layout, shape: CriticShape) -> Iterator[Part
         return
     yield Part(HOST, "sidecar", "supervisor", 1, *[base.SUPERVISOR] * 3)
     yield Part(HOST, "sidecar", "host's actor", 1, *[base.SIDECAR_HOST] * 3)
-    loads = keys.get("engine", "direct") in ("direct", "swift", "vllm")
+    loads = keys.get("engine", "direct") in LOADING
     on_card = loads and layout.gpus > 0 and keys.get("device", "auto") != "cpu"
     count = layout.gpus if critic.sidecar.per == "gpu" and layout.gpus and loads else 1
     process = base.SERVICE + (base.CUDA_HOST if on_card else 0)

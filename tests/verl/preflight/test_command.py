@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from verl.errors import ConfigError
 from verl.preflight import __main__ as command
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +28,7 @@ def test_the_default_can_start_says_the_quick_one():
     names = [line.partition(":")[0][2:] for line in done.stdout.splitlines()[:-1]]
     assert names == [
         *("policy", "environment", "critic", "devices", "cores"),
-        *("main memory of a node", "/dev/shm of a node", "Ray's store"),
+        *("main memory of a node", "/dev/shm of a node", "Ray's store", "start"),
     ]
     assert done.stdout.splitlines()[-1] == "this run can start"
 
@@ -44,6 +45,27 @@ def test_each_thing_to_change_is_a_line_and_the_others_are_still_looked_at(tmp_p
     for words in (f"policy: actor_rollout_ref.model.path={tmp_path}", "did you mean", "trainer.n_gpus_per_node=3"):
         assert words in said
     assert "environment: robosuite" in said and "to change" in said.splitlines()[-1]
+
+
+def test_what_only_a_runs_start_refuses_is_told_too(monkeypatch, capsys):
+    """Whatever is added there: this command looks at it without knowing of it."""
+
+    def refuse(config):
+        raise ConfigError("trainer.nnodes=2 with trainer.ray_address=null")
+
+    monkeypatch.setattr("verl.trainer.preflight.preflight", refuse)
+    assert command.main(["--quick"]) == 1
+    assert "start: trainer.nnodes=2 with trainer.ray_address=null" in capsys.readouterr().out
+
+
+def test_models_that_are_none_are_lines_and_no_traceback(tmp_path, capsys):
+    """A policy for a critic, and a config.json that is broken."""
+    assert command.main(["--quick", "critic.sidecar.config.model=models/openvla-oft-tiny"]) == 1
+    said = capsys.readouterr().out
+    assert "memory: critic.sidecar.config.model=" in said and "not that of an InternVL model" in said
+    (tmp_path / "config.json").write_text("{")
+    assert command.main(["--plan", f"actor_rollout_ref.model.path={tmp_path}"]) == 2
+    assert "is not valid JSON" in capsys.readouterr().err
 
 
 def test_a_trial_is_not_tried_where_its_ground_is_bad(monkeypatch, tmp_path, capsys):
