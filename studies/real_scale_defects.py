@@ -210,8 +210,8 @@ DEFECTS = [
     ),
     (
         54,
-        "the CPU build of torch on a node with GPUs was not noticed",
-        "tests/evo_vlac/test_gpu_node.py::test_the_cpu_build_is_noticed_with_what_to_install",
+        "an environment whose torch sees none of the GPUs, its CPU build for one, was not noticed",
+        "tests/evo_vlac/test_gpu_node.py::test_an_engine_that_takes_the_cpu_beside_gpus_says_so",
     ),
     (
         55,
