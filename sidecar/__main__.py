@@ -35,9 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 stopped in order, 2 cannot work as configured, 70 crash loop, 1 anything else."""
     given = parse(sys.argv[1:] if arguments is None else arguments)
     if given.check:
-        from sidecar.config_check import problems  # reads images; the supervisor does not
+        from sidecar.config_check import look  # reads images; the supervisor does not
 
-        found = problems(given.config, given.overrides)
+        found, notices = look(given.config, given.overrides)
+        sys.stderr.write("".join(f"warning: {notice}\n" for notice in notices))
         sys.stdout.write("".join(f"{problem}\n" for problem in found))
         return PERMANENT if found else 0
     try:

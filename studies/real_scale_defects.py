@@ -24,6 +24,7 @@ PARTS = "tests/verl/models/test_checkpoint_parts.py::"
 PARITY = "tests/verl/workers/test_parity.py::"
 TRANSFER = "tests/verl/workers/test_weight_transfer.py::"
 REPLICAS = "tests/sidecar/test_replicas.py::"
+DEVICE = "tests/verl/workers/test_device.py::"
 SHARDS = "tests/verl/workers/test_sharded_policy.py::"
 
 # number, what was wrong, the test that holds it
@@ -186,6 +187,87 @@ DEFECTS = [
         31,
         "a critic that cannot keep up went unsaid",
         "tests/verl/trainer/test_capacity.py::test_the_line_of_each_preset",
+    ),
+    (
+        50,
+        "a GPU that Ray gave and torch did not see: 7.5 B were trained on the CPU without a word",
+        DEVICE + "test_a_gpu_that_torch_does_not_see_is_refused[learner]",
+    ),
+    (
+        51,
+        "who asked for no GPU took the first card of the node",
+        DEVICE + "test_who_was_given_no_gpu_takes_none[rollout]",
+    ),
+    (
+        52,
+        "rollouts on the CPU beside learners on a GPU counted as computed alike",
+        DEVICE + "test_a_learner_knows_that_the_rollout_is_on_the_cpu",
+    ),
+    (
+        53,
+        "an actor that was refused ended the run in Ray's traceback",
+        "tests/verl/trainer/test_given_gpus.py::test_a_learner_with_a_gpu_that_torch_does_not_see_ends_the_run",
+    ),
+    (
+        54,
+        "an environment whose torch sees none of the GPUs, its CPU build for one, was not noticed",
+        "tests/evo_vlac/test_gpu_node.py::test_an_engine_that_takes_the_cpu_beside_gpus_says_so",
+    ),
+    (
+        55,
+        "every environment of a node drew on the first card",
+        "tests/verl/envs/test_egl.py::test_a_workers_environments_draw_on_its_card",
+    ),
+    (
+        56,
+        "a container without the graphics capability drew in software without a word",
+        "tests/verl/envs/test_egl.py::test_software_beside_gpus_is_a_warning_that_names_the_setting",
+    ),
+    (
+        57,
+        "a full card while swift's engine loaded was a broken checkpoint, in all words but torch's own",
+        "tests/evo_vlac/test_full_card.py::test_a_model_that_does_not_fit_is_no_broken_checkpoint"
+        "[CUDA error: out of memory]",
+    ),
+    (
+        58,
+        "what vLLM says when others give memory back while it measures ended the sidecar for good",
+        "tests/sidecar/test_vllm_engine.py::test_a_full_card_is_worth_another_try[error2]",
+    ),
+    (
+        59,
+        "a device that is full while the critic loads counted as a crash, four of which ended the sidecar",
+        "tests/sidecar/test_no_room.py::test_a_full_device_is_no_crash",
+    ),
+    (
+        60,
+        "vLLM loaded beside learners and rollout workers, and counted their memory as its own",
+        "tests/verl/trainer/test_loading_order.py::test_vllm_loads_last",
+    ),
+    (
+        61,
+        "settings about devices that exclude each other were found after Ray's start, or not at all",
+        "tests/verl/trainer/test_device_pairs.py::test_a_pair_that_cannot_work_is_one_line[halves]",
+    ),
+    (
+        62,
+        "more learners than GPUs: NCCL's error at the first collective",
+        "tests/verl/trainer/test_device_pairs.py::test_a_pair_that_cannot_work_is_one_line[ranks]",
+    ),
+    (
+        63,
+        "on nodes of unequal size learners went where no GPU was left",
+        "tests/verl/trainer/test_placement.py::test_unequal_nodes_have_learners_by_their_gpus",
+    ),
+    (
+        64,
+        "LIBERO_ASSETS, SIDECAR_PYTHON, NCCL_* and others did not reach a node with an environment of its own",
+        "tests/verl/trainer/test_actor_environment.py::test_an_actor_on_a_node_with_an_empty_environment_has_them",
+    ),
+    (
+        65,
+        "a guest asked for a share of a GPU that its host had not got, and waited without end",
+        "tests/verl/trainer/test_placement.py::test_a_guest_asks_for_no_share_that_its_host_cannot_give",
     ),
 ]
 

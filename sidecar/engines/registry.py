@@ -17,6 +17,7 @@ from sidecar.errors import CheckpointError, EngineUnavailableError, NoRoomError,
 
 _PATIENCE = 0.8  # of health.batch_s: what a remote engine waits for its server in all
 _NEEDS = {"direct": ("torch", "transformers"), "swift": ("swift",), "vllm": ("vllm",)}
+LOCAL = tuple(_NEEDS)  # engines that load a model here
 
 
 def check(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -40,6 +41,25 @@ def test_the_command_is_silent_when_all_is_well() -> None:
     """Exit code 0; the file may come through a pipe; nothing is started."""
     done = check("--config", "/dev/stdin", text=f"{{run_id: r1, model: {TINY}}}")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_cpu_build_of_torch_beside_gpus_is_noticed(tmp_path: Path) -> None:
+    """Not refused: one line on standard error, by the packages' list alone; none where the CPU is meant."""
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)'\n")
+    smi.chmod(0o755)
+    (tmp_path / "torch-2.13.0+cpu.dist-info").mkdir()
+    (tmp_path / "torch-2.13.0+cpu.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.13.0+cpu\n")
+    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-m", "sidecar", "--check", "run_id=r1", f"model={TINY}"]
+    for device, said in (
+        ("auto", "warning: device=auto takes the CPU: torch 2.13.0+cpu is the CPU build"),
+        ("cpu", ""),
+    ):
+        done = subprocess.run(
+            [*command, f"device={device}"], capture_output=True, text=True, env={**os.environ, **paths}, check=False
+        )
+        assert done.returncode == 0 and done.stderr.startswith(said) and bool(done.stderr) == bool(said)
 
 
 def test_torch_is_not_imported() -> None:

@@ -10,11 +10,18 @@ import ray
 
 
 @contextmanager
-def own_ray() -> Iterator[None]:
-    """Started for the block; fails when a process of it stays. What other tests of this process left is not of it, nor
-    is multiprocessing's tracker, which Python starts once and keeps to the end."""
+def own_ray(gpus: int = 0) -> Iterator[None]:
+    """Started for the block, with so many GPUs that are none; fails when a process of it stays. What other tests of
+    this process left is not of it, nor is multiprocessing's tracker, which Python starts once and keeps to the end."""
     before = set(psutil.Process().children(recursive=True))
-    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=4,
+        num_gpus=gpus,
+        include_dashboard=False,
+        object_store_memory=80 * 2**20,
+        log_to_driver=False,
+    )
     try:
         yield
     finally:

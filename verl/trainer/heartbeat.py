@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
-from verl.errors import NoAnswerError
+from verl.errors import NoAnswerError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.watchdog import OwnTime
 from verl.workers.work import GROUP, Report
@@ -85,9 +85,14 @@ class LearnerWatch:
         self.known: list[Report | None] = [None] * len(self.learners)
 
     def start(self, timeout_s: float, what: str = "the learners' start") -> None:
-        """Until every rank has been made. Raises NoAnswerError, and what went wrong in one."""
+        """Until every rank has been made. Raises NoAnswerError, and RunFailedError for what went wrong in one."""
         calls = [learner.report.options(concurrency_group=GROUP).remote() for learner in self.learners]
-        self.known = list(ray_wait.get(calls, timeout_s, what))
+        try:
+            self.known = list(ray_wait.get(calls, timeout_s, what))
+        except RayActorError as error:
+            if not error.actor_init_failed:
+                raise
+            raise RunFailedError(f"a learner could not be made: {str(error).strip().splitlines()[-1]}") from error
 
     def wait(
         self, calls: Sequence[Any], what: str, also: Callable[[list[Report | None]], None] = lambda reports: None

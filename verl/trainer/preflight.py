@@ -24,6 +24,7 @@ from verl.workers.sidecar_host import sidecar_python, sidecar_settings
 
 POLICY = "openvla"  # OpenVLA-OFT
 logger = logging.getLogger(__name__)
+NOTICE = "warning: "
 CHECK_S = 60.0  # for an interpreter on a slow disk; it takes 0.3 s
 
 
@@ -105,6 +106,9 @@ def check_sidecar(critic: CriticConfig, gpus: int | None) -> None:
     except subprocess.TimeoutExpired:
         raise ConfigError(f"critic.sidecar.python={python}: no answer to --check within {CHECK_S:g} s") from None
     if done.returncode == 0:
+        for line in done.stderr.splitlines():
+            if line.startswith(NOTICE):
+                logger.warning("critic.sidecar.config.%s", line.removeprefix(NOTICE))
         return
     problems = [_in_our_tree(line, critic) for line in done.stdout.splitlines()]
     if not problems:

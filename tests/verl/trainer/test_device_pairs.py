@@ -45,6 +45,7 @@ def test_every_preset_passes(preset):
             r"critic\.sidecar\.per=gpu with critic\.sidecar\.config\.engine=openai.*allowed is node",
         ),
     ],
+    ids=["nodes", "share", "gpu", "cpu", "card", "part", "ranks", "halves", "shares", "critic"],
 )
 def test_a_pair_that_cannot_work_is_one_line(overrides, words):
     """With the key, and by the preflight, where a mistake costs a moment."""

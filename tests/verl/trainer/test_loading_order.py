@@ -20,7 +20,9 @@ class Host:
     def __init__(self, said: list[str]) -> None:
         self.load = SimpleNamespace(remote=lambda timeout: said.append("load"))
         self.wait_ready = SimpleNamespace(remote=lambda timeout: said.append("wait_ready"))
-        self.start = SimpleNamespace(remote=lambda late: said.append("start, to load when asked" if late else "start"))
+        self.start = SimpleNamespace(
+            remote=lambda late=False: said.append("start, to load when asked" if late else "start")
+        )
 
 
 @pytest.fixture
