@@ -43,6 +43,11 @@ class Abilities:
             raise CheckpointError(f"{path} holds {kinds!r}; needed: a list of names, as in docs/critic.md")
         return cls(kinds)
 
+    @property
+    def lacking(self) -> list[str]:
+        """The kinds of questions that were asked and that it was not trained for."""
+        return sorted(self._told)
+
     def tell(self, asked: Iterable[Query]) -> None:
         """Warns of kinds of questions that the checkpoint was not trained for, each once."""
         if self.kinds is None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _SYSTEM = frozenset({"__MACOSX", "@eaDir", "lost+found", "System Volume Information"})
@@ -19,3 +22,16 @@ def is_system(path: Path, root: Path) -> bool:
     """Whether a file below ``root`` is not somebody's data: hidden, or in a folder that is (``.Trash-1000``,
     ``.ipynb_checkpoints``), in a recycle bin, or what macOS and Synology put beside files."""
     return any(part.startswith((".", "$")) or part in _SYSTEM for part in path.relative_to(root).parts)
+
+
+@contextmanager
+def without_patterns(file: Path) -> Iterator[Path]:
+    """A path to the file for a library that takes names for patterns (``[new]``, ``a*``): a link from a temporary
+    folder where its own path would be one."""
+    if not any(mark in str(file.absolute()) for mark in "[]{}*?"):
+        yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="evo-vlac-") as folder:
+        link = Path(folder) / file.name
+        link.symlink_to(file.absolute())
+        yield link

@@ -133,7 +133,7 @@ def _critic_text(video: Video, result: TrajectoryResult, done: list[DoneResult])
     if not result.critics:
         return table(head, rows) + "\none frame: there is no step to judge"
     if not _judged(result):
-        return table(head, rows) + f"\n{name}, NR and value: unknown{unread}"
+        return table(head, rows) + f"\n{name}, NR and last value: unknown{unread}"
     return (
         text + f"{name} {result.voc:.3f}, NR {result.negative_rate:.3f}, last value {result.values[-1]:.1f} %{unread}"
     )

@@ -21,7 +21,7 @@ from evo_vlac.outputs import to_json, write_json
 from evo_vlac.paths import from_home
 from evo_vlac.progress import bar
 from evo_vlac.shipped_models import model_folder
-from evo_vlac.video.reader import PICTURES, Video, read_video
+from evo_vlac.video.reader import PICTURES, UNREAD, Video, read_video
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def open_critic(options: argparse.Namespace, title: str = "asking") -> Iterator[
 
     folder = model_folder(options.model)
     # an adapter may have taught it more
-    abilities = Abilities() if options.adapter else Abilities.of(folder)
+    abilities = options.abilities = Abilities() if options.adapter else Abilities.of(folder)
     with contextlib.redirect_stdout(sys.stderr):
         engine = SwiftEngine(
             folder,
@@ -90,6 +90,8 @@ def read_inputs(paths: Sequence[str], fps: float | None) -> Video:
 
 def read_trajectory(options: argparse.Namespace) -> tuple[Video, str | None]:
     """The frames the user names, and their task: an episode of a dataset has its own, if none is given."""
+    if not all(options.input):
+        raise OptionError("an input is empty (a variable without a value?)")
     path = from_home(options.input[0])
     if len(options.input) > 1 or _is_image(options.input[0]) or not is_dataset(path):
         return read_inputs(options.input, options.fps), options.task
@@ -110,7 +112,10 @@ def read_images(paths: Sequence[str]) -> list[Image]:
 
 
 def emit(options: argparse.Namespace, result: dict[str, Any], text: str, output: str | Path | None = None) -> None:
-    """Prints the result, as text or as JSON, and writes its JSON to ``output`` where given."""
+    """Prints the result, as text or as JSON, and writes its JSON to ``output`` where given. ``not_trained_for`` in it:
+    the kinds of questions that were asked and that the checkpoint does not know."""
+    if lacking := getattr(options, "abilities", Abilities()).lacking:
+        result = {**result, "not_trained_for": lacking}
     if output is not None:
         write_json(output, result)
     sys.__stdout__.write((to_json(result, indent=2) if options.json else text.rstrip("\n")) + "\n")  # type: ignore[union-attr]
@@ -148,4 +153,4 @@ def mode_of(text: str) -> bool | str:
 
 
 def _is_image(path: str) -> bool:
-    return Path(path).suffix.lower() in PICTURES or is_address(path)
+    return Path(path).suffix.lower() in PICTURES | UNREAD or is_address(path)

@@ -85,8 +85,8 @@ def _has_pictures(path: Path) -> bool:
 def _table(folder: Path) -> dict[str, dict[str, Any]]:
     """Rows of the task file by video name; the row "" holds for all."""
     for name in TASK_FILES:
-        file = folder / name
-        if not file.is_file():
+        file = _in_any_case(folder / name)
+        if file is None:
             continue
         text = read_text(file)
         try:
@@ -135,5 +135,13 @@ def _row(table: dict[str, dict[str, Any]], source: Path) -> dict[str, Any]:
 
 
 def _own_task(source: Path) -> str:
-    beside = source.with_suffix(".txt")
-    return read_text(beside).strip() if beside.is_file() else ""
+    beside = _in_any_case(source.with_suffix(".txt"))
+    return "" if beside is None else read_text(beside).strip()
+
+
+def _in_any_case(file: Path) -> Path | None:
+    """The file, also as ``TASK.TXT``; None where there is none."""
+    if file.is_file():
+        return file
+    name = file.name.lower()
+    return next((one for one in sorted(file.parent.iterdir()) if one.name.lower() == name and one.is_file()), None)

@@ -87,7 +87,7 @@ def stored_demos(path: Path, called: str | None = None) -> Iterator[list[StoredD
         raise DatasetError(f"no such HDF5 file: {path}")
     try:
         with h5py.File(path, "r") as file:
-            if "data" not in file:
+            if not isinstance(file.get("data"), h5py.Group):
                 raise DatasetError(f"{path} has no group 'data'; found: {', '.join(file) or 'nothing'}")
             data = file["data"]
             task, fps, rewarded = instruction(path, data.attrs), control_frequency(data.attrs), Rewarded(data)

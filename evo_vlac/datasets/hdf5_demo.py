@@ -91,6 +91,8 @@ class StoredDemo:
     def trajectory(self, options: DatasetOptions, reading: Reading) -> Trajectory:
         """The episode; of its pictures only those that stay are in memory. Raises DatasetError."""
         try:
+            if not hasattr(self.group, "keys"):
+                raise DatasetError(f"{self.name} is no episode, but an array")
             return self._read(self.group, options, reading)
         except _BROKEN as error:
             raise DatasetError(f"{self.name} cannot be read: {error}") from error

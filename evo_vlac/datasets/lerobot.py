@@ -77,7 +77,7 @@ class _Dataset:
             raise DatasetError(f"{path}: LeRobot version {self.info['codebase_version']} is not read; 2.x and 3.x are")
         self._paths = _PATHS[version]
         self.fps = float(self.info.get("fps") or 5.0)
-        features = self.info.get("features", {})
+        features = self.info.get("features") or {}
         cameras = [key for key, feature in features.items() if feature.get("dtype") in ("video", "image")]
         depth = [key for key in cameras if _is_depth(features[key])]
         self.camera = pick_camera(str(path), cameras, options.camera, reading, depth)

@@ -53,6 +53,8 @@ def open_dataset(path: str | Path, format: str = "auto", options: DatasetOptions
     options = options or DatasetOptions()
     if format not in FORMATS:
         raise OptionError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")
+    if not str(path):
+        raise OptionError("the path of the dataset is empty (a variable without a value?)")
     root = from_home(path)
     if not root.exists():
         raise DatasetError(f"no dataset at {root}")

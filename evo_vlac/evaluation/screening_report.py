@@ -32,8 +32,7 @@ _LEGEND = (
     "steps that go back, 0 to 1. value: how much is done at the last frame. done: the highest probability of done of "
     "the last frames (?: no answer can be read). -: nothing was judged. masked: steps that a negative critic spans. "
     "unreadable: answers that count as nothing.</p><p>In the pictures the value is green where it rises and orange "
-    "where it falls. A bar is a critic's answer, blue for progress, red for a step back; a grey cross cannot be read."
-    "</p>"
+    "where it falls. A bar is a critic's answer, blue for progress, red for a step back; a cross cannot be read.</p>"
 )
 
 

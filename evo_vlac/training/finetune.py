@@ -26,6 +26,7 @@ from evo_vlac.checkpoint import inspect, require_native
 from evo_vlac.device import DTYPES
 from evo_vlac.errors import DatasetError, OptionError, OutputError, TrainingError
 from evo_vlac.outputs import write_json
+from evo_vlac.paths import without_patterns
 from evo_vlac.training.pairs import PairConfig
 from evo_vlac.training.training_set import build_training_set
 
@@ -211,8 +212,8 @@ def _train(
     except OSError as error:
         raise OutputError(f"cannot write to {config.output}: {error}") from error
     losses: list[tuple[int, float]] = []
-    with file:
-        child = _start(config, swift_arguments(config, dataset, resume_from))
+    with file, without_patterns(dataset) as plain:
+        child = _start(config, swift_arguments(config, plain, resume_from))
         try:
             for line in _lines(child, config.timeout):
                 file.write(line)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
-from PIL import ImageDraw
+from PIL import ImageDraw, ImageOps
 
 from evo_vlac.engine import Image
 from evo_vlac.errors import OptionError
@@ -64,10 +64,12 @@ def annotated_video(
     fps: float,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes the annotated video; one picture per frame, the charts growing with time."""
+    """Writes the annotated video; one picture per frame, the charts growing with time. Frames of other sizes than the
+    first stand whole within its size."""
+    size = load_image(frames[0]).size if len(frames) else (1, 1)
     with VideoWriter(path, fps) as writer:
         for index, frame in enumerate(frames):
-            writer.write(compose(frame, annotation, index, len(frames)))
+            writer.write(compose(_within(frame, size), annotation, index, len(frames)))
             if progress is not None:
                 progress(index + 1, len(frames))
     return Path(path)
@@ -160,6 +162,11 @@ def _strip(canvas: PILImage.Image, draw: ImageDraw.ImageDraw, reference: Sequenc
         size = (max(1, int(tile.width * shrink)), max(1, int(tile.height * shrink)))
         canvas.paste(tile.resize(size, PILImage.Resampling.BILINEAR), (int(x), 22))
         x += (tile.width + 4) * shrink
+
+
+def _within(image: Image, size: tuple[int, int]) -> PILImage.Image:
+    picture = load_image(image)
+    return picture if picture.size == size else ImageOps.pad(picture, size, color="white")
 
 
 def _scaled(image: Image, height: int) -> PILImage.Image:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 VideoLike: TypeAlias = "str | os.PathLike[str] | npt.NDArray[np.uint8] | Sequence[Image | str]"
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+UNREAD = frozenset({".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".nef", ".arw", ".exr"})
+"""Pictures that Pillow does not read everywhere."""
 VIDEOS = frozenset({".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif", ".m4v", ".mpg", ".mpeg"})
 
 
@@ -120,8 +122,13 @@ def _still_pictures(source: VideoLike) -> tuple[str, Iterable[Any]]:
 def pictures_in(folder: Path) -> list[Path]:
     """The colour pictures of a folder, in natural order. Raises VideoError without any."""
     found = {path.name: path for path in folder.iterdir() if is_picture(path)}
+    unread = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in UNREAD)
+    other = f"{len(unread)} of kinds that are not read, as {unread[0]}; save them as PNG or JPEG" if unread else ""
     if not found:
-        raise VideoError(f"the folder {folder} has no pictures ({', '.join(sorted(PICTURES))})")
+        kinds = ", ".join(sorted(PICTURES))
+        raise VideoError(f"the folder {folder} has no pictures ({kinds})" + (other and f", but {other}"))
+    if unread:
+        log.warning("%s: %d pictures are taken, and left out are %s", folder, len(found), other)
     films = sum(path.suffix.lower() in VIDEOS for path in folder.iterdir())
     if films:
         log.warning("%s: its %d pictures are taken as a trajectory, not its %d films", folder, len(found), films)

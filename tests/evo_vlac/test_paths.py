@@ -14,7 +14,7 @@ from evo_vlac.datasets.hdf5 import Hdf5Writer
 from evo_vlac.datasets.trajectory import Trajectory
 from evo_vlac.images import load_image
 from evo_vlac.outputs import write_text
-from evo_vlac.paths import from_home, is_system
+from evo_vlac.paths import from_home, is_system, without_patterns
 from evo_vlac.video import read_video, write_video
 from tests.evo_vlac.datasets.lerobot_sets import images3
 
@@ -73,3 +73,14 @@ def test_what_systems_leave_is_no_data(folder: str, home: Path) -> None:
     (root / "meta/episodes" / folder / "file-000.parquet").write_bytes(b"PAR1")
     dataset = open_dataset(root)
     assert [len(t) for t in dataset] == [4, 4] and not dataset.skipped
+
+
+def test_a_file_for_libraries_that_read_patterns(tmp_path: Path) -> None:
+    """Reached by a path without one; a plain path stays itself; nothing is left."""
+    for folder in ("plain", "[new] a*"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jsonl").write_text(folder)
+        with without_patterns(tmp_path / folder / "a.jsonl") as path:
+            assert path.read_text() == folder and "[" not in str(path) and path.name == "a.jsonl"
+            assert (path == tmp_path / folder / "a.jsonl") == (folder == "plain")
+    assert not path.exists() and (tmp_path / "[new] a*/a.jsonl").is_file()

@@ -119,7 +119,7 @@ def test_a_critic_that_cannot_be_read(answers: Answers, tmp_path: Path, capfd: C
     assert found["zero_shot"]["all"]["trajectories"] == 1 and found["zero_shot"]["all"]["invalid"] == 6
     assert main(["critic", file, "--episode", "1", "--skip", "3", "--done"]) == 0
     text = capfd.readouterr().out
-    assert "VOC, NR and value: unknown, 1 answers unreadable" in text and "no" not in text.split("VOC,")[0]
+    assert "VOC, NR and last value: unknown, 1 answers unreadable" in text and "no" not in text.split("VOC,")[0]
 
 
 def test_a_single_frame(answers: Answers, tmp_path: Path, capfd: Capture) -> None:
@@ -179,3 +179,18 @@ def test_heldout_figures_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(command, "_with_progress", lambda _: FinetuneResult(tmp_path, 3, 1.0, ((3, 0.5),)))
     assert main(["finetune", "--model", "m", "--output", str(tmp_path), "--demos", "d.h5", "--heldout", "h.h5"]) == 0
     assert "before: done precision - recall 0.00, VOC -\n" in capfd.readouterr().out
+
+
+def test_a_question_that_was_not_trained_is_said_in_the_answer(
+    answers: Answers, tmp_path: Path, capfd: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the JSON beside the warning: a program does not read what is logged."""
+    answers("red")
+    (tmp_path / "trained_for.json").write_text('["critic", "done"]')
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    arguments = [str(tmp_path / "a.png"), "--model", str(tmp_path), "--json"]
+    assert main(["ask", *arguments, "--question", "what?"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"question": "what?", "answer": "red", "not_trained_for": ["vqa"]}
+    assert "this checkpoint was not trained for this question (vqa)" in caplog.text
+    assert main(["done", *arguments, "--task", "t"]) == 0
+    assert "not_trained_for" not in json.loads(capfd.readouterr().out)

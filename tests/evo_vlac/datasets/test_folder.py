@@ -11,7 +11,7 @@ from PIL import Image
 
 from evo_vlac.datasets import DatasetOptions, Trajectory, is_dataset, open_dataset
 from evo_vlac.datasets.hdf5 import Hdf5Writer
-from evo_vlac.errors import DatasetError
+from evo_vlac.errors import DatasetError, OptionError, VideoError
 from evo_vlac.video import read_video, write_video
 
 FRAMES = [np.full((48, 64, 3), i * 6, np.uint8) for i in range(20)]
@@ -133,3 +133,30 @@ def test_what_systems_leave_in_folders(tmp_path: Path) -> None:
         Image.fromarray(FRAMES[0]).save(tmp_path / folder / "0.png")
     dataset = open_dataset(tmp_path)
     assert [(t.name, len(t)) for t in dataset] == [("a.mp4", 20), ("b", 2)] and not dataset.skipped
+
+
+def test_files_named_in_capitals(tmp_path: Path) -> None:
+    """As cameras and Windows name them."""
+    for name in ("A.MP4", "B.MP4"):
+        write_video(tmp_path / "x.mp4", FRAMES, 10)
+        (tmp_path / "x.mp4").rename(tmp_path / name)
+    (tmp_path / "A.TXT").write_text("push it")
+    (tmp_path / "TASK.TXT").write_text("lift it")
+    assert [(t.name, t.task) for t in open_dataset(tmp_path)] == [("A.MP4", "push it"), ("B.MP4", "lift it")]
+
+
+def test_pictures_of_kinds_that_are_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A phone's HEIC beside PNGs is not left out without a word; alone it is named."""
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"ftypheic")
+    with pytest.raises(VideoError, match="but 1 of kinds that are not read, as IMG_1"):
+        read_video(tmp_path)
+    Image.fromarray(FRAMES[0]).save(tmp_path / "0.png")
+    assert len(read_video(tmp_path)) == 1 and "1 pictures are taken, and left out are 1 of kinds" in caplog.text
+
+
+def test_an_empty_path_is_not_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``screen "$DATA"`` of a variable that has no value."""
+    write_video(tmp_path / "a.mp4", FRAMES, 10)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match="is empty"):
+        open_dataset("")

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from evo_vlac.datasets import Trajectory, open_dataset
+from evo_vlac.datasets import DatasetOptions, Trajectory, open_dataset
 from evo_vlac.datasets.hdf5 import Hdf5Writer, read_demonstrations, stored_demos
 from evo_vlac.datasets.trajectory import Outline
 from evo_vlac.errors import DatasetError, OutputError
@@ -152,3 +152,16 @@ def test_files_of_one_name_in_several_folders(tmp_path: Path) -> None:
         with Hdf5Writer(tmp_path / folder / "demo.h5", "Lift", "lift it") as writer:
             writer.write(Trajectory("x", "lift it", np.zeros((2, 8, 8, 3), np.uint8)))
     assert [t.name for t in open_dataset(tmp_path)] == ["monday/demo/demo_0", "tuesday/demo/demo_0"]
+
+
+def test_files_of_other_layouts_are_refused_in_one_line(tmp_path: Path) -> None:
+    """An array where the episodes should be; an array among them."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"] = [1, 2]
+    with pytest.raises(DatasetError, match="no group 'data'"):
+        next(open_dataset(tmp_path / "a.h5"))
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["data/mask"] = [True]
+        file["data/demo_0/obs/agentview_image"] = np.zeros((2, 8, 8, 3), np.uint8)
+    dataset = open_dataset(tmp_path / "b.h5", options=DatasetOptions(task="x"))
+    assert len(list(dataset)) == 1 and dataset.skipped[0].reason == "b/mask is no episode, but an array"

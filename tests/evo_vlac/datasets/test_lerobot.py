@@ -267,3 +267,11 @@ def test_time_stamps_that_cannot_be_put_right_are_said(tmp_path: Path) -> None:
     dataset = open_dataset(root)
     assert [shades(t)[0] for t in dataset] == pytest.approx([0, 0, 12], abs=2)
     assert "the same pictures to several episodes" in said(dataset) and not dataset.skipped
+
+
+def test_an_info_without_features(tmp_path: Path) -> None:
+    """One line, not a traceback."""
+    write_info(tmp_path, "v2.1", {})
+    (tmp_path / "meta/info.json").write_text('{"codebase_version": "v2.1", "features": null}')
+    with pytest.raises(DatasetError, match="no camera images"):
+        next(open_dataset(tmp_path))

@@ -70,7 +70,7 @@ def test_full_training(base: Path, demos: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     seen: list[tuple[int, int]] = []
-    out = tmp_path / "out"
+    out = tmp_path / "12:30, [new] run#2"  # ms-swift and datasets read patterns and counts in names
     first = finetune(config(base, demos, out, tuner="full", learning_rate=1e-3), lambda a, b, _: seen.append((a, b)))
     assert first.steps == 3 and seen[0] == (1, 3)
     inspect(first.final)

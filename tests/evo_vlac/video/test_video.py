@@ -206,3 +206,10 @@ def test_upstreams_value_overlay(tmp_path: Path) -> None:
     video = read_video(path)
     assert Path(path).name == "lift___it_3_trajectory_legend.mp4"
     assert len(video) == 5 and video.frames[0].shape == (480, 640, 3)
+
+
+def test_frames_of_several_sizes_are_annotated(tmp_path: Path) -> None:
+    """Photographs of a folder; the video has the first one's size."""
+    frames = [np.zeros((30, 40, 3), np.uint8), np.zeros((40, 30, 3), np.uint8)]
+    path = annotated_video(tmp_path / "a.mp4", frames, Annotation("x", Series((0, 1), (0.0, 5.0))), 5)
+    assert len(read_video(path)) == 2
