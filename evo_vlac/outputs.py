@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from evo_vlac.paths import from_home
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path``, with its suffix; renamed to ``path`` when the block ends without an error.
 
-    Raises OutputError where the folder cannot be written; the temporary file is always removed.
+    Raises OutputError where the folder cannot be written or is full; the temporary file is always removed.
     """
     target = from_home(path)
     try:
@@ -38,6 +39,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(partial, target)
     except IsADirectoryError as error:
         raise OutputError(f"{target} is a folder; a file name is needed") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OutputError(f"{target} cannot be written: {os.strerror(error.errno)}") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -65,6 +65,15 @@ class FilesRemoved(BridgeError):
         )
 
 
+class NoSharedMemory(BridgeError):
+    """/dev/shm is missing, or cannot be written to."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            f"/dev/shm cannot be used ({error.strerror}): a tmpfs that this user may write to must be mounted there"
+        )
+
+
 class RunInUse(BridgeError):
     """A living sidecar already serves this run."""
 

@@ -59,7 +59,7 @@ def lane_name(run_id: str, lane: int, generation: int) -> str:
 
 def entries(run_id: str | None = None) -> Iterator[Entry]:
     """Files of ours in /dev/shm, of one run or of all; nothing else is ever looked at."""
-    for file in sorted(os.listdir(SHM)):
+    for file in sorted(os.listdir(SHM)) if SHM.is_dir() else ():
         match = ENTRY.fullmatch(file)
         if match and (run_id is None or match["run"] == run_id):
             lane = int(match["lane"]) if match["lane"] else None

@@ -46,6 +46,8 @@ def convert(source: str | Path, target: str | Path) -> Report:
 
     Raises CheckpointError (``source`` is not one, or holds what is not known), OutputError.
     """
+    from safetensors import SafetensorError
+
     checkpoint = inspect(source)
     if checkpoint.kind is Kind.NATIVE:
         raise CheckpointError(f"{source} is transformers' own InternVL already; load it as it is")
@@ -65,7 +67,7 @@ def convert(source: str | Path, target: str | Path) -> Report:
         _check_whole(folder, config)
         folder.chmod(0o755)
         folder.rename(final)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter on a full disk
         raise OutputError(f"{final} cannot be written: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

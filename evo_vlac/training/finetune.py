@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from evo_vlac.checkpoint import inspect, require_native
 from evo_vlac.device import DTYPES
@@ -212,25 +212,39 @@ def _train(
     except OSError as error:
         raise OutputError(f"cannot write to {config.output}: {error}") from error
     losses: list[tuple[int, float]] = []
-    with file, without_patterns(dataset) as plain:
-        child = _start(config, swift_arguments(config, plain, resume_from))
-        try:
-            for line in _lines(child, config.timeout):
-                file.write(line)
-                found = _PROGRESS.search(line)
-                if found:
-                    step, steps, loss = int(found[1]), int(found[2]), _loss(line)
-                    losses.append((step, loss))
-                    if not math.isnan(loss):
-                        logger.info("step %d/%d, loss %.4f", step, steps, loss)
-                    if progress is not None:
-                        progress(step, steps, loss)
-            code = child.wait(timeout=60)
-        finally:
-            _end(child)
+    try:
+        with file, without_patterns(dataset) as plain:
+            child = _start(config, swift_arguments(config, plain, resume_from))
+            code = _follow(config, child, file, losses, progress)
+    except OSError as error:  # a full disk
+        raise OutputError(f"{log} cannot be written: {error.strerror or error}") from error
     if code != 0:
         raise TrainingError(f"swift sft ended with code {code}; the end of {log}:\n{_tail(log)}")
     return losses
+
+
+def _follow(
+    config: FinetuneConfig,
+    child: subprocess.Popen[str],
+    file: TextIO,
+    losses: list[tuple[int, float]],
+    progress: Progress | None,
+) -> int:
+    """Copies the child's output into ``file``, until its end; its exit code."""
+    try:
+        for line in _lines(child, config.timeout):
+            file.write(line)
+            found = _PROGRESS.search(line)
+            if found:
+                step, steps, loss = int(found[1]), int(found[2]), _loss(line)
+                losses.append((step, loss))
+                if not math.isnan(loss):
+                    logger.info("step %d/%d, loss %.4f", step, steps, loss)
+                if progress is not None:
+                    progress(step, steps, loss)
+        return child.wait(timeout=60)
+    finally:
+        _end(child)
 
 
 def _start(config: FinetuneConfig, arguments: list[str]) -> subprocess.Popen[str]:

@@ -18,6 +18,7 @@ other either: what this process holds is kept in a set.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -26,8 +27,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shm_bridge.errors import BridgeTimeout, ForeignOwner, RunInUse
-from shm_bridge.names import lock_path
+from shm_bridge.errors import BridgeTimeout, ForeignOwner, NoSharedMemory, RunInUse
+from shm_bridge.names import SHM, lock_path
 
 SERVER = 0
 ADMIN = 1
@@ -52,8 +53,14 @@ class RunLocks:
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
         try:
             fd = os.open(self.path, flags, 0o600)
-        except PermissionError:
+        except PermissionError as error:
+            if not self.path.exists():
+                raise NoSharedMemory(error) from None
             raise ForeignOwner(f"{self.path} belongs to another user") from None
+        except OSError as error:
+            if not SHM.is_dir() or error.errno == errno.EROFS:
+                raise NoSharedMemory(error) from None
+            raise
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
             os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from dataclasses import dataclass
@@ -30,6 +31,16 @@ def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
         write_text(tmp_path / "a" / "b", "x")
     with pytest.raises(OutputError, match="is a folder"):
         write_text(tmp_path, "x")
+
+
+def test_a_full_disk_is_told_with_the_files_own_name(tmp_path: Path) -> None:
+    """The temporary name says nothing to anybody; other errors of the block are the block's."""
+    with pytest.raises(OutputError, match=r"/a\.mp4 cannot be written: No space left on device"):
+        with whole_file(tmp_path / "a.mp4") as partial:
+            raise OSError(errno.ENOSPC, "No space left on device", str(partial))
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.mp4"):
+        open(tmp_path / "input").close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_have_ordinary_rights(tmp_path: Path) -> None:

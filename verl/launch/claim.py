@@ -139,12 +139,19 @@ def claimed_folder(path: Path) -> Iterator[None]:
             raise RunInUseError(f"{path} is in use: {_written(descriptor)}") from None
         except OSError as error:  # a file system without locks
             logger.warning("%s cannot be locked (%s): nothing keeps another node out of it", path, error)
-        text = json.dumps({"host": socket.gethostname(), **_described(os.getpid())}) + "\n"
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)
+        _write(descriptor, path / ".owner")
         yield
     finally:
         os.close(descriptor)
+
+
+def _write(descriptor: int, file: Path) -> None:
+    text = json.dumps({"host": socket.gethostname(), **_described(os.getpid())}) + "\n"
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
+    except OSError as error:  # a full disk; the system does not know the name
+        raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 def _written(descriptor: int) -> str:

@@ -61,6 +61,7 @@ def _main(arguments: list[str] | None) -> int:
     from verl.errors import VerlError
     from verl.launch.claim import claim_as_trainer, claimed_folder
     from verl.launch.run_id import new_run_id
+    from verl.trainer.disk import full_disk
     from verl.trainer.load_config import load_config
     from verl.trainer.preflight import preflight
     from verl.trainer.run_folder import RunFolder
@@ -79,7 +80,7 @@ def _main(arguments: list[str] | None) -> int:
             folder = RunFolder(trainer.default_local_dir, run_id, trainer.resume_mode != "disable")
             _wait_for_predecessors(config, claims)
         except (VerlError, OSError) as error:  # also a folder that cannot be made
-            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+            print(f"error: {full_disk(error, Path.cwd()) or error}", file=sys.stderr)  # noqa: T201
             return 2
         _log_to(folder.file("logs", "driver.log"))
         words.say("folder", path=str(folder.path))

@@ -13,9 +13,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from evo_vlac.cli.main import main
 from evo_vlac.convert.checkpoint import convert
@@ -124,6 +126,20 @@ def test_a_failed_conversion_writes_nothing(settings: Path, tmp_path: Path, chec
         convert(settings, tmp_path / "x")
     (settings / "moved.model").rename(settings / "tokenizer.model")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(
+    settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer of tensors has an error class of its own for it."""
+    from safetensors.torch import save_file
+
+    save_file({"language_model.output.weight": torch.zeros(4, 4)}, settings / "model.safetensors")
+    full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    monkeypatch.setattr("evo_vlac.convert.checkpoint._write_weights", Mock(side_effect=full))
+    with pytest.raises(OutputError, match=r"x cannot be written: .*No space left on device"):
+        convert(settings, tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_reference_environment_is_named(tmp_path: Path) -> None:

@@ -126,6 +126,14 @@ def test_a_failed_training_says_why(base: Path, demos: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out" / "final").exists()
 
 
+def test_a_full_disk_is_told_with_the_logs_name(base: Path, demos: Path, tmp_path: Path) -> None:
+    """The child goes on talking, and nobody can write that down."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "training.log").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"training.log cannot be written: No space left on device"):
+        finetune(config(base, demos, tmp_path / "out", extra=("--no_such_option", "1")))
+
+
 def test_bad_bases_are_named(base: Path, demos: Path, tmp_path: Path) -> None:
     """Nothing there, broken JSON, another architecture, no weights."""
 

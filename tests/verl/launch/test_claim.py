@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -105,6 +107,13 @@ def test_a_killed_owner_is_none_and_its_children_are_not_it(run_id, tmp_path):
             for pid in children:
                 os.kill(pid, signal.SIGKILL)
     assert in_shm(run_id) == []
+
+
+def test_a_folder_on_a_full_disk_is_named(tmp_path, monkeypatch):
+    """The system's own error knows no name: the file was opened before."""
+    monkeypatch.setattr(os, "pwrite", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(OSError, match=r"No space left on device: '.*/run/\.owner'"), claimed_folder(tmp_path / "run"):
+        pass
 
 
 def test_who_comes_while_a_launcher_cleans_up_waits_for_its_end(run_id):
