@@ -52,11 +52,15 @@ class LastJudged:
         self._newest: dict[Kind, Judged] = {}
 
     def copied(self, question: Question, reply: Reply) -> Judged | None:
-        """A copy of the frame, to be kept when the reply has reached its asker; None where
-        one was kept just now, and where the model has not answered."""
+        """A copy of the frame, to be kept when the reply has reached its asker.
+
+        None where one was kept just now, where the model has not answered, and where nobody waits for it any more.
+        """
         now = self._clock()
         newest = self.newest().get(question.kind)
         if (newest is not None and now < newest.seconds + _EVERY_S) or reply.status not in (Status.OK, Status.INVALID):
+            return None
+        if question.served.is_cancelled(question.ticket):
             return None
         image = question.images(self._camera)[-1]
         step = max(1, max(image.shape[:2]) // _SIDE)

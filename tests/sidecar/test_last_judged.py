@@ -84,6 +84,18 @@ def test_a_value_list_shows_its_value_and_what_is_unreadable_is_said(asked: Aske
     assert math.isnan(judged.newest()[Kind.DONE].reply.probability)
 
 
+def test_a_lane_that_is_gone_is_not_looked_at(asked: Asked) -> None:
+    """A worker that left, or cancelled, while its frame was with the model: it may be drawn over."""
+    judged = LastJudged(clock=asked.clock)
+    one = asked.question(1)
+    asked.lane.cancel()
+    assert judged.copied(one, Reply(done=True)) is None
+    asked.lane.begin_episode(8, "again")
+    two = asked.question(1)
+    two.served.close()
+    assert judged.copied(two, Reply(done=True)) is None
+
+
 def test_nothing_holds_the_lane_s_memory(asked: Asked) -> None:
     """The service's replies may hold views of frames; the copy does not."""
     judged = LastJudged(clock=asked.clock)

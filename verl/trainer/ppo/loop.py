@@ -194,10 +194,11 @@ class Trainer:
             "val/success": success,
             "val/steps": float(np.mean([end.steps for end in ends])),
         }
-        for task in sorted({end.request.task for end in ends}):
+        self._by_task = {}
+        for task, instruction in sorted({(end.request.task, end.instruction) for end in ends}):
             of_task = [end.env_success for end in ends if end.request.task == task]
-            metrics[f"val/success/{task}"] = float(np.mean(of_task))
-        self._by_task = {name.removeprefix("val/success/"): metrics[name] for name in metrics if "success/" in name}
+            share = metrics[f"val/success/{task}"] = float(np.mean(of_task))
+            self._by_task[f"{task}: {instruction}"] = share
         if (confusion := self.rollouts.evaluated) is not None:
             metrics |= {"val/critic_precision": confusion.precision, "val/critic_recall": confusion.recall}
         self.recorder.log(counts.updates, metrics)

@@ -10,6 +10,8 @@ from rich.table import Table
 
 from verl.trainer.audit import Confusion
 
+MOST_TASKS = 12  # rows of the table
+
 
 def wilson(successes: float, trials: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a proportion (Wilson 1927, eq. 2)."""
@@ -40,6 +42,14 @@ def _success(summary: dict[str, Any], when: str) -> str:
     return f"{percent(value)}  (95 %: {100 * low:.0f} to {100 * high:.0f}, n={states})"
 
 
+def _by_task(shares: dict[str, float]) -> tuple[str, str]:
+    """A line a task; of many those with the least success."""
+    few = len(shares) <= MOST_TASKS
+    shown = list(shares.items()) if few else sorted(shares.items(), key=lambda one: one[1])[:MOST_TASKS]
+    heading = "  by task" if few else f"  the {MOST_TASKS} lowest of {len(shares)} tasks"
+    return heading, "\n".join(f"{percent(share):>7}  {task}" for task, share in shown)
+
+
 def _what_went_wrong(summary: dict[str, Any]) -> str:
     """Counts that are not zero; none of them became a reward."""
     named = {
@@ -62,7 +72,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         table.add_row("success by simulator, before", _success(summary, "before"))
         table.add_row("success by simulator, after", _success(summary, "after"))
     if len(by_task := summary.get("success_by_task", {})) > 1:
-        table.add_row("  by task", ", ".join(f"{task}: {percent(share)}" for task, share in by_task.items()))
+        table.add_row(*_by_task(by_task))
     if summary["episodes"]:
         without = summary.get("rollouts_without_update", 0)
         more = f" ({counted(without, 'rollout')} without a signal)" if without else ""

@@ -42,11 +42,17 @@ def test_the_interval_holds_the_share(successes, trials):
 
 def test_lost_and_dropped_episodes_and_each_tasks_success_are_in_the_table():
     """Also where nothing was lost; one update is one update, and with one task there is no row of tasks."""
-    text = table(eval_states=10, episodes_lost=3, episodes_dropped=2, success_by_task={"0": 0.5, "1": 1.0})
+    text = table(eval_states=10, episodes_lost=3, episodes_dropped=2, success_by_task={"0: lift": 0.5, "1: open": 1.0})
     assert "3 lost (played again), 2 dropped" in text and "16 in 1 update " in text
-    assert "by task" in text and "0: 50.0 %, 1: 100.0 %" in text
-    text = table(eval_states=10, updates=2, success_by_task={"0": 0.9})
+    assert "by task" in text and " 50.0 %  0: lift" in text and "100.0 %  1: open" in text
+    text = table(eval_states=10, updates=2, success_by_task={"0: lift": 0.9})
     assert "0 lost (played again), 0 dropped" in text and "16 in 2 updates" in text and "by task" not in text
+
+
+def test_of_many_tasks_the_lowest_are_shown():
+    """LIBERO-90's table stays readable."""
+    text = table(eval_states=90, success_by_task={f"{i}: task": i / 90 for i in range(89, -1, -1)})
+    assert "the 12 lowest of 90 tasks" in text and "11: task" in text and "12: task" not in text
 
 
 def test_an_evaluation_alone_has_one_row_of_success():
