@@ -26,14 +26,7 @@ def add_lora(policy: nn.Module, rank: int, alpha: int, dropout: float = 0.0) -> 
     OpenVLA-OFT's ``all-linear``: vision blocks, projector and decoder. The small heads (proprio, value) stay trainable
     as they are.
     """
-    targets = [
-        name
-        for name, module in policy.named_modules()
-        if type(module) is nn.Linear
-        and module.weight.requires_grad
-        and "lm_head" not in name
-        and not name.startswith(_KEPT_TRAINABLE)
-    ]
+    targets = list(adapted_layers(policy))
     settings = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, init_lora_weights="gaussian"
     )
@@ -43,6 +36,18 @@ def add_lora(policy: nn.Module, rank: int, alpha: int, dropout: float = 0.0) -> 
         if name.startswith(_KEPT_TRAINABLE):
             parameter.requires_grad_(True)
     policy.register_buffer(SCALING, torch.tensor(alpha / rank))
+
+
+def adapted_layers(policy: nn.Module) -> dict[str, nn.Linear]:
+    """The layers that get an adapter each, by name."""
+    return {
+        name: module
+        for name, module in policy.named_modules()
+        if type(module) is nn.Linear
+        and module.weight.requires_grad
+        and "lm_head" not in name
+        and not name.startswith(_KEPT_TRAINABLE)
+    }
 
 
 def restore_scaling(policy: nn.Module) -> None:

@@ -1,0 +1,199 @@
+"""The shapes that memory follows, a policy's and a critic's: of a checkpoint's config.json, or as published.
+
+No weights are read. A policy is built on the meta device; a critic's parameters are counted by its layers' sizes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PUBLISHED_POLICY: dict[str, Any] = {  # OpenVLA-OFT 7.5B; what is left out of text_config is LLaMA-2 7B's
+    "model_type": "openvla",
+    "use_fused_vision_backbone": True,
+    "image_sizes": [224, 224],
+    "timm_model_ids": ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"],
+    "text_config": {"model_type": "llama", "vocab_size": 32_064},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """A vision transformer. ``blocks``: those that take part; ``tokens``: of one image, with registers."""
+
+    width: int
+    mlp: int
+    blocks: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyShape:
+    """Numbers of an OpenVLA-OFT policy.
+
+    Attributes:
+        parameters: of all tensors.
+        trained: of those that take part in the forward pass: what is trained where all weights are.
+        adapter_width: inputs and outputs of all layers that get an adapter: a LoRA of rank r has r times as many.
+        blocks: parameters of each transformer block, which FSDP gathers one by one; the others are its root group.
+        largest_tensor: elements.
+        hidden, mlp, layers: of the decoder.
+        vision_width: of the features that the projector takes.
+        patches: of one image, as the decoder sees it.
+        image_size: pixels of a side, of the pictures that the towers take.
+        action_tokens, bins: of a chunk; of each token's distribution.
+    """
+
+    parameters: int
+    trained: int
+    adapter_width: int
+    blocks: tuple[int, ...]
+    largest_tensor: int
+    hidden: int
+    mlp: int
+    layers: int
+    towers: tuple[Tower, ...]
+    vision_width: int
+    patches: int
+    images: int
+    image_size: int
+    action_tokens: int
+    bins: int
+
+    @property
+    def root(self) -> int:
+        """Parameters outside of the blocks."""
+        return self.parameters - sum(self.blocks)
+
+
+def policy_shape(
+    folder: str | Path | None, num_images_in_input: int | None = None, use_proprio: bool | None = None
+) -> PolicyShape:
+    """Of the checkpoint in ``folder``; None: OpenVLA-OFT 7.5B as published. The others as in the configuration.
+
+    Raises:
+        CheckpointError, ConfigError: ``folder`` has no usable config.json.
+    """
+    from verl.models.checkpoint_parts import find_parts
+    from verl.models.openvla_oft.config import PolicyConfig
+
+    given = {"num_images_in_input": num_images_in_input, "use_proprio": use_proprio}
+    known = {key: value for key, value in given.items() if value is not None}
+    if folder is None:
+        return shape_of(PolicyConfig.from_dict({**PUBLISHED_POLICY, **known}))
+    return shape_of(PolicyConfig.load(find_parts(Path(folder).expanduser()).config.parent, **known))
+
+
+def shape_of(config: Any) -> PolicyShape:
+    """Of a ``PolicyConfig``: its parts are built without memory for their weights."""
+    import torch
+    from torch import nn
+
+    from verl.models.openvla_oft.decoder import make_decoder
+    from verl.models.openvla_oft.lora import adapted_layers
+    from verl.models.openvla_oft.vision import Projector, ProprioProjector, VisionBackbone
+
+    llama = config.llama()
+    with torch.device("meta"):
+        vision, decoder = VisionBackbone(config.vision), make_decoder(llama, "sdpa")
+        parts: dict[str, nn.Module] = {
+            "vision_backbone": vision,
+            "projector": Projector(config.vision.fused, vision.embed_dim, llama.hidden_size),
+            "language_model": decoder,
+        }
+        if config.use_proprio:
+            parts["proprio_projector"] = ProprioProjector(config.proprio_dim, llama.hidden_size)
+    whole = nn.ModuleDict(parts)
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in whole.parameters()]
+    blocks = [*vision.used_blocks(), *decoder.model.layers]
+    return PolicyShape(
+        parameters=sum(size for size, _ in sizes),
+        trained=sum(size for size, trained in sizes if trained),
+        adapter_width=sum(one.in_features + one.out_features for one in adapted_layers(whole).values()),
+        blocks=tuple(sum(parameter.numel() for parameter in block.parameters()) for block in blocks),
+        largest_tensor=max(size for size, _ in sizes),
+        hidden=llama.hidden_size,
+        mlp=llama.intermediate_size,
+        layers=llama.num_hidden_layers,
+        towers=tuple(_tower(model) for model in vision.featurizers()),
+        vision_width=vision.embed_dim,
+        patches=vision.num_patches,
+        images=config.num_images_in_input,
+        image_size=config.vision.image_sizes[0],
+        action_tokens=config.action_tokens,
+        bins=config.n_action_bins,
+    )
+
+
+def _tower(model: Any) -> Tower:
+    blocks = list(model.blocks)
+    tokens = model.patch_embed.num_patches + model.num_prefix_tokens
+    return Tower(model.embed_dim, blocks[0].mlp.fc1.out_features, len(blocks) - 1, tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class CriticShape:
+    """Numbers of a model of the InternVL family. ``vision_*``: its tower; ``text_*``: its decoder; ``kv_width``: of the
+    keys, as of the values, of one position in one layer; ``tied``: one matrix is its first and its last layer."""
+
+    image_size: int
+    patch_size: int
+    vision_layers: int
+    vision_hidden: int
+    vision_mlp: int
+    text_layers: int
+    text_hidden: int
+    text_mlp: int
+    kv_width: int
+    vocabulary: int
+    tied: bool = False
+
+    @property
+    def patches(self) -> int:
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def image_tokens(self) -> int:
+        return self.patches // 4
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the matrices; norms and biases, less than a hundredth of it, are left out."""
+        h, v = self.text_hidden, self.vision_hidden
+        text = self.text_layers * (2 * h * h + 2 * h * self.kv_width + 3 * h * self.text_mlp)
+        tower = self.vision_layers * (4 * v * v + 2 * v * self.vision_mlp) + (3 * self.patch_size**2 + self.patches) * v
+        return text + tower + 4 * v * h + h * h + (2 - self.tied) * self.vocabulary * h
+
+
+VLAC_2B = CriticShape(448, 14, 24, 1024, 4096, 24, 2048, 8192, 1024, 92_553)
+
+
+def critic_shape(folder: str | Path | None) -> CriticShape:
+    """Of the checkpoint in ``folder``, published or converted; None, or a folder without config.json: VLAC-2B."""
+    path = None if folder is None else Path(folder).expanduser() / "config.json"
+    if path is None or not path.is_file():
+        return VLAC_2B
+    config: Mapping[str, Any] = json.loads(path.read_text())
+    vision, text = config["vision_config"], config.get("text_config") or config["llm_config"]
+    heads = text["num_attention_heads"]
+    head = text.get("head_dim") or text["hidden_size"] // heads
+    return CriticShape(
+        _side(vision["image_size"]),
+        _side(vision["patch_size"]),
+        vision["num_hidden_layers"],
+        vision["hidden_size"],
+        vision["intermediate_size"],
+        text["num_hidden_layers"],
+        text["hidden_size"],
+        text["intermediate_size"],
+        text.get("num_key_value_heads", heads) * head,
+        text["vocab_size"],
+        bool(config.get("tie_word_embeddings", False)),
+    )
+
+
+def _side(value: Any) -> int:
+    return int(value[0] if isinstance(value, list) else value)
