@@ -8,8 +8,8 @@ checkpoint is. Policy and critic come one after the other: 24 GB hold one of the
 keeps for the next time; a stage whose figures are in the file is not measured again (``--again`` does).
 
 ``peak_gb`` is the most that the stage's process had for itself (RssAnon and RssShmem of /proc, ten times a second);
-``file_gb`` beside it what it had mapped from files, which the kernel takes back when others want it. Where a stage has
-no process of its own before it, ``idle_gb`` is what that process had at its begin.
+``file_gb`` what it had mapped from files, which the kernel takes back when others want it; ``idle_gb`` what it had for
+itself at the stage's begin. At the end the memory plan's figures are entered beside them, in ``plan``.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--again", action="store_true", help="also what has been measured")
-    parser.add_argument("--write", type=Path, help="a JSON file, into whose `real_shape` the figures go")
+    parser.add_argument("--write", type=Path, help="a JSON file, into whose `real_shape` and `plan` the figures go")
     given = parser.parse_args(arguments)
     folder = given.folder / given.shape
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             content = json.loads(known.read_text()) if known.exists() else {}
             content.setdefault("real_shape", {})[stage] = figures
             known.write_text(json.dumps(content, indent=2) + "\n")
+    compare(known, folder)
     return 0
+
+
+def compare(known: Path, folder: Path) -> None:
+    """Enters the memory plan's figures beside the measured ones into ``plan`` of the file."""
+    from studies.real_shape_plan import against_plan
+
+    content = json.loads(known.read_text())
+    content.setdefault("plan", {}).update(against_plan(folder, content["real_shape"]))
+    known.write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

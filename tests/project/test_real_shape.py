@@ -29,5 +29,6 @@ def test_every_stage_is_measured_once(tmp_path: Path) -> None:
     ]
     assert all(stage["s"] > 0 and stage["peak_gb"] > 0.05 for stage in stages.values())
     assert stages["critic: 8 dones"]["valid"] == 8
+    assert len(json.loads(file.read_text())["plan"]) == 4
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (again.returncode, again.stdout) == (0, ""), again.stderr
