@@ -19,54 +19,45 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from verl.gpu_check.goals import goals
-from verl.gpu_check.parts import PARTS, run_part
-from verl.gpu_check.planned import against_plan
+from verl.gpu_check.goals import against_plan, goals
+from verl.gpu_check.parts import MACHINE, PARTS, run_part
 from verl.gpu_check.table import print_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints the tables and writes the JSON."""
     given = _parser().parse_args(arguments)
-    about = machine(given.device)
-    if about is None:
+    end = time.monotonic() + 60 * given.minutes
+    about = run_part(MACHINE, given.device, given.shape, end - time.monotonic())
+    if "error" in about:
+        sys.stderr.write(f"error: the machine cannot be looked at: {about['error']}\n")
+        return 2
+    if about["figures"]["device"] is None:
         sys.stderr.write(
             "no GPU: torch sees no CUDA device here; --device cpu --shape tiny runs the same parts in small\n"
         )
         return 2
-    report = {**about, "shape": given.shape, "parts": measure(given)}
+    report = {**about["figures"], "date": time.strftime("%Y-%m-%d %H:%M"), "shape": given.shape}
+    report["parts"] = measure(given, end)
     figures = {name: part["figures"] for name, part in report["parts"].items() if "figures" in part}
-    report |= {"goals": goals(figures), "memory": against_plan(figures, given.shape)}
+    memory = against_plan(figures) if given.shape == "published" else {}
+    report |= {"goals": goals(figures), "memory": memory}
     if given.json is not None:
         given.json.write_text(json.dumps(report, indent=1) + "\n")
     print_report(report)
     return int(any("error" in part for part in report["parts"].values()))
 
 
-def measure(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Every part that was asked for: its seconds, and its figures or what was wrong."""
-    end, found = time.monotonic() + 60 * given.minutes, {}
-    for name in given.only:
+def measure(given: argparse.Namespace, end: float) -> dict[str, dict[str, Any]]:
+    """Every part that was asked for, until ``end`` (monotonic): its seconds, and its figures or what was wrong."""
+    found = {}
+    planned = ["plan"] if {"policy", "critic"} & set(given.only) else []
+    for name in dict.fromkeys([*given.only, *planned]):
         sys.stderr.write(f"{name} ...")
         sys.stderr.flush()
         found[name] = part = run_part(PARTS[name], given.device, given.shape, end - time.monotonic())
         sys.stderr.write(f" {part['s']:.0f} s{': ' + part['error'] if 'error' in part else ''}\n")
     return found
-
-
-def machine(device: str) -> dict[str, Any] | None:
-    """What is measured on; None where the device is not there."""
-    import torch
-    import transformers
-
-    about = {"device": "CPU", "torch": torch.__version__, "transformers": transformers.__version__}
-    about["date"] = time.strftime("%Y-%m-%d %H:%M")
-    if device == "cpu":
-        return about
-    if not torch.cuda.is_available():
-        return None
-    card = torch.cuda.get_device_properties(0)
-    return {**about, "device": card.name, "device_gb": card.total_memory / 1e9, "cuda": torch.version.cuda}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""What the figures are to be at the published shapes on an H100."""
+"""What the figures are to be at the published shapes on an H100, and memory to be as planned."""
 
 from __future__ import annotations
 
@@ -35,3 +35,20 @@ GOALS = (
 def goals(figures: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
     """Each goal whose part was measured: what, value, goal, met."""
     return [goal.judged(figures[goal.part][goal.figure]) for goal in GOALS if goal.part in figures]
+
+
+MEMORY = {
+    "rollout worker": ("policy", "rollout_gb"),
+    "learner, LoRA": ("policy", "update_gb"),
+    "critic": ("critic", "most_held_gb"),
+}
+
+
+def against_plan(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """where -> ``planned_gb``, ``measured_gb`` of what was measured on a card and planned (the part ``plan``)."""
+    found = {}
+    for where, (part, figure) in MEMORY.items():
+        measured, planned = figures.get(part, {}).get(figure), figures.get("plan", {}).get(figure)
+        if measured and planned:
+            found[where] = {"planned_gb": planned, "measured_gb": measured}
+    return found

@@ -5,10 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from verl.gpu_check.timing import timed
+
+
+def machine(device: torch.device, small: bool) -> dict[str, Any]:
+    """What is measured on; ``device`` is None where it is not there."""
+    import transformers
+
+    about = {"device": "CPU", "torch": torch.__version__, "transformers": transformers.__version__}
+    if device.type == "cpu":
+        return about
+    if not torch.cuda.is_available():
+        return {**about, "device": None}
+    card = torch.cuda.get_device_properties(device)
+    return {**about, "device": card.name, "device_gb": card.total_memory / 1e9, "cuda": torch.version.cuda}
 
 
 def peak(device: torch.device, small: bool) -> dict[str, float]:
@@ -20,15 +34,15 @@ def peak(device: torch.device, small: bool) -> dict[str, float]:
 
 
 def main(name: str, place: str, shape: str) -> None:
-    """``name``: of :data:`verl.gpu_check.parts.PARTS`."""
+    """``name``: of :data:`verl.gpu_check.parts.PARTS`, or machine."""
     device, small = torch.device(place, 0) if place == "cuda" else torch.device(place), shape == "tiny"
     sys.stdout.write(json.dumps(_part(name)(device, small)) + "\n")
 
 
-def _part(name: str) -> Callable[[torch.device, bool], dict[str, float]]:
+def _part(name: str) -> Callable[[torch.device, bool], dict[str, Any]]:
     """What a part imports is imported for it alone."""
-    if name == "peak":
-        return peak
+    if name in ("machine", "peak"):
+        return machine if name == "machine" else peak
     if name == "policy":
         from verl.gpu_check.policy import policy
 
@@ -37,6 +51,10 @@ def _part(name: str) -> Callable[[torch.device, bool], dict[str, float]]:
         from verl.gpu_check.weights import weights
 
         return weights
+    if name == "plan":
+        from verl.gpu_check.planned import planned
+
+        return planned
     from verl.gpu_check.libero import libero
 
     return libero

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from verl.gpu_check.sizes import CRITIC_BATCHES
+
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = 400  # characters of an error
 
@@ -28,7 +30,7 @@ class Part:
 
     seconds: float
     command: Callable[[str, str], list[str]]
-    digest: Callable[[dict[str, Any]], dict[str, float]]
+    digest: Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def run_part(part: Part, device: str, shape: str, left: float) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def _bench(engines: tuple[str, ...], *options: str) -> Callable[[str, str], list
 
 
 _CASES = ("--cases", "done", "critic_6_references")
-_CRITIC = (*_CASES, "--batch", "16", "64", "--seconds", "3")
+_CRITIC = (*_CASES, "--batch", *map(str, CRITIC_BATCHES), "--seconds", "3")
 _PHASES = ("--cases", "done", "--batch", "1", "--seconds", "0")
 
 
@@ -135,10 +137,11 @@ def _phases(report: dict[str, Any]) -> dict[str, float]:
     return dict(report["phases"])
 
 
-def _as_it_is(report: dict[str, Any]) -> dict[str, float]:
+def _as_it_is(report: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
+MACHINE = Part(60, _measure("machine"), _as_it_is)  # not in the caller: its CUDA context would be on the card
 PARTS = {
     "peak": Part(40, _measure("peak"), _as_it_is),
     "critic": Part(220, _bench(("direct", "straightforward"), *_CRITIC), _critic),
@@ -146,4 +149,5 @@ PARTS = {
     "policy": Part(130, _measure("policy"), _as_it_is),
     "weights": Part(70, _measure("weights"), _as_it_is),
     "libero": Part(60, _measure("libero"), _as_it_is),
+    "plan": Part(60, _measure("plan"), _as_it_is),
 }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+WIDTH = 120  # in a file
+
 
 def print_report(report: dict[str, Any]) -> None:
     """What was measured on; goals; memory against plan; every figure, or what was wrong."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     memory = f", {report['device_gb']:.0f} GB, CUDA {report['cuda']}" if "cuda" in report else ""
     console.print(
         f"{report['device']}{memory}; torch {report['torch']}, transformers {report['transformers']}; "

@@ -73,8 +73,14 @@ def _send(made: OpenVLAOFTPolicy, number: int, device: torch.device, pipe: Conne
 
 
 def receive(pipe: Connection, place: str, small: bool) -> None:
-    """The rollout worker: takes buckets until None comes, then says what it has."""
-    device = torch.device(place)
+    """The rollout worker: takes buckets until None comes, then says what it has. What goes wrong is said, too."""
+    try:
+        _take(pipe, torch.device(place), small)
+    except Exception as error:  # noqa: BLE001 (raised in the sender's process)
+        pipe.send(error)
+
+
+def _take(pipe: Connection, device: torch.device, small: bool) -> None:
     made = rollout_policy(device, small)
     taker = WeightReceiver(made, made.projector.fc1.weight.dtype, device)
     pipe.send("ready")
@@ -97,6 +103,10 @@ def _state(made: OpenVLAOFTPolicy) -> dict[str, torch.Tensor]:
 
 
 def _answer(pipe: Connection) -> Any:
+    """What the receiver says next. Raises what went wrong there."""
     if not pipe.poll(SILENCE_S):
         raise TimeoutError(f"the receiving process said nothing for {SILENCE_S:g} s")
-    return pipe.recv()
+    answer = pipe.recv()
+    if isinstance(answer, Exception):
+        raise RuntimeError(f"the receiving process: {answer!r}")
+    return answer
