@@ -6,10 +6,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup/environment.sh"
 usage() {
     cat <<'HELP'
 usage: ./launch.sh [--config FILE] [key=value ...]
+       ./launch.sh preflight [--quick] [--plan] [--config FILE] [key=value ...]
 
 Starts the sidecar (VLAC) and the training together, and stops both. Without arguments a tiny policy learns to lift a
 cube, on a laptop without a GPU. The first run sets up .venv beside this script (minutes, 3.5 GB).
 
+  preflight                               will that run work here? memory, devices, checkpoints, one try of each thing;
+                                          --quick loads nothing, --plan reckons the memory for any machine
   env=robosuite|robosuite_cubes|libero   the simulator and its tasks (verl/trainer/config/env)
   hardware=laptop|h100_1|h100_8|h100_2x8  a preset for a machine (verl/trainer/config/hardware)
   --config FILE                           a YAML file with any part of the configuration
@@ -40,4 +43,7 @@ case " $* " in *" env=libero "*) extras+=(libero) ;; esac
 ensure_environment "${extras[@]}"
 # not in $ROOT: relative paths are meant from the caller's folder. A folder of our packages' names there is not imported.
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
+if [ "${1:-}" = preflight ]; then
+    exec "$VENV/bin/python" -m verl.preflight "${@:2}"
+fi
 exec "$VENV/bin/python" -m verl.launch "$@"

@@ -17,12 +17,16 @@ def test_relative_paths_are_the_callers(tmp_path: Path) -> None:
     (caller / "verl" / "launch").mkdir(parents=True)
     (caller / "verl" / "launch" / "__main__.py").write_text("print('the wrong one')\n")
     (checkout / "verl" / "launch").mkdir(parents=True)
-    (checkout / "verl" / "launch" / "__main__.py").write_text("import os, sys; print(os.getcwd(), *sys.argv[1:])\n")
+    (checkout / "verl" / "preflight").mkdir()
+    for command in ("launch", "preflight"):
+        told = f"import os, sys; print({command!r}, os.getcwd(), *sys.argv[1:])\n"
+        (checkout / "verl" / command / "__main__.py").write_text(told)
     shutil.copy(ROOT / "launch.sh", checkout)
     venv = os.environ.get("VENV") or ROOT / ".venv"
     stub = f'ROOT="$(cd "$(dirname "${{BASH_SOURCE[0]}}")/.." && pwd)"\nVENV="{venv}"\nensure_environment() {{ :; }}\n'
     (checkout / "setup" / "environment.sh").write_text(stub)
-    command = [str(checkout / "launch.sh"), "--config", "my, file=1.yaml"]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    ran = subprocess.run(command, cwd=caller, env=environment, capture_output=True, text=True, timeout=60)
-    assert ran.stdout == f"{caller} --config my, file=1.yaml\n", ran.stderr
+    for words in ((), ("preflight",)):
+        command = [str(checkout / "launch.sh"), *words, "--config", "my, file=1.yaml"]
+        ran = subprocess.run(command, cwd=caller, env=environment, capture_output=True, text=True, timeout=60)
+        assert ran.stdout == f"{words[0] if words else 'launch'} {caller} --config my, file=1.yaml\n", ran.stderr

@@ -25,7 +25,9 @@ from verl.config import Config
 from verl.errors import ConfigError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.heartbeat import reporting
+from verl.trainer.memory_plan import Layout, store_bytes
 from verl.trainer.placement import Placement, make_plan
+from verl.trainer.ray_store import own_store_bytes
 from verl.trainer.watchdog import ray_faults
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
@@ -33,7 +35,6 @@ from verl.workers.sidecar_host import SidecarHost, write_sidecar_settings
 
 logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
-OBJECT_STORE_BYTES = 256 * 2**20  # on a machine of our own; a cluster has its own setting
 
 
 def start_ray(config: Config) -> Path | None:
@@ -70,7 +71,7 @@ def start_ray(config: Config) -> Path | None:
     context: Any = ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, 1 + config.rollout.workers + learners),
-        object_store_memory=OBJECT_STORE_BYTES,
+        object_store_memory=own_store_bytes(store_bytes(config, Layout.of(config, torch.cuda.device_count()))),
         include_dashboard=False,
         configure_logging=True,
         _system_config={"task_events_report_interval_ms": 0},  # for a dashboard: 100,000 calls kept in the gcs

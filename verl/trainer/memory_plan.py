@@ -10,6 +10,7 @@ what processes take before they have loaded anything: :mod:`verl.trainer.memory_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +27,10 @@ from verl.trainer.memory_shapes import CriticShape, PolicyShape
 PHASES = ("load", "rollout", "update")
 CARD, HOST, SHM = "card", "host", "shm"
 PLACES = (CARD, HOST, SHM)
+STORE = "Ray's store"
 LANES = 256  # of a control segment, where the sidecar's configuration does not say (``max_lanes``)
 CACHES_MIB = {"feature": 512.0, "prefix": 1024.0}  # the sidecar's own defaults
+LOADING = ("direct", "swift", "vllm")  # engines that hold a model
 BUCKETS = 2  # of one learner in Ray's store at a time
 BUCKET = 64 * 2**20
 
@@ -162,12 +165,13 @@ def samples_bytes(config: Config, layout: Layout) -> float:
     return episodes * layout.chunks * layout.seen * replayed
 
 
-def store_bytes(config: Config, policy: PolicyShape, layout: Layout) -> float:
-    """What Ray's object store of a node holds: an update's samples, and the buckets of weights on their way."""
-    width = parts.WIDTHS[config.rollout.dtype]
-    lora = config.model.lora_rank
-    travels = width * (lora * policy.adapter_width if lora else policy.parameters)
-    on_way = 0.0 if layout.on_card else min(travels, BUCKETS * BUCKET * layout.ranks)
+def store_bytes(config: Config, layout: Layout, weights: float = math.inf) -> float:
+    """What Ray's object store of a node holds: an update's samples, and the buckets of weights on their way.
+
+    Args:
+        weights: bytes that are handed over in all.
+    """
+    on_way = 0.0 if layout.on_card else min(weights, BUCKETS * BUCKET * layout.ranks)
     return samples_bytes(config, layout) + on_way
 
 
@@ -178,7 +182,9 @@ def _driver(config: Config, layout: Layout) -> Iterator[Part]:
     """The episodes of a rollout, and in the update beside them the samples that are made of them."""
     episodes = samples_bytes(config, layout)
     kept = config.actor.replay_episodes * layout.chunks * layout.seen if config.actor.imitation_coeff > 0 else 0.0
-    yield Part(HOST, "driver", "process", 1, *[base.DRIVER] * 3)
+    video = base.VIDEO if config.trainer.videos else 0.0
+    yield Part(HOST, "driver", "process", 1, *[base.DRIVER + base.LAUNCHER] * 3)
+    yield Part(HOST, "driver", "a video that is written", 1, 0.0, video, 0.0)
     yield Part(HOST, "driver", "episodes and samples", 1, 0.0, episodes + kept, 2 * episodes + kept)
 
 
@@ -211,8 +217,9 @@ def _learners(config: Config, layout: Layout, shape: PolicyShape) -> Iterator[Pa
     yield part(kept, "optimizer", 0.0, 2 * moved, 2 * moved)
     if kept != held:
         yield part(held, "optimizer, in a step", 0.0, 0.0, 2 * moved)
-    yield part(card, "gathered blocks", 0.0, 0.0, work)
-    yield part(card, "activations", 0.0, 0.0, made)
+    stays = 0.0 if layout.gpus else 1.0  # a card's memory is given back after an update; the C library keeps it
+    yield part(card, "gathered blocks", 0.0, stays * work, work)
+    yield part(card, "activations", 0.0, stays * made, made)
     if layout.on_card:
         yield part(CARD, "weights on their way", 0.0, 0.0, 2.0 * parts.ON_CARD_BUCKET)
     mini = min(actor.ppo_mini_batch_size, config.data.train_batch_size * config.data.n_samples)
@@ -258,9 +265,8 @@ def _environments(config: Config, layout: Layout) -> Iterator[Part]:
     the ends of its chunks; of the other cameras always."""
     count = layout.environments
     simulator = base.SIMULATOR.get(str(config.env.get("name")), base.OTHER_SIMULATOR)
-    size = simulator + base.CAMERA_PIXEL * sum(camera.height * camera.width for camera in layout.cameras)
     frames = (layout.chunks + 1) * layout.seen
-    yield Part(HOST, "environments", "simulator", count, *[count * size] * 3)
+    yield Part(HOST, "environments", "simulator", count, *[count * simulator] * 3)
     yield Part(HOST, "environments", "frames without the critic", count, 0.0, count * frames, count * frames)
     if layout.lanes:
         camera = layout.cameras[0]
@@ -278,11 +284,12 @@ def _critic(config: Config, layout: Layout, shape: CriticShape) -> Iterator[Part
         return
     yield Part(HOST, "sidecar", "supervisor", 1, *[base.SUPERVISOR] * 3)
     yield Part(HOST, "sidecar", "host's actor", 1, *[base.SIDECAR_HOST] * 3)
-    loads = keys.get("engine", "direct") in ("direct", "swift", "vllm")
+    loads = keys.get("engine", "direct") in LOADING
     on_card = loads and layout.gpus > 0 and keys.get("device", "auto") != "cpu"
     count = layout.gpus if critic.sidecar.per == "gpu" and layout.gpus and loads else 1
     process = base.SERVICE + (base.CUDA_HOST if on_card else 0)
-    yield Part(HOST, "sidecar", "service", count, *[count * process] * 3)
+    processes = count + (count > 1)  # several replicas have a process each, beside the service
+    yield Part(HOST, "sidecar", "service", processes, *[processes * process] * 3)
     if not loads:
         return
     memory: dict[str, Any] = keys.get("memory") or {}
@@ -315,8 +322,8 @@ def _critic_work(config: Config, layout: Layout, shape: CriticShape, width: int,
 
 
 def _ray(config: Config, layout: Layout, policy: PolicyShape) -> Iterator[Part]:
-    actors = 1 + layout.workers + layout.ranks
     yield Part(HOST, "Ray", "its own processes", 1, *[base.RAY] * 3)
-    yield Part(HOST, "Ray", "idle workers", actors, actors * base.RAY_IDLE, 0.0, 0.0)
-    store = store_bytes(config, policy, layout)
-    yield Part(SHM, "Ray's store", "samples and weights on their way", 1, 0.0, store, store)
+    yield Part(HOST, "all", "code, mapped from files", 1, *[base.CODE] * 3)
+    width, lora = parts.WIDTHS[config.rollout.dtype], config.model.lora_rank
+    store = store_bytes(config, layout, width * (lora * policy.adapter_width if lora else policy.parameters))
+    yield Part(SHM, STORE, "samples and weights on their way", 1, 0.0, store, store)

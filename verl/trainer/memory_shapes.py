@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from verl.errors import ConfigError
+
 PUBLISHED_POLICY: dict[str, Any] = {  # OpenVLA-OFT 7.5B; what is left out of text_config is LLaMA-2 7B's
     "model_type": "openvla",
     "use_fused_vision_backbone": True,
@@ -172,11 +174,23 @@ VLAC_2B = CriticShape(448, 14, 24, 1024, 4096, 24, 2048, 8192, 1024, 92_553)
 
 
 def critic_shape(folder: str | Path | None) -> CriticShape:
-    """Of the checkpoint in ``folder``, published or converted; None, or a folder without config.json: VLAC-2B."""
+    """Of the checkpoint in ``folder``, published or converted; None, or a folder without config.json: VLAC-2B.
+
+    Raises:
+        ConfigError: its config.json is broken, or another model's.
+    """
     path = None if folder is None else Path(folder).expanduser() / "config.json"
     if path is None or not path.is_file():
         return VLAC_2B
-    config: Mapping[str, Any] = json.loads(path.read_text())
+    try:
+        return _of_internvl(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        key = f"critic.sidecar.config.model={folder}"
+        raise ConfigError(f"{key}: its config.json is not that of an InternVL model ({error!r})") from None
+
+
+def _of_internvl(config: Mapping[str, Any]) -> CriticShape:
+    """Of the keys of a config.json: transformers' own, or InternVL's as published."""
     vision, text = config["vision_config"], config.get("text_config") or config["llm_config"]
     heads = text["num_attention_heads"]
     head = text.get("head_dim") or text["hidden_size"] // heads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import grpc
@@ -13,6 +14,9 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 10.0
 LARGEST_BUCKET = 64 * 2**20
 FOR_WEIGHTS = 1 / 8
+LEAST_BYTES = 256 * 2**20  # of a store of our own
+ROOM = 1.25  # for what is still held while the next is made
+OF_SHM = 0.5  # of what is free there: the lanes' frames lie there, too
 
 
 def store_metrics() -> dict[str, float]:
@@ -33,6 +37,12 @@ def store_metrics() -> dict[str, float]:
         "ray/overflow_mb": stats.object_store_bytes_fallback / 2**20,
         "ray/spilled_mb": stats.spilled_bytes_total / 2**20,
     }
+
+
+def own_store_bytes(wanted: float) -> int:
+    """Size of a store of our own through which ``wanted`` bytes go at once. What does not fit goes to files, slowly."""
+    shm = os.statvfs("/dev/shm")
+    return int(max(LEAST_BYTES, min(ROOM * wanted, OF_SHM * shm.f_bavail * shm.f_frsize)))
 
 
 def bucket_bytes(in_flight: int) -> int:

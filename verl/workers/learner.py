@@ -125,6 +125,7 @@ class Learner:
             history.append(self._mini_batch(samples.take(index), None if history else first))
         if self.offload_optimizer:
             self._move_optimizer("cpu")
+        give_back(self.device)
         if not history:
             return {}
         first.reduce()
@@ -248,3 +249,9 @@ class Learner:
     def report(self) -> Report:
         """What it is at."""
         return self.work.report()
+
+
+def give_back(device: torch.device) -> None:
+    """What an update alone has used of a card goes to the rollout and the critic; torch would keep it to itself."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -22,6 +22,7 @@ from verl.envs.checks import check_decisions
 from verl.envs.messages import Observation
 from verl.envs.pool import EnvPool
 from verl.episode import Decisions, Episode, EpisodeEnd, EpisodeLost, EpisodeRequest
+from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.registry import POLICIES
 from verl.workers.advance import Advance
 from verl.workers.weight_buckets import Piece
@@ -87,21 +88,8 @@ class RolloutWorker:
         torch.set_num_threads(options.threads)
         self.options = options
         self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = getattr(torch, options.dtype)
-        self.policy = POLICIES[options.vla].from_pretrained(
-            options.model_path,
-            unnorm_key=options.unnorm_key,
-            value_head=options.value_head,
-            dtype=dtype,
-            device=self.device,
-            center_crop=options.center_crop,
-            num_images_in_input=options.num_images_in_input,
-            use_proprio=options.use_proprio,
-        )
-        if options.lora_rank > 0:
-            self.policy.add_lora(rank=options.lora_rank, alpha=options.lora_alpha)
-        self.policy.to(self.device).eval()
-        self.weights = WeightReceiver(self.policy, dtype, self.device)
+        self.policy = load_policy(options, self.device)
+        self.weights = WeightReceiver(self.policy, getattr(torch, options.dtype), self.device)
         self.pool = EnvPool(**options.pool)
         self.rows = fixed_rows(options, self.device)
         self.waiting: list[Observation] = []
@@ -199,6 +187,23 @@ class RolloutWorker:
     def close(self) -> None:
         """Ends the environment processes."""
         self.pool.close()
+
+
+def load_policy(options: RolloutOptions, device: torch.device) -> OpenVLAOFTPolicy:
+    """The policy as a rollout worker plays it, on ``device``; raises what ``from_pretrained`` does."""
+    policy = POLICIES[options.vla].from_pretrained(
+        options.model_path,
+        unnorm_key=options.unnorm_key,
+        value_head=options.value_head,
+        dtype=getattr(torch, options.dtype),
+        device=device,
+        center_crop=options.center_crop,
+        num_images_in_input=options.num_images_in_input,
+        use_proprio=options.use_proprio,
+    )
+    if options.lora_rank > 0:
+        policy.add_lora(rank=options.lora_rank, alpha=options.lora_alpha)
+    return policy.to(device).eval()
 
 
 def fixed_rows(options: RolloutOptions, device: torch.device) -> int | None:

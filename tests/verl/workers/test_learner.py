@@ -15,7 +15,7 @@ from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.tiny import TinySize, make_policy, unit_stats
 from verl.samples import Samples
 from verl.trainer.load_config import load_config
-from verl.workers.learner import Learner, LearnerOptions
+from verl.workers.learner import Learner, LearnerOptions, give_back
 
 TINY = TinySize(image=32, patch=16, vision_dim=24, vision_heads=2, depth=2, hidden=32, layers=2, heads=2, mlp=48)
 
@@ -205,3 +205,20 @@ def test_a_gradient_that_is_not_finite_is_no_step(checkpoint):
     assert (metrics["steps"], metrics["steps_skipped"]) == (1, 0)
     assert metrics["lr"] == pytest.approx(given.actor.optim.lr / 100)
     made.close()
+
+
+def test_a_cards_memory_is_given_back_after_an_update(learner, checkpoint, monkeypatch):
+    """When all of it is done: torch kept what gradients and activations had used, and the rollout had not got it."""
+    told: list[tuple[str, int]] = []
+    monkeypatch.setattr("verl.workers.learner.give_back", lambda device: told.append((device.type, learner.updates)))
+    learner.update(samples(checkpoint), 0)
+    assert told == [("cpu", learner.updates)] and learner.updates > 0
+
+
+def test_only_a_card_has_memory_to_give_back(monkeypatch):
+    emptied: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    give_back(torch.device("cpu"))
+    assert not emptied
+    give_back(torch.device("cuda", 0))
+    assert emptied

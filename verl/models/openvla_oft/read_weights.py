@@ -25,14 +25,11 @@ def read_weights(policy: nn.Module, folder: Path) -> None:
     Raises:
         CheckpointError: which tensors are missing, unknown or of another shape, or which file cannot be read.
     """
-    tensors = Tensors(folder)
     targets = dict(policy.state_dict(keep_vars=True))
     lora.restore_scaling(policy)
     fresh = lora.fresh(targets)
     published = {n.replace(lora.BASE, "."): t for n, t in targets.items() if n not in fresh and n != lora.SCALING}
-    _fit_heads(published, tensors, folder)
-    found = {name: tensors.shape(name) for name in tensors.names()}
-    check(folder, found, {name: tuple(t.shape) for name, t in published.items()})
+    tensors = compare(published, folder)
     for name, target in published.items():
         local, rows = own_rows(target)
         if local.numel():
@@ -40,6 +37,19 @@ def read_weights(policy: nn.Module, folder: Path) -> None:
     for name, whole in fresh.items():
         local, rows = own_rows(targets[name])
         local.copy_(whole()[rows])
+
+
+def compare(wanted: Mapping[str, torch.Tensor], folder: Path) -> Tensors:
+    """The tensors in ``folder``, of which none has been read: their names and shapes are those of ``wanted``.
+
+    Raises:
+        CheckpointError: see :func:`read_weights`.
+    """
+    tensors = Tensors(folder)
+    _fit_heads(wanted, tensors, folder)
+    found = {name: tensors.shape(name) for name in tensors.names()}
+    check(folder, found, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
+    return tensors
 
 
 def _fit_heads(wanted: Mapping[str, torch.Tensor], tensors: Tensors, folder: Path) -> None:

@@ -1,0 +1,148 @@
+"""The preflight's judgement of made-up machines: what is too small or missing is named, with what to change."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from verl.preflight.checks import Check, device_lines, egl_line, quick_checks
+from verl.preflight.line import BAD, GOOD, LOOK, Line
+from verl.preflight.machine import Card, Machine, read_cards, this_machine
+from verl.preflight.memory import machine_lines, planned_lines, reckon
+from verl.trainer import ray_store
+from verl.trainer.load_config import load_config
+
+GB = 1e9
+H100 = Card("NVIDIA H100 80GB HBM3", 79.6 * 2**30, 79.0 * 2**30)
+NODE = Machine(
+    cores=96,
+    memory=1000 * GB,
+    memory_free=900 * GB,
+    shm=500 * GB,
+    shm_free=500 * GB,
+    cards=(H100,) * 8,
+    driver="570.1",
+    torch="2.13.0",
+    torch_cuda="12.9",
+    torch_cards=8,
+)
+
+
+@pytest.fixture(scope="module")
+def eight():
+    config, _ = load_config(["env=libero", "hardware=h100_8"])
+    return config, reckon(config, published=True)[0]
+
+
+def said(lines: list[Line], name: str) -> Line:
+    (line,) = [line for line in lines if line.name == name]
+    return line
+
+
+def test_a_node_of_eight_is_well(eight):
+    config, plan = eight
+    for line in [*machine_lines(config, plan, NODE), *device_lines(config, NODE)]:
+        assert line.state == GOOD, line
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "words"),
+    [
+        ({"memory_free": 100 * GB}, "main memory of a node", ("free 100.0 of 1000.0", "checkpoint of learner")),
+        ({"shm": 0.064 * GB, "shm_free": 0.064 * GB}, "/dev/shm of a node", ("--shm-size=", "critic.overlap=false")),
+        ({"cards": (H100, Card("NVIDIA L4", 24 * GB, 23 * GB))}, "a card", ("NVIDIA L4", "rollout's weights")),
+        ({"cards": (H100, dataclasses.replace(H100, free=20 * GB))}, "a card", ("free 20.0", "somebody else holds")),
+    ],
+)
+def test_what_is_too_small_is_named_with_what_takes_most(eight, change, name, words):
+    config, plan = eight
+    line = said(list(machine_lines(config, plan, dataclasses.replace(NODE, **change))), name)
+    assert line.state == BAD
+    for word in words:
+        assert word in line.said
+
+
+def test_a_preset_that_no_80_gb_card_holds_is_told_without_the_card():
+    config, _ = load_config(
+        ["env=libero", "hardware=h100_1", "actor_rollout_ref.model.lora_rank=0"]  # all weights on one card
+    )
+    line = said(list(planned_lines(config, reckon(config, published=True)[0])), "a card")
+    assert line.state == BAD and "fsdp_config" in line.said
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"torch_cuda": None, "torch": "2.13.0+cpu", "torch_cards": 0}, ("8 GPU(s)", "built for the CPU")),
+        ({"torch_cards": 0}, ("driver 570.1", "CUDA 12.9", "sees none")),
+        ({"torch_cards": 0, "environment": {"CUDA_VISIBLE_DEVICES": ""}}, ("CUDA_VISIBLE_DEVICES=''",)),
+        ({"torch_cards": 4}, ("trainer.n_gpus_per_node=8", "4 GPU(s) are seen")),
+        ({"problem": "nvidia-smi: no answer"}, ("nvidia-smi: no answer",)),
+    ],
+)
+def test_cards_that_torch_cannot_use_are_told(eight, change, words):
+    line = said(list(device_lines(eight[0], dataclasses.replace(NODE, **change))), "devices")
+    assert line.state == BAD
+    for word in words:
+        assert word in line.said
+
+
+def test_few_cores_are_only_told(eight):
+    assert said(list(device_lines(eight[0], dataclasses.replace(NODE, cores=8))), "cores").state == LOOK
+
+
+def test_the_processor_that_draws_beside_a_gpu_is_told_with_the_containers_setting():
+    software = "llvmpipe (LLVM 15.0.6, 256 bits)"
+    assert "NVIDIA_DRIVER_CAPABILITIES" in egl_line(software, NODE).said
+    assert egl_line(software, dataclasses.replace(NODE, cards=())).state == GOOD
+    assert egl_line("NVIDIA H100/PCIe/SSE2", NODE).state == GOOD
+
+
+def test_nvidia_smis_lines_are_read():
+    cards, driver, problem = read_cards(
+        "NVIDIA H100, 80GB, 81559, 81000, 570.1\nNVIDIA H100, 80GB, 81559, 500, 570.1\n"
+    )
+    assert (len(cards), driver, problem) == (2, "570.1", None)
+    assert cards[1].free == 500 * 2**20 and cards[0].name == "NVIDIA H100, 80GB"
+    assert "MIG" in str(read_cards("NVIDIA H100, [N/A], [N/A], 570.1\n")[2])
+
+
+def test_this_machine_says_what_is_there():
+    there = this_machine()
+    assert 0 < there.memory_free <= there.memory and 0 <= there.shm_free <= there.shm and there.cores > 0
+
+
+def test_a_store_of_our_own_is_as_large_as_what_goes_through_it(monkeypatch, eight):
+    """An update's pictures went to files: it had 256 MiB whatever the run was. It leaves half of /dev/shm to others."""
+    free = dataclasses.make_dataclass("Shm", ["f_bavail", "f_frsize"])
+    monkeypatch.setattr(ray_store.os, "statvfs", lambda _: free(20_000, 2**20))
+    assert ray_store.own_store_bytes(1e6) == 256 * 2**20
+    assert ray_store.own_store_bytes(2.8e9) == 2.8e9 * ray_store.ROOM
+    assert ray_store.own_store_bytes(1e12) == 10_000 * 2**20
+
+
+def test_a_missing_part_of_the_checkpoint_is_a_line(tmp_path, monkeypatch):
+    """A shard that the index names and that is not there: found without loading anything."""
+    from verl.models.openvla_oft.tiny import TinySize, make_policy, unit_stats
+
+    shape = TinySize(image=28, patch=14, vision_dim=12, vision_heads=2, depth=2, hidden=16, layers=1, heads=2, mlp=16)
+    policy = make_policy(tmp_path, shape, {"robosuite_lift": unit_stats(7, 8)}, proprio_dim=8)
+    from verl.models.openvla_oft import checkpoint
+
+    checkpoint.write(tmp_path, policy.state_dict(), shard_size="40KB")
+    config, _ = load_config([f"actor_rollout_ref.model.path={tmp_path}"])
+    check = next(one for one in quick_checks(config) if one.name == "policy")
+    assert [line.state for line in check.run()] == [GOOD]
+    gone = sorted(tmp_path.glob("model-*.safetensors"))[1]
+    gone.unlink()
+    (line,) = check.run()
+    assert line.state == BAD and gone.name in line.said
+
+
+def test_an_error_that_is_not_ours_is_not_hidden():
+    def broken():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Check("x", broken).run()
