@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from verl.gpu_check.goals import against_plan, goals
-from verl.gpu_check.parts import MACHINE, PARTS, run_part
+from verl.gpu_check.parts import MACHINE, MINUTES, PARTS, run_part
 from verl.gpu_check.table import print_report
 
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints the tables and writes the JSON."""
     given = _parser().parse_args(arguments)
     end = time.monotonic() + 60 * given.minutes
-    about = run_part(MACHINE, given.device, given.shape, end - time.monotonic())
+    about = run_part(MACHINE, given.device, given.shape, 60 * given.minutes, given.minutes / MINUTES)
     if "error" in about:
         sys.stderr.write(f"error: the machine cannot be looked at: {about['error']}\n")
         return 2
@@ -55,7 +55,8 @@ def measure(given: argparse.Namespace, end: float) -> dict[str, dict[str, Any]]:
     for name in dict.fromkeys([*given.only, *planned]):
         sys.stderr.write(f"{name} ...")
         sys.stderr.flush()
-        found[name] = part = run_part(PARTS[name], given.device, given.shape, end - time.monotonic())
+        left, patience = end - time.monotonic(), given.minutes / MINUTES
+        found[name] = part = run_part(PARTS[name], given.device, given.shape, left, patience)
         sys.stderr.write(f" {part['s']:.0f} s{': ' + part['error'] if 'error' in part else ''}\n")
     return found
 
@@ -67,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, too")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--shape", choices=["published", "tiny"], default="published")
-    parser.add_argument("--minutes", type=float, default=10.0, help="for all parts together")
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES, help="for all parts together, their own limits in proportion"
+    )
     return parser
 
 

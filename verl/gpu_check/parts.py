@@ -22,20 +22,27 @@ from verl.gpu_check.sizes import CRITIC_BATCHES
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = 400  # characters of an error
+MINUTES = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """``seconds``: its limit. ``command``: (device, shape) to a command; ``digest``: its JSON to figures."""
+    """``seconds``: its limit in a check of :data:`MINUTES`. ``command``: (device, shape) to a command; ``digest``: its
+    JSON to figures."""
 
     seconds: float
     command: Callable[[str, str], list[str]]
     digest: Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def run_part(part: Part, device: str, shape: str, left: float) -> dict[str, Any]:
-    """``s`` and ``figures``, or ``s`` and ``error``, one line. ``left``: seconds of the whole check."""
-    limit, start = min(part.seconds, left), time.monotonic()
+def run_part(part: Part, device: str, shape: str, left: float, patience: float = 1.0) -> dict[str, Any]:
+    """``s`` and ``figures``, or ``s`` and ``error``, one line.
+
+    Args:
+        left: seconds of the whole check.
+        patience: times the part's own limit.
+    """
+    limit, start = min(patience * part.seconds, left), time.monotonic()
 
     def found(**result: Any) -> dict[str, Any]:
         return {"s": round(time.monotonic() - start, 1), **result}

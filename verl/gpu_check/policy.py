@@ -14,10 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from verl.algorithms.core_algos import policy_loss
 from verl.gpu_check.sizes import LORA_ALPHA, LORA_RANK, MICRO_BATCH, ROLLOUT_BATCH
-from verl.gpu_check.timing import finish, most_reserved_gb, timed
+from verl.gpu_check.timing import most_reserved_gb, timed
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.random_weights import PUBLISHED, SMALL, draw_weights, on_meta, shape_config
 from verl.workers.sharded_policy import shard
+from verl.workers.weight_receiver import finish
 
 INSTRUCTION = "pick up the black bowl between the plate and the ramekin and place it on the plate"
 MICRO_BATCHES = 2  # of the step that is timed

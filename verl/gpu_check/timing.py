@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import torch
 
+from verl.workers.weight_receiver import finish
+
 
 def timed(what: Callable[[], object], device: torch.device, seconds: float, most: int = 50) -> float:
     """Seconds that ``what`` takes: the median of the runs that fit into ``seconds``, after one that does not count."""
@@ -20,12 +22,6 @@ def timed(what: Callable[[], object], device: torch.device, seconds: float, most
         finish(device)
         times.append(time.perf_counter() - start)
     return sorted(times)[len(times) // 2]
-
-
-def finish(device: torch.device) -> None:
-    """Until the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def most_reserved_gb(device: torch.device) -> float:

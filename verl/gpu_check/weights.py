@@ -29,7 +29,8 @@ SILENCE_S = 60.0
 def weights(device: torch.device, small: bool) -> dict[str, float]:
     """A whole hand-over, the second one; the receiver has the sender's weights after it, which is looked at."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=receive, args=(theirs, str(device), small))
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=receive, args=(theirs, str(device), small), daemon=True)  # ends with this one
     process.start()
     theirs.close()
     made = rollout_policy(device, small)
