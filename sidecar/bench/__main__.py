@@ -87,7 +87,7 @@ class Bench:
         }
         if self.device.type == "cuda":
             report["device_name"] = torch.cuda.get_device_name(self.device)
-            report["phases"] = self._phases()
+        report["phases"] = self._phases()
         for name in self.given.engines:
             engine = self._engine(name)
             peak = self._peak(torch.bfloat16) if name == "direct_bf16" else report["peak_flops"]
@@ -215,14 +215,14 @@ class Bench:
         return max(rates)
 
     def _phases(self) -> dict[str, float]:
-        """UPDATE and back: what stays on the card, and how long until the first verdict."""
+        """UPDATE and back: what stays on the card (on a CPU no weight moves), how long until the first verdict."""
         query = self.frames.queries("done", 1)
         self.direct.answer(query)
         first = _timed(self.direct.offload, self.device)
         in_between = _timed(self.direct.restore, self.device)
         leave = _timed(self.direct.offload, self.device)
-        free, total = torch.cuda.mem_get_info(self.device)
-        held = torch.cuda.memory_reserved(self.device)
+        free, total = torch.cuda.mem_get_info(self.device) if self.device.type == "cuda" else (0, 0)
+        held = self.direct.memory_bytes()["device"]
 
         def to_first_verdict() -> None:
             self.direct.restore()

@@ -88,3 +88,4 @@ def test_a_run_reports_every_case(capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert all(one["same_verdicts"] and one["verdicts_per_s"] > 0 for one in report["results"])
     assert report["peak_flops"] > 0
+    assert report["phases"]["held_in_update_gb"] == 0 and report["phases"]["back_to_first_verdict_s"] > 0

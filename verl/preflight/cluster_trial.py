@@ -26,7 +26,8 @@ from verl.trainer.heartbeat import reporting
 from verl.trainer.placement import Placement, make_plan
 from verl.trainer.ray_session import ray_session
 from verl.workers.sharded_policy import backends
-from verl.workers.weight_transfer import Receiver, WeightReceiver, WeightSender, card
+from verl.workers.weight_receiver import WeightReceiver, card
+from verl.workers.weight_transfer import Receiver, WeightSender
 from verl.workers.work import Report, Work
 
 START_S = 300.0

@@ -27,7 +27,8 @@ from verl.workers.loss import Loss, loss_weights
 from verl.workers.old_log_probs import LogProbDifferences, choose
 from verl.workers.optimizer import make_optimizer
 from verl.workers.sharded_policy import backends, sharded_policy
-from verl.workers.weight_transfer import Receiver, WeightSender, card
+from verl.workers.weight_receiver import card
+from verl.workers.weight_transfer import Receiver, WeightSender
 from verl.workers.work import Report, Work, at_work
 
 logger = logging.getLogger(__name__)
@@ -212,7 +213,7 @@ class Learner:
     # ---- weights and checkpoints
 
     def card(self) -> str | None:
-        """See :func:`~verl.workers.weight_transfer.card`."""
+        """See :func:`~verl.workers.weight_receiver.card`."""
         return card(self.device)
 
     @at_work

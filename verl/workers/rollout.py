@@ -28,7 +28,7 @@ from verl.models.registry import POLICIES
 from verl.workers.advance import Advance
 from verl.workers.device import card_number, given_device
 from verl.workers.weight_buckets import Piece
-from verl.workers.weight_transfer import WeightReceiver, card
+from verl.workers.weight_receiver import WeightReceiver, card
 from verl.workers.work import Report, Work
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class RolloutWorker:
         self.training: dict[int, bool] = {}
 
     def card(self) -> str | None:
-        """See :func:`~verl.workers.weight_transfer.card`. An answer shows that the policy is loaded."""
+        """See :func:`~verl.workers.weight_receiver.card`. An answer shows that the policy is loaded."""
         return card(self.device)
 
     def visible(self) -> str | None:
@@ -111,7 +111,7 @@ class RolloutWorker:
         return os.environ.get("CUDA_VISIBLE_DEVICES")
 
     def take_weights(self, number: int, pieces: list[Piece], payload: Any) -> None:
-        """See :meth:`~verl.workers.weight_transfer.WeightReceiver.take`; learners call it."""
+        """See :meth:`~verl.workers.weight_receiver.WeightReceiver.take`; learners call it."""
         self.weights.take(number, pieces, payload)
 
     def advance(self, requests: list[EpisodeRequest], seconds: float) -> Advance:

@@ -7,6 +7,8 @@ No process ever holds more than its shard and the tensor that it reads.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
@@ -17,9 +19,11 @@ from torch.distributed.fsdp import (
     register_fsdp_forward_method,
 )
 
-from verl.config import FsdpConfig, ModelConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.registry import POLICIES
+
+if TYPE_CHECKING:  # it needs the bridge, which a measurement on a bare machine has not
+    from verl.config import FsdpConfig, ModelConfig
 
 
 def backends(device: torch.device, fsdp: FsdpConfig) -> str:
@@ -41,10 +45,7 @@ def sharded_policy(
     device: torch.device,
     world: int,
 ) -> OpenVLAOFTPolicy:
-    """``model.path`` with adapters where configured, this rank's shard of it on ``device``. Made on all ranks alike.
-
-    Adapters leave the rest frozen, and what is frozen is computed with in ``fsdp.dtype`` alone: it is kept in that.
-    """
+    """``model.path`` with adapters where configured, this rank's shard of it on ``device``. Made on all ranks alike."""
     policy = POLICIES[model.vla].without_weights(
         model.path,
         unnorm_key=unnorm_key,
@@ -55,20 +56,30 @@ def sharded_policy(
     )
     if model.lora_rank > 0:
         policy.add_lora(rank=model.lora_rank, alpha=model.lora_alpha)
-        for parameter in policy.parameters():
-            if not parameter.requires_grad:
-                parameter.data = parameter.data.to(getattr(torch, fsdp.dtype))
     if model.enable_gradient_checkpointing:
         policy.gradient_checkpointing_enable()
+    shard(policy, fsdp.dtype, device, world, fsdp.param_offload)
+    policy.read_weights(model.path)
+    return policy.eval()
+
+
+def shard(policy: OpenVLAOFTPolicy, dtype: str, device: torch.device, world: int, param_offload: bool = False) -> None:
+    """Shards a policy without weights over ``world`` ranks, and allocates this rank's rows; they have no values yet.
+
+    Args:
+        dtype: that is computed with. Adapters leave the rest frozen, which is kept in it.
+    """
+    if any(".lora_" in name for name, _ in policy.named_parameters()):
+        for parameter in policy.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(getattr(torch, dtype))
     mesh = init_device_mesh(device.type, (world,))
     precision = MixedPrecisionPolicy()
-    if fsdp.dtype == "bfloat16":
+    if dtype == "bfloat16":
         precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    offload = CPUOffloadPolicy() if fsdp.param_offload and device.type == "cuda" else OffloadPolicy()
+    offload = CPUOffloadPolicy() if param_offload and device.type == "cuda" else OffloadPolicy()
     for block in policy.shard_blocks():
         fully_shard(block, mesh=mesh, mp_policy=precision, offload_policy=offload)
     fully_shard(policy, mesh=mesh, mp_policy=precision, offload_policy=offload)
     register_fsdp_forward_method(policy, "evaluate")
     policy.to_empty(device="cpu" if isinstance(offload, CPUOffloadPolicy) else device)
-    policy.read_weights(model.path)
-    return policy.eval()

@@ -19,6 +19,9 @@ from torch import nn
 
 from verl.errors import WeightsError
 
+IN_FLIGHT = 2  # buckets of one rank that are not taken yet
+ON_CARD_BYTES = 64 * 2**20  # a bucket in a card's memory
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:

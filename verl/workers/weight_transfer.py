@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import ray
 import torch
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
@@ -25,17 +24,13 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.multiprocessing import reductions
 
-from verl.errors import WeightsError
-from verl.workers.weight_buckets import Piece, from_bytes, pack, plan, rows_of, to_bytes, travelling, unpack
+from verl.workers.weight_buckets import IN_FLIGHT, ON_CARD_BYTES, Piece, pack, plan, rows_of, to_bytes, travelling
+from verl.workers.weight_receiver import finish
 from verl.workers.work import Work
 
-IN_FLIGHT = 2  # buckets of one rank that are not taken yet
-ON_CARD_BYTES = 64 * 2**20  # a bucket in a card's memory
 PATIENCE_S = 60.0  # for one bucket, and beside it the time that its bytes take
 SLOWEST = 20e6  # bytes a second to one worker
-share_tensor: Any = reductions.reduce_tensor  # both without types
-shared_tensor: Any = reductions.rebuild_cuda_tensor
-DEVICE_ARGUMENT = 6  # of the latter
+share_tensor: Any = reductions.reduce_tensor  # which has no types
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +40,6 @@ class Receiver:
     index: int
     actor: Any
     rank: int | None
-
-
-def card(device: torch.device) -> str | None:
-    """The GPU's own identifier, the same in every process; None on the CPU."""
-    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
 
 
 class WeightSender:
@@ -134,12 +124,6 @@ class WeightSender:
         return torch.empty(most, dtype=self.dtype, device=device)
 
 
-def finish(device: torch.device) -> None:
-    """Until what was begun on ``device`` is done: another process is told next."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def whole(tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """A sharded tensor gathered from all ranks on ``device``; what travels between them is ``dtype`` already."""
     if not isinstance(tensor, DTensor):
@@ -187,37 +171,3 @@ class Deliveries:
                 self.lost[index] = f"did not take {size / 2**20:.0f} MiB of weights within {limit:.0f} s"
             except (RayActorError, ObjectLostError) as error:
                 self.lost[index] = f"died while it took weights ({type(error).__name__})"
-
-
-class WeightReceiver:
-    """A rollout worker's end. ``dtype``: of its policy, the senders' too."""
-
-    def __init__(self, policy: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
-        self.policy, self.dtype, self.device = policy, dtype, device
-        self._number = 0
-        self._left = 0  # elements of the hand-over under way that have not come
-        self._targets: dict[str, torch.Tensor] = {}
-
-    def take(self, number: int, pieces: Sequence[Piece], payload: Any) -> None:
-        """Copies a bucket of hand-over ``number`` into the policy: bytes, or what a learner shares over CUDA IPC."""
-        if number != self._number:
-            goes = travelling(self.policy)
-            self._targets = {name: tensor for name, tensor in self.policy.state_dict().items() if goes(name)}
-            self._number, self._left = number, sum(tensor.numel() for tensor in self._targets.values())
-        if isinstance(payload, np.ndarray):
-            flat = from_bytes(payload, self.dtype).to(self.device)
-        else:
-            shared = list(payload)
-            shared[DEVICE_ARGUMENT] = self.device.index or 0  # the number that the card has in this process
-            flat = shared_tensor(*shared)
-        unpack(pieces, flat, self._targets)
-        finish(self.device)  # once this returns the sender uses the memory again
-        self._left -= sum(piece.elements for piece in pieces)
-
-    def check_whole(self) -> None:
-        """Raises WeightsError while a hand-over that has begun is not complete."""
-        if self._left:
-            raise WeightsError(
-                f"hand-over {self._number} of weights is not complete: {self._left} numbers have not come, the policy "
-                "is a mixture of two"
-            )

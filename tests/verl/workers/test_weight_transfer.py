@@ -18,9 +18,10 @@ from tests.verl.workers.test_learner import TINY, free_port, options, samples
 from verl.errors import WeightsError
 from verl.models.openvla_oft import OpenVLAOFTPolicy, lora
 from verl.models.openvla_oft.tiny import make_policy, unit_stats
-from verl.workers import weight_transfer
+from verl.workers import weight_receiver, weight_transfer
 from verl.workers.learner import Learner
-from verl.workers.weight_transfer import Receiver, WeightReceiver
+from verl.workers.weight_receiver import WeightReceiver
+from verl.workers.weight_transfer import Receiver
 
 BUCKET = 4096
 
@@ -129,7 +130,7 @@ def test_on_a_card_in_common_the_learner_there_sends_all_of_it(checkpoint, tmp_p
     other rank takes part in gathering, also where no worker is beside it."""
     target = str(tmp_path / "rank")
     mp.start_processes(_rank_with_cards, (free_port(), checkpoint, target), nprocs=2, start_method="spawn")
-    monkeypatch.setattr(weight_transfer, "shared_tensor", lambda flat, *rest: flat)
+    monkeypatch.setattr(weight_receiver, "shared_tensor", lambda flat, *rest: flat)
     for rank in range(2):
         sent, weights = torch.load(f"{target}-{rank}", weights_only=False)
         policy = OpenVLAOFTPolicy.from_pretrained(checkpoint, dtype=torch.bfloat16)

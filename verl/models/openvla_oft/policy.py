@@ -135,7 +135,10 @@ class OpenVLAOFTPolicy(nn.Module):
     def read_weights(self, path: str | Path) -> None:
         """See :func:`verl.models.openvla_oft.read_weights.read_weights`."""
         read_weights(self, Path(path))
-        # Buffers that no checkpoint holds have no values yet: make them again, or the rotation would be garbage.
+        self.make_buffers()
+
+    def make_buffers(self) -> None:
+        """Values for the buffers that no checkpoint holds: after ``to_empty`` the rotation would be garbage."""
         self.language_model.model.rotary_emb = LlamaRotaryEmbedding(self.language_model.config).to(self.device)
 
     def save_pretrained(self, path: str | Path, proprio_file: bool = False) -> None:

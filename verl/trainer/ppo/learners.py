@@ -14,7 +14,8 @@ from verl.errors import NoAnswerError, RunFailedError
 from verl.samples import Samples
 from verl.trainer.heartbeat import LearnerWatch
 from verl.trainer.ray_store import bucket_bytes
-from verl.workers.weight_transfer import IN_FLIGHT, Receiver
+from verl.workers.weight_buckets import IN_FLIGHT
+from verl.workers.weight_transfer import Receiver
 from verl.workers.work import Report
 
 logger = logging.getLogger(__name__)
