@@ -264,9 +264,11 @@ def _environments(config: Config, layout: Layout) -> Iterator[Part]:
     """Simulators, and frames that lie in memory files without a name: of an episode that the critic does not see, at
     the ends of its chunks; of the other cameras always."""
     count = layout.environments
-    simulator = base.SIMULATOR.get(str(config.env.get("name")), base.OTHER_SIMULATOR)
+    name = str(config.env.get("name"))
+    simulator = count * base.SIMULATOR.get(name, base.OTHER_SIMULATOR)
+    new = count * base.NEW_SIMULATOR[name] if name in base.NEW_SIMULATOR else simulator
     frames = (layout.chunks + 1) * layout.seen
-    yield Part(HOST, "environments", "simulator", count, *[count * simulator] * 3)
+    yield Part(HOST, "environments", "simulator", count, new, simulator, simulator)
     yield Part(HOST, "environments", "frames without the critic", count, 0.0, count * frames, count * frames)
     if layout.lanes:
         camera = layout.cameras[0]
@@ -323,6 +325,7 @@ def _critic_work(config: Config, layout: Layout, shape: CriticShape, width: int,
 
 def _ray(config: Config, layout: Layout, policy: PolicyShape) -> Iterator[Part]:
     yield Part(HOST, "Ray", "its own processes", 1, *[base.RAY] * 3)
+    yield Part(HOST, "Ray", "a worker that finds a port", 1, base.PORT_FINDER, 0.0, 0.0)
     yield Part(HOST, "all", "code, mapped from files", 1, *[base.CODE] * 3)
     width, lora = parts.WIDTHS[config.rollout.dtype], config.model.lora_rank
     store = store_bytes(config, layout, width * (lora * policy.adapter_width if lora else policy.parameters))
