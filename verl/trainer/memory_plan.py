@@ -223,7 +223,7 @@ def _learners(config: Config, layout: Layout, shape: PolicyShape) -> Iterator[Pa
     if layout.on_card:
         yield part(CARD, "weights on their way", 0.0, 0.0, 2.0 * parts.ON_CARD_BUCKET)
     mini = min(actor.ppo_mini_batch_size, config.data.train_batch_size * config.data.n_samples)
-    yield part(HOST, "mini-batch", 0.0, 0.0, 2.0 * mini * layout.chunks * layout.seen)
+    yield part(HOST, "mini-batch", 0.0, 0.0, float(mini * layout.chunks * layout.seen))
     yield from _checkpoint(config, layout, shape, 2 * moved)
 
 
