@@ -27,7 +27,8 @@ from verl.errors import ConfigError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.actor_environment import for_actors
 from verl.trainer.heartbeat import reporting
-from verl.trainer.memory_plan import Layout, store_bytes
+from verl.trainer.memory_layout import Layout
+from verl.trainer.memory_plan import store_bytes
 from verl.trainer.placement import Placement, make_plan
 from verl.trainer.ray_store import own_store_bytes
 from verl.trainer.watchdog import ray_faults

@@ -17,8 +17,10 @@ SERVICE = 365 * MIB  # after some hundred answers, weights, caches and activatio
 SIDECAR_HOST = 62 * MIB
 LAUNCHER = 28 * MIB  # launch.sh's guard, and what cleans up should that be killed
 SIMULATOR = {"robosuite": 571 * MIB, "libero": 950 * MIB}  # after some episodes; Mesa draws, in main memory
+NEW_SIMULATOR = {"robosuite": 160 * MIB}  # before the first one, where that is known
 OTHER_SIMULATOR = 571 * MIB  # of one's own: nobody knows
 RAY = 300 * MIB  # its own processes: gcs, raylet, agents, monitors
+PORT_FINDER = 355 * MIB  # a task's process: it imports what the learners do, and ends when all has been loaded
 CODE = 350 * MIB  # of all processes together: libraries that are mapped from their files; the system can take it back
 
 # Reckoned, not measured: no GPU was at hand.

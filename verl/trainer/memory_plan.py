@@ -18,10 +18,9 @@ from typing import Any
 from shm_bridge import CameraSpec, LaneSpec
 from shm_bridge.memory.memory_plan import control_bytes, lane_bytes
 from verl.config import Config
-from verl.envs.base import Camera
-from verl.envs.factory import describe
 from verl.trainer import memory_base as base
 from verl.trainer import memory_parts as parts
+from verl.trainer.memory_layout import Layout
 from verl.trainer.memory_shapes import CriticShape, PolicyShape
 
 PHASES = ("load", "rollout", "update")
@@ -83,58 +82,6 @@ class MemoryPlan:
     def fullest(self, where: str) -> str:
         """The phase that takes the most."""
         return max(PHASES, key=lambda phase: self.total(where, phase))
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Who is where, on the node that holds the most.
-
-    Attributes:
-        gpus: of a node.
-        ranks: learners of the node; ``world``: of the run.
-        workers, environments: of the node.
-        on_card: rollout workers of one card.
-        steps: of the longest episode; ``chunks``: its decisions.
-        seen: bytes of what the policy sees at one decision, and of what the critic sees at one step.
-        lanes: of the node.
-    """
-
-    gpus: int
-    ranks: int
-    world: int
-    workers: int
-    environments: int
-    on_card: int
-    steps: int
-    chunks: int
-    cameras: tuple[Camera, ...]
-    lanes: int
-
-    @property
-    def seen(self) -> int:
-        return sum(3 * camera.height * camera.width for camera in self.cameras)
-
-    @classmethod
-    def of(cls, config: Config, gpus: int) -> Layout:
-        """``gpus``: of a node where the configuration says nothing."""
-        rollout, trainer, critic = config.rollout, config.trainer, config.critic
-        gpus = gpus if trainer.n_gpus_per_node is None else trainer.n_gpus_per_node
-        world = config.actor.fsdp_config.world_size or max(1, gpus * trainer.nnodes)
-        cameras, steps = describe(config.env)
-        environments = rollout.workers * rollout.envs_per_worker
-        rolls_on_card = gpus > 0 and rollout.device != "cpu" and (rollout.gpus_per_worker > 0 or bool(rollout.device))
-        return cls(
-            gpus=gpus,
-            ranks=-(-world // trainer.nnodes) if gpus else world,
-            world=world,
-            workers=rollout.workers,
-            environments=environments,
-            on_card=-(-rollout.workers // gpus) if rolls_on_card else 0,
-            steps=steps,
-            chunks=parts.chunks(steps, config.model.action_chunks_len),
-            cameras=cameras,
-            lanes=environments * (2 if critic.overlap else 1) if critic.asked else 0,
-        )
 
 
 def memory_plan(config: Config, policy: PolicyShape, critic: CriticShape, gpus: int = 0) -> MemoryPlan:
@@ -223,7 +170,7 @@ def _learners(config: Config, layout: Layout, shape: PolicyShape) -> Iterator[Pa
     if layout.on_card:
         yield part(CARD, "weights on their way", 0.0, 0.0, 2.0 * parts.ON_CARD_BUCKET)
     mini = min(actor.ppo_mini_batch_size, config.data.train_batch_size * config.data.n_samples)
-    yield part(HOST, "mini-batch", 0.0, 0.0, 2.0 * mini * layout.chunks * layout.seen)
+    yield part(HOST, "mini-batch", 0.0, 0.0, float(mini * layout.chunks * layout.seen))
     yield from _checkpoint(config, layout, shape, 2 * moved)
 
 
@@ -264,9 +211,11 @@ def _environments(config: Config, layout: Layout) -> Iterator[Part]:
     """Simulators, and frames that lie in memory files without a name: of an episode that the critic does not see, at
     the ends of its chunks; of the other cameras always."""
     count = layout.environments
-    simulator = base.SIMULATOR.get(str(config.env.get("name")), base.OTHER_SIMULATOR)
+    name = str(config.env.get("name"))
+    simulator = count * base.SIMULATOR.get(name, base.OTHER_SIMULATOR)
+    new = count * base.NEW_SIMULATOR[name] if name in base.NEW_SIMULATOR else simulator
     frames = (layout.chunks + 1) * layout.seen
-    yield Part(HOST, "environments", "simulator", count, *[count * simulator] * 3)
+    yield Part(HOST, "environments", "simulator", count, new, simulator, simulator)
     yield Part(HOST, "environments", "frames without the critic", count, 0.0, count * frames, count * frames)
     if layout.lanes:
         camera = layout.cameras[0]
@@ -323,6 +272,7 @@ def _critic_work(config: Config, layout: Layout, shape: CriticShape, width: int,
 
 def _ray(config: Config, layout: Layout, policy: PolicyShape) -> Iterator[Part]:
     yield Part(HOST, "Ray", "its own processes", 1, *[base.RAY] * 3)
+    yield Part(HOST, "Ray", "a worker that finds a port", 1, base.PORT_FINDER, 0.0, 0.0)
     yield Part(HOST, "all", "code, mapped from files", 1, *[base.CODE] * 3)
     width, lora = parts.WIDTHS[config.rollout.dtype], config.model.lora_rank
     store = store_bytes(config, layout, width * (lora * policy.adapter_width if lora else policy.parameters))
