@@ -25,6 +25,7 @@ from verl.config import Config
 from verl.errors import ConfigError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.heartbeat import reporting
+from verl.trainer.load_limits import LoadLimit
 from verl.trainer.placement import Placement, make_plan
 from verl.trainer.watchdog import ray_faults
 from verl.workers.learner import Learner, LearnerOptions
@@ -151,7 +152,7 @@ class Cluster:
                     self.make_host(node)
                     if self.config.critic.sidecar.start:
                         node.sidecar.start.remote()
-                    node.ready = node.sidecar.wait_ready.remote(self.config.critic.ready_timeout_s)
+                    node.ready = node.sidecar.wait_ready.remote(LoadLimit.of_critic(self.config.critic).seconds)
         for node in list(self._coming):
             if node.ready is None or ray.wait([node.ready], timeout=0)[0]:
                 self._join(node)

@@ -47,6 +47,7 @@ class LearnerOptions:
     rollout_dtype: str
     rollout_device: str | None  # None: chosen as the learner's is
     use_proprio: bool | None = None  # None: as the checkpoint says
+    collective_timeout_s: float = 600.0  # that a rank waits for another, also for one that still loads
 
 
 class Learner:
@@ -65,7 +66,7 @@ class Learner:
                 init_method=f"tcp://{address}",
                 rank=rank,
                 world_size=world,
-                timeout=datetime.timedelta(minutes=10),
+                timeout=datetime.timedelta(seconds=options.collective_timeout_s),
             )
         self.policy = self._sharded_policy()
         kl_coef = options.algorithm.kl_ctrl.kl_coef

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
+from evo_vlac.weight_files import reading_s
 from verl.errors import NoAnswerError, RunFailedError
 from verl.samples import Samples
 from verl.trainer.heartbeat import LearnerWatch
@@ -62,8 +63,9 @@ class Learners:
 
     def load(self, checkpoint: Path) -> None:
         """Back to what they wrote into it."""
+        size = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
         calls = [actor.load.remote(str(checkpoint)) for actor in self.actors]
-        self._ask(calls, "the learners' load of a checkpoint")
+        self._ask(calls, f"the learners' load of {size / 1e9:.1f} GB from {checkpoint}", at_least_s=reading_s(size))
 
     def _places(self) -> dict[str, int]:
         if self._cards is None:
@@ -72,9 +74,11 @@ class Learners:
             self._bucket_bytes = bucket_bytes(len(self.actors) * IN_FLIGHT)
         return self._cards
 
-    def _ask(self, calls: list[Any], what: str, also: Also = lambda reports: None) -> list[Any]:
+    def _ask(
+        self, calls: list[Any], what: str, also: Also = lambda reports: None, at_least_s: float = 0.0
+    ) -> list[Any]:
         try:
-            return self.watch.wait(calls, what, also)
+            return self.watch.wait(calls, what, also, at_least_s)
         except (RayActorError, NoAnswerError) as error:
             reason = f"a learner died in {what} ({error})" if isinstance(error, RayActorError) else f"{error}"
             raise RunFailedError(
