@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from evo_vlac.weight_files import reading_s, weight_bytes
 from sidecar.errors import ConfigError
 
 ENGINES = ("direct", "swift", "vllm", "openai", "fixed")
@@ -100,10 +101,11 @@ class MemoryConfig:
 class HealthConfig:
     """When the service counts as ready, wedged or looping. Seconds.
 
-    ``start_s``: from the start to the answered probe. ``batch_s``: a batch that takes longer is a wedged engine.
-    ``probe_every_s``: an idle engine is asked a probe question this often (0: never). ``heartbeat_s``: a service that
-    is silent for longer is killed. ``max_crashes`` within ``crash_window_s`` end the sidecar. ``drain_s``: time for
-    what is pending after SIGTERM. ``backoff_s`` doubles from crash to crash up to ``backoff_max_s``.
+    ``start_s``: from the start to the answered probe, and to a phase, beside the time that the model's size takes to be
+    read. ``batch_s``: a batch that takes longer is a wedged engine. ``probe_every_s``: an idle engine is asked a probe
+    question this often (0: never). ``heartbeat_s``: a service that is silent for longer is killed. ``max_crashes``
+    within ``crash_window_s`` end the sidecar. ``drain_s``: time for what is pending after SIGTERM. ``backoff_s``
+    doubles from crash to crash up to ``backoff_max_s``.
     """
 
     start_s: float = 300.0
@@ -323,3 +325,13 @@ class Config:
             (not loads or bool(self.model), "model", self.model, f"a checkpoint folder ({of_engine} loads one)"),
             (not asks or bool(self.openai.url), "openai.url", self.openai.url, f"the server's address ({of_engine})"),
         )
+
+    @property
+    def start_s(self) -> float:
+        """Seconds that the service may take to be ready: ``health.start_s``, and what the model's weights take."""
+        return self.health.start_s + reading_s(self.model_bytes)
+
+    @property
+    def model_bytes(self) -> int:
+        """Of the weights that are loaded here."""
+        return 0 if self.engine == "openai" else weight_bytes(self.model)

@@ -50,6 +50,7 @@ class _Running:
 
     since_ns: int
     what: str
+    limit_s: float
 
 
 class Service:
@@ -80,7 +81,7 @@ class Service:
         self._phase_done = threading.Condition(self._lock)
         self._running: dict[int, _Running] = {}
         self._idle: set[int] = set()  # slots that wait for work
-        self._phase = Phase.ROLLOUT
+        self._phase, self._change_s = Phase.ROLLOUT, config.start_s  # the weights come back, as they come at the start
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._last_answer_ns = clock()
@@ -167,13 +168,13 @@ class Service:
             running = list(self._running.values())
         for one in running:
             seconds = (now - one.since_ns) / 1e9
-            if seconds > self.config.health.batch_s:
-                if self.crew is not None and self.crew.end_wedged(self.config.health.batch_s):
+            if seconds > one.limit_s:
+                if self.crew is not None and self.crew.end_wedged(one.limit_s):
                     one.since_ns = now
                     continue
                 raise EngineWedgedError(
                     f"the engine has not come back from {one.what} for {seconds:.1f} s"
-                    f" (health.batch_s={self.config.health.batch_s:g})"
+                    f" (health.batch_s={self.config.health.batch_s:g}, of a phase {self._change_s:g})"
                 )
 
     def _probe_when_idle(self) -> None:
@@ -228,7 +229,8 @@ class Service:
             taken_ns = self._clock()
             if batch or change:
                 what = f"the change to {wanted.name}" if wanted is not None else _describe(batch)
-                self._running[slot] = _Running(taken_ns, what)
+                limit_s = self._change_s if wanted is not None else self.config.health.batch_s
+                self._running[slot] = _Running(taken_ns, what, limit_s)
         try:
             if wanted is not None:
                 self._change_phase(wanted)

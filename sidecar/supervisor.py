@@ -47,7 +47,7 @@ class Supervisor:
     """Keeps one service alive. ``on_event`` sees every event of the service (tests use it)."""
 
     def __init__(self, config: Config, on_event: Callable[[dict[str, Any]], None] | None = None) -> None:
-        self.config, self.health = config, config.health
+        self.config, self.health, self._start_s = config, config.health, config.start_s
         self._on_event = on_event
         self._crashes: deque[float] = deque()
         self._no_room_since: float | None = None
@@ -153,7 +153,7 @@ class Supervisor:
         if self._stop_asked is not None:
             return self._stop_asked + self.health.drain_s + _KILL_MARGIN_S
         if not child.ready:
-            return child.started + self.health.start_s
+            return child.started + self._start_s
         return child.last_sign + self.health.heartbeat_s
 
     def _kill_when_silent(self, child: _Child) -> None:
@@ -164,7 +164,9 @@ class Supervisor:
         elif child.ready:
             reason = f"no sign of life for {self.health.heartbeat_s:g} s"
         else:
-            reason = f"it was not ready within health.start_s={self.health.start_s:g} s"
+            size = self.config.model_bytes
+            more = f" and the {self._start_s - self.health.start_s:.0f} s that {size / 1e9:.1f} GB take" if size else ""
+            reason = f"it was not ready within health.start_s={self.health.start_s:g} s{more}"
         child.last_words = reason
         logger.error("killing the service: %s", reason)
         child.process.kill()

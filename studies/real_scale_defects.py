@@ -25,6 +25,9 @@ PARITY = "tests/verl/workers/test_parity.py::"
 TRANSFER = "tests/verl/workers/test_weight_transfer.py::"
 REPLICAS = "tests/sidecar/test_replicas.py::"
 DEVICE = "tests/verl/workers/test_device.py::"
+SLOW = "tests/sidecar/test_slow_loads.py::"
+LIMITS = "tests/verl/trainer/test_load_limits.py::"
+LEARNERS = "tests/verl/trainer/ppo/test_learners.py::"
 SHARDS = "tests/verl/workers/test_sharded_policy.py::"
 
 # number, what was wrong, the test that holds it
@@ -268,6 +271,47 @@ DEFECTS = [
         65,
         "a guest asked for a share of a GPU that its host had not got, and waited without end",
         "tests/verl/trainer/test_placement.py::test_a_guest_asks_for_no_share_that_its_host_cannot_give",
+    ),
+    (
+        32,
+        "a critic that came back from an update in more than a minute was called wedged and started again",
+        SLOW + "test_a_critic_that_comes_back_late_from_an_update_is_not_wedged[one]",
+    ),
+    (
+        33,
+        "a critic that loads for more than five minutes was killed over it",
+        SLOW + "test_the_start_has_the_time_that_the_model_s_size_takes",
+    ),
+    (
+        34,
+        "a run gave its critic the same minutes to start and to come back, whatever its size, and was silent over it",
+        "tests/verl/trainer/test_sidecars.py::"
+        "test_a_large_critic_may_be_as_late_as_its_size_takes_and_that_is_said_once",
+    ),
+    (
+        35,
+        "a critic that was started again in mid-rollout had a minute to load, or the run ended",
+        LIMITS + "test_the_sidecar_and_who_asks_it_have_the_time_that_the_critic_takes",
+    ),
+    (
+        36,
+        "the base of an adapter did not count in the time for loading it",
+        LIMITS + "test_an_adapter_is_waited_for_as_long_as_its_base_takes",
+    ),
+    (
+        37,
+        "NCCL aborted a learner after ten minutes of waiting for one that still loaded",
+        LIMITS + "test_ranks_wait_for_one_that_still_loads_longer_than_the_driver_does",
+    ),
+    (
+        38,
+        "an update's samples went whole through Ray's store of 256 MiB: spilled, and held by every process",
+        LEARNERS + "test_pictures_larger_than_the_store_reach_the_rank_that_needs_them_and_none_is_spilled",
+    ),
+    (
+        39,
+        "a learner lost with its node was told as another's broken connection, without the way to go on",
+        LEARNERS + "test_a_rank_that_dies_is_told_though_another_notices_first",
     ),
 ]
 

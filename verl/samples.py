@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+
+from verl.pictures import Pictures
 
 REPLAYED = -1
 
@@ -28,7 +30,7 @@ class Samples:
         trajectory: (N,) int64, the episode that the chunk is of; REPLAYED for replayed chunks.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Pictures
     proprio: np.ndarray
     instructions: list[str]
     tokens: np.ndarray
@@ -47,12 +49,20 @@ class Samples:
         digest = hashlib.blake2b(digest_size=16)
         for f in fields(self):
             value = getattr(self, f.name)
-            array = value if isinstance(value, np.ndarray) else None
-            head = [f.name, str(array.dtype), array.shape] if array is not None else [f.name, value]
+            head = [f.name, value]
+            parts: list[np.ndarray] = []
+            if isinstance(value, np.ndarray):
+                head, parts = [f.name, str(value.dtype), value.shape], [value]
+            elif isinstance(value, Pictures):
+                head, parts = [f.name, "uint8", value.shape], [value[i] for i in range(len(value))]
             digest.update(json.dumps(head).encode())
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).data)
+            for part in parts:
+                digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
+
+    def outline(self) -> Samples:
+        """All but the pictures."""
+        return replace(self, images=Pictures.absent(self.images))
 
     def take(self, index: np.ndarray) -> Samples:
         """The samples at ``index``, in that order."""
@@ -62,8 +72,9 @@ class Samples:
     @staticmethod
     def join(parts: list[Samples]) -> Samples:
         """The samples of all ``parts``, one after the other."""
-        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
-        return Samples(instructions=[text for part in parts for text in part.instructions], **arrays)
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS if name != "images"}
+        texts = [text for part in parts for text in part.instructions]
+        return Samples(images=Pictures.of(part.images for part in parts), instructions=texts, **arrays)
 
 
 _ARRAYS = tuple(f.name for f in fields(Samples) if f.name != "instructions")

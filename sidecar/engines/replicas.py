@@ -48,7 +48,7 @@ class ReplicaEngine:
     def _start_all(self) -> None:
         for one in self.replicas:
             one.start()
-        deadline, failures = time.monotonic() + self.config.health.start_s, []
+        deadline, failures = time.monotonic() + self.config.start_s, []
         for one in self.replicas:
             try:
                 one.wait_loaded(max(0.0, deadline - time.monotonic()))
@@ -68,7 +68,7 @@ class ReplicaEngine:
                 return False
             one.start()
         try:
-            one.wait_loaded(self.config.health.start_s)
+            one.wait_loaded(self.config.start_s)
         except SidecarError as error:
             logger.error("%s", error)
             return False

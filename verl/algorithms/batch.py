@@ -20,6 +20,7 @@ from verl.algorithms.core_algos import (
 )
 from verl.config import AlgorithmConfig, DataConfig
 from verl.episode import Episode
+from verl.pictures import Pictures
 from verl.samples import Samples, token_mask
 
 
@@ -74,7 +75,7 @@ def build_samples(
         returns = [np.zeros(len(e.decisions), np.float32) for e in episodes]
     advantages = [a[:, None] * m for a, m in zip(per_chunk, masks)]
     return Samples(
-        images=np.concatenate([e.decisions.images for e in episodes]),
+        images=Pictures.of(e.decisions.images for e in episodes),
         proprio=np.concatenate([e.decisions.proprio for e in episodes]),
         instructions=[e.end.instruction for e in episodes for _ in e.decisions.tokens],
         tokens=np.concatenate([e.decisions.tokens for e in episodes]),

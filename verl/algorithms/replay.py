@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from verl.episode import Decisions, Episode
+from verl.pictures import Pictures
 from verl.samples import REPLAYED, Samples, token_mask
 
 _ARRAYS = ("images", "proprio", "tokens", "log_probs")
@@ -61,7 +62,7 @@ class ReplayBuffer:
         rows = [(kept[o], p) for o, p in zip(owner, place)]
         masks = [token_mask(e.steps, len(e.decisions), self.chunk, self.action_dim)[p] for e, p in rows]
         return Samples(
-            images=np.stack([e.decisions.images[p] for e, p in rows]),
+            images=Pictures([e.decisions.images[p] for e, p in rows], kept[0].decisions.images.shape[1:]),
             proprio=np.stack([e.decisions.proprio[p] for e, p in rows]),
             instructions=[e.instruction for e, _ in rows],
             tokens=np.stack([e.decisions.tokens[p] for e, p in rows]),

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from evo_vlac.paths import from_home
+from evo_vlac.weight_files import reading_s
 from verl.config import Config
 from verl.critic_config import CriticConfig
 from verl.envs.factory import count_tasks, evaluation_states
@@ -31,12 +32,18 @@ from verl.workers.rollout import RolloutOptions
 
 logger = logging.getLogger(__name__)
 ANSWER_S = 60.0
+MARGIN_S = 120.0
 
 
 def critic_asked(config: Config, run_id: str) -> CriticConfig | None:
-    """How environment processes ask the critic, of the sidecar of the run; None when nobody does."""
+    """How environment processes ask the critic, of the sidecar of the run; None when nobody does.
+
+    A sidecar that is started again while they wait has the time to load its model.
+    """
     critic = config.critic
-    return dataclasses.replace(critic, run_id=critic.run_id or run_id) if critic.asked else None
+    patience = critic.verdict_timeout_s + reading_s(LoadLimit.of_critic(critic).size)
+    named = critic.run_id or run_id
+    return dataclasses.replace(critic, run_id=named, verdict_timeout_s=patience) if critic.asked else None
 
 
 def rollout_options(config: Config, run_id: str) -> RolloutOptions:
@@ -73,7 +80,8 @@ def rollout_options(config: Config, run_id: str) -> RolloutOptions:
 
 
 def learner_options(config: Config) -> LearnerOptions:
-    """What every learner is given."""
+    """What every learner is given. The driver names a rank that stands still before torch.distributed gives it up."""
+    patience = max(config.trainer.stall_timeout_s, LoadLimit.of(config.model.path).seconds)
     model = dataclasses.replace(config.model, path=str(from_home(config.model.path).absolute()))
     return LearnerOptions(
         model=model,
@@ -87,6 +95,7 @@ def learner_options(config: Config) -> LearnerOptions:
         rollout_dtype=config.rollout.dtype,
         rollout_device=config.rollout.device or ("cuda" if config.rollout.gpus_per_worker else "cpu"),
         use_proprio=config.rollout.use_proprio,
+        collective_timeout_s=patience + MARGIN_S,
     )
 
 
@@ -105,13 +114,14 @@ class Run:
     def start(self) -> Trainer:
         """Starts all parts side by side and waits until each is ready."""
         config, note = self.config, self.progress.note
+        critic_limit = LoadLimit.of_critic(config.critic)
         ready: list[Any] = []
         if config.critic.asked:
-            ready = self.cluster.start_sidecars()
+            ready = self.cluster.start_sidecars(critic_limit.seconds)
         self.learners = self.cluster.learners(learner_options(config))
         options = rollout_options(config, self.folder.run_id)
         sidecar = config.critic.sidecar
-        sidecars = Sidecars(self.cluster, sidecar.start, sidecar.max_restarts, note, config.critic.ready_timeout_s)
+        sidecars = Sidecars(self.cluster, sidecar.start, sidecar.max_restarts, note, critic_limit)
         limit = LoadLimit.of(config.model.path)
         learner_watch = LearnerWatch(self.learners, note, config.trainer.stall_timeout_s)
         rollout = config.rollout
@@ -138,8 +148,8 @@ class Run:
         reasons = ray_wait.get([self.learners[0].why_recompute.remote()], ANSWER_S, "a learner")
         logger.info("the learner recomputes old log-probabilities: %s", reasons[0])
         self.fleet.start()
-        ready += self.cluster.load_sidecars()
-        ray_wait.get(ready, config.critic.ready_timeout_s + 30, "the sidecars' start")
+        ready += self.cluster.load_sidecars(critic_limit.seconds)
+        ray_wait.get(ready, critic_limit.seconds + 30, f"the sidecars' start ({critic_limit})")
         self._tell_status_page()
         schedule = self._schedule()
         checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep, learner_watch.wait)

@@ -27,6 +27,7 @@ from verl.errors import ConfigError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.actor_environment import for_actors
 from verl.trainer.heartbeat import reporting
+from verl.trainer.load_limits import LoadLimit
 from verl.trainer.memory_layout import Layout
 from verl.trainer.memory_plan import store_bytes
 from verl.trainer.placement import Placement, make_plan
@@ -165,7 +166,7 @@ class Cluster:
                     self.make_host(node)
                     if self.config.critic.sidecar.start:
                         node.sidecar.start.remote()
-                    node.ready = node.sidecar.wait_ready.remote(self.config.critic.ready_timeout_s)
+                    node.ready = node.sidecar.wait_ready.remote(LoadLimit.of_critic(self.config.critic).seconds)
         for node in list(self._coming):
             if node.ready is None or ray.wait([node.ready], timeout=0)[0]:
                 self._join(node)
@@ -185,9 +186,9 @@ class Cluster:
         self.nodes = sorted([*self.nodes, node], key=lambda one: one.place)
         self.note(f"another node took its place ({node.address})")
 
-    def start_sidecars(self) -> list[Any]:
-        """Starts one a node. Returns calls that end when they are ready; of those that load last, see
-        :func:`~verl.workers.sidecar_host.loads_last`, none: :meth:`load_sidecars` has them load."""
+    def start_sidecars(self, timeout: float) -> list[Any]:
+        """Starts one a node. Returns calls that end when they are ready, in ``timeout`` seconds at most; of those that
+        load last, see :func:`~verl.workers.sidecar_host.loads_last`, none: :meth:`load_sidecars` has them load."""
         critic = self.config.critic
         last = loads_last(critic)
         self._with_sidecars = True
@@ -196,14 +197,14 @@ class Cluster:
         if self.config.critic.sidecar.start:
             starts = [node.sidecar.start.remote(last) for node in self.nodes]
             ray_wait.get(starts, START_TIMEOUT_S, "the start of the actors that keep the sidecars")
-        return [] if last else [n.sidecar.wait_ready.remote(critic.ready_timeout_s) for n in self.nodes]
+        return [] if last else [n.sidecar.wait_ready.remote(timeout) for n in self.nodes]
 
-    def load_sidecars(self) -> list[Any]:
+    def load_sidecars(self, timeout: float) -> list[Any]:
         """The counterpart for those that load last."""
         critic = self.config.critic
         if not (self._with_sidecars and loads_last(critic)):
             return []
-        return [node.sidecar.load.remote(critic.ready_timeout_s) for node in self.nodes]
+        return [node.sidecar.load.remote(timeout) for node in self.nodes]
 
     def make_host(self, node: Node) -> None:
         """The host of the sidecar on ``node``, also in the place of one that died; it has not started it yet."""

@@ -95,18 +95,23 @@ class LearnerWatch:
             raise RunFailedError(f"a learner could not be made: {str(error).strip().splitlines()[-1]}") from error
 
     def wait(
-        self, calls: Sequence[Any], what: str, also: Callable[[list[Report | None]], None] = lambda reports: None
+        self,
+        calls: Sequence[Any],
+        what: str,
+        also: Callable[[list[Report | None]], None] = lambda reports: None,
+        at_least_s: float = 0.0,
     ) -> list[Any]:
         """The results of ``calls``, one a rank.
 
         Args:
             also: called about once a second with the latest report of each rank; what it raises ends the wait.
+            at_least_s: that it may go on without a step, where that is more than ``stall_timeout_s``.
 
         Raises:
             NoAnswerError: a rank is stopped or stands still; says which, where, at what.
             RayError: of the first that failed.
         """
-        round_ = _Round(self, what)
+        round_ = _Round(self, what, max(self.stall_timeout_s, at_least_s))
 
         def look() -> None:
             round_.look()
@@ -121,8 +126,8 @@ class LearnerWatch:
 class _Round:
     """One wait: what was said in it already. Waits of two threads have one each."""
 
-    def __init__(self, watch: LearnerWatch, what: str) -> None:
-        self.watch, self.what = watch, what
+    def __init__(self, watch: LearnerWatch, what: str, limit_s: float) -> None:
+        self.watch, self.what, self.limit_s = watch, what, limit_s
         clock = OwnTime()
         self.beats = [Heartbeat(actor, clock, known) for actor, known in zip(watch.learners, watch.known)]
         self._said: set[str] = set()
@@ -136,10 +141,10 @@ class _Round:
             self._tell(beat.silent_s >= NAMED_S, f"silent-{rank}", f"{name} has not answered for {beat.silent_s:.0f} s")
         # those that wait for another in a collective stand still as well: one that moves is enough
         first = min(self.beats, key=lambda beat: beat.still_s)
-        if (still := first.still_s) >= self.watch.stall_timeout_s:
+        if (still := first.still_s) >= self.limit_s:
             raise NoAnswerError(
                 f"{self.what}: no learner has made a step for {still:.0f} s, "
-                f"trainer.stall_timeout_s={self.watch.stall_timeout_s:g} ({first.place()})"
+                f"trainer.stall_timeout_s={self.limit_s:g} ({first.place()})"
             )
         message = f"no learner has made a step for {still:.0f} s, though they answer ({first.place()})"
         self._tell(still >= STILL_S, "still", message)

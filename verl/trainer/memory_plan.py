@@ -113,26 +113,26 @@ def samples_bytes(config: Config, layout: Layout) -> float:
 
 
 def store_bytes(config: Config, layout: Layout, weights: float = math.inf) -> float:
-    """What Ray's object store of a node holds: an update's samples, and the buckets of weights on their way.
+    """What Ray's object store of a node holds: pieces of an update's pictures or, at another time, of weights.
 
     Args:
         weights: bytes that are handed over in all.
     """
-    on_way = 0.0 if layout.on_card else min(weights, BUCKETS * BUCKET * layout.ranks)
-    return samples_bytes(config, layout) + on_way
+    on_way = BUCKETS * BUCKET * layout.ranks
+    return max(min(samples_bytes(config, layout), on_way), 0.0 if layout.on_card else min(weights, on_way))
 
 
 # ---- the parts of each kind of process
 
 
 def _driver(config: Config, layout: Layout) -> Iterator[Part]:
-    """The episodes of a rollout, and in the update beside them the samples that are made of them."""
+    """The episodes of a rollout; an update's samples are views of their pictures."""
     episodes = samples_bytes(config, layout)
     kept = config.actor.replay_episodes * layout.chunks * layout.seen if config.actor.imitation_coeff > 0 else 0.0
     video = base.VIDEO if config.trainer.videos else 0.0
     yield Part(HOST, "driver", "process", 1, *[base.DRIVER + base.LAUNCHER] * 3)
     yield Part(HOST, "driver", "a video that is written", 1, 0.0, video, 0.0)
-    yield Part(HOST, "driver", "episodes and samples", 1, 0.0, episodes + kept, 2 * episodes + kept)
+    yield Part(HOST, "driver", "episodes and samples", 1, 0.0, episodes + kept, episodes + kept)
 
 
 def _learners(config: Config, layout: Layout, shape: PolicyShape) -> Iterator[Part]:
@@ -169,6 +169,7 @@ def _learners(config: Config, layout: Layout, shape: PolicyShape) -> Iterator[Pa
     yield part(card, "activations", 0.0, stays * made, made)
     if layout.on_card:
         yield part(CARD, "weights on their way", 0.0, 0.0, 2.0 * parts.ON_CARD_BUCKET)
+    yield part(HOST, "pictures of an update", 0.0, 0.0, samples_bytes(config, layout) / world)
     mini = min(actor.ppo_mini_batch_size, config.data.train_batch_size * config.data.n_samples)
     yield part(HOST, "mini-batch", 0.0, 0.0, float(mini * layout.chunks * layout.seen))
     yield from _checkpoint(config, layout, shape, 2 * moved)
@@ -276,4 +277,4 @@ def _ray(config: Config, layout: Layout, policy: PolicyShape) -> Iterator[Part]:
     yield Part(HOST, "all", "code, mapped from files", 1, *[base.CODE] * 3)
     width, lora = parts.WIDTHS[config.rollout.dtype], config.model.lora_rank
     store = store_bytes(config, layout, width * (lora * policy.adapter_width if lora else policy.parameters))
-    yield Part(SHM, STORE, "samples and weights on their way", 1, 0.0, store, store)
+    yield Part(SHM, STORE, "pictures and weights on their way", 1, 0.0, store, store)

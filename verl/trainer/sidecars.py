@@ -20,11 +20,13 @@ from verl.errors import SidecarLostError
 from verl.trainer import ray_wait
 from verl.trainer.cluster import Cluster, Node
 from verl.trainer.heartbeat import SILENT_S, Heartbeat
+from verl.trainer.load_limits import LoadLimit
 from verl.trainer.watchdog import OwnTime
 
 logger = logging.getLogger(__name__)
 INTERVAL_S = 1.0
 PHASE_TIMEOUT_S = 60.0  # until it is asked for anew
+NAMED_S = 90.0  # late for so long: said; a host that is stopped was replaced before
 ANEW_S = 0.5  # what fails at once is not asked for anew at once
 NODE_LOSS_S = 60.0  # Ray needs so long at most to notice that a node is gone
 
@@ -48,7 +50,7 @@ class Sidecars:
 
     Args:
         watched: False where the sidecars are somebody else's: then only the phases are passed on.
-        ready_timeout_s: how late a sidecar may be for a phase; one that was just started has to load its model first.
+        limit: how late a sidecar may be for a phase; one that was just started has to load its model first.
     """
 
     def __init__(
@@ -57,10 +59,10 @@ class Sidecars:
         watched: bool,
         max_restarts: int,
         note: Callable[[str], None],
-        ready_timeout_s: float,
+        limit: LoadLimit,
     ) -> None:
         self.cluster, self.watched, self.max_restarts, self.note = cluster, watched, max_restarts, note
-        self.ready_timeout_s = ready_timeout_s
+        self.limit = limit
         self.restarts = self.hosts_lost = 0  # in all; a resumed run goes on counting
         self._clock = OwnTime()
         self._by_node: dict[str, _Watched] = {}
@@ -156,7 +158,7 @@ class Sidecars:
         """Told to every node's sidecar, acknowledged by it; what died meanwhile is started again first.
 
         Raises:
-            SidecarLostError: one has not reached it within ``ready_timeout_s``, or cannot be started again.
+            SidecarLostError: one has not reached it within ``limit``, or cannot be started again.
         """
         open_nodes = {node.node_id: _Request(node, name) for node in self._nodes()}
         for request in open_nodes.values():
@@ -175,12 +177,18 @@ class Sidecars:
                 if request.node not in living or self._reached(request):
                     del open_nodes[node_id]
             waited = time.monotonic() - started
-            if open_nodes and waited > PHASE_TIMEOUT_S + self.ready_timeout_s:
-                late = next(iter(open_nodes.values()))
-                raise SidecarLostError(
-                    f"the sidecar on {late.node.address} did not reach {name} within {waited:.0f} s: {late.story} "
-                    f"(critic.ready_timeout_s={self.ready_timeout_s:g})"
-                )
+            if open_nodes and waited > NAMED_S:
+                self._tell_late(next(iter(open_nodes.values())), waited)
+
+    def _tell_late(self, late: _Request, waited: float) -> None:
+        """Once that it is waited for; raises SidecarLostError when the time is over."""
+        what = f"the sidecar on {late.node.address} did not reach {late.phase} within {waited:.0f} s: {late.story}"
+        if waited > PHASE_TIMEOUT_S + self.limit.seconds:
+            raise SidecarLostError(f"{what} ({self.limit}; critic.ready_timeout_s={self.limit.least_s:g})")
+        if not late.told:
+            late.told = True
+            logger.warning("%s", what)
+            self.note(f"{what}; waiting for it, {self.limit.seconds:.0f} s more at most ({self.limit})")
 
     def _ask(self, request: _Request) -> None:
         """The host looks first whether the sidecar's process is there."""
@@ -224,12 +232,13 @@ class Sidecars:
 
 @dataclass(slots=True)
 class _Request:
-    """Of a phase, to one node's sidecar. ``story``: why it was not reached so far."""
+    """Of a phase, to one node's sidecar. ``story``: why it was not reached so far; ``told``: that it is waited for."""
 
     node: Node
     phase: str
     call: Any = None
     story: str = "no answer"
+    told: bool = False
 
     def again(self, story: str) -> None:
         self.call, self.story = None, story

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -41,6 +41,18 @@ def shares(count: int, rank: int, world: int, micro: int) -> list[np.ndarray]:
     return [mine[start : start + micro] for start in range(0, -(-count // world), micro)]
 
 
+def wanted(batches: Iterable[np.ndarray], rank: int, world: int) -> np.ndarray:
+    """The samples that ``rank`` passes through its policy, each once, in the order of their first use.
+
+    Args:
+        batches: the mini-batches of an update, in their order.
+    """
+    mine = [batch[rank::world] for batch in batches]
+    together = np.concatenate(mine) if mine else np.zeros(0, np.int64)
+    _, first = np.unique(together, return_index=True)
+    return together[np.sort(first)]
+
+
 def micro_batches(batch: Samples, indices: list[np.ndarray]) -> Iterator[tuple[Samples, float]]:
     """The samples at each of ``indices`` with their share of the batch; for an empty one a sample that is masked."""
     for index in indices:
@@ -48,5 +60,6 @@ def micro_batches(batch: Samples, indices: list[np.ndarray]) -> Iterator[tuple[S
             yield batch.take(index), len(index) / len(batch)
         else:
             empty = batch.take(np.zeros(1, np.int64))
+            empty.images = np.zeros((1, *batch.images.shape[1:]), np.uint8)  # this rank may have no picture of it
             empty.mask = np.zeros_like(empty.mask)
             yield empty, 0.0

@@ -1,6 +1,7 @@
 """The learner: a Ray actor a rank, holding its shard of the policy under torch FSDP2.
 
-Every rank is handed the same :class:`~verl.samples.Samples`, takes every ``world``-th of each mini-batch, and makes
+Every rank is handed the same :class:`~verl.samples.Samples`, their pictures in pieces and only those that it needs
+(:meth:`Learner.wants`, :meth:`Learner.take_pictures`). It takes every ``world``-th of each mini-batch, and makes
 the same number of forward and backward passes (FSDP's collectives must match): a short rank pads with samples whose
 mask is zero.
 """
@@ -19,8 +20,9 @@ from torch.distributed.fsdp import FSDPModule
 
 from verl.config import ActorConfig, AlgorithmConfig, ModelConfig
 from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.pictures import Pictures
 from verl.samples import Samples
-from verl.workers.batch_split import micro_batches, mini_batches, shares
+from verl.workers.batch_split import micro_batches, mini_batches, shares, wanted
 from verl.workers.device import given_device
 from verl.workers.learner_files import LearnerFiles
 from verl.workers.loss import Loss, loss_weights
@@ -50,6 +52,7 @@ class LearnerOptions:
     rollout_device: str | None  # None: chosen as the learner's is
     use_proprio: bool | None = None  # None: as the checkpoint says
     gpus: float = 0.0  # that Ray is asked for
+    collective_timeout_s: float = 600.0  # that a rank waits for another, also for one that still loads
 
 
 class Learner:
@@ -59,6 +62,8 @@ class Learner:
         """``address``: ``host:port`` of rank 0, for torch.distributed."""
         self.options, self.rank, self.world = options, rank, world
         self.work = Work()
+        self._positions = np.zeros(0, np.int64)
+        self._pictures: dict[int, np.ndarray] = {}  # of the next update, by their positions
         self.device = given_device(options.gpus)
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
@@ -68,7 +73,7 @@ class Learner:
                 init_method=f"tcp://{address}",
                 rank=rank,
                 world_size=world,
-                timeout=datetime.timedelta(minutes=10),
+                timeout=datetime.timedelta(seconds=options.collective_timeout_s),
             )
         self.policy = self._sharded_policy()
         kl_coef = options.algorithm.kl_ctrl.kl_coef
@@ -107,17 +112,37 @@ class Learner:
     # ---- learning
 
     @at_work
+    def wants(self, samples: Samples, step: int) -> np.ndarray:
+        """The positions of ``samples`` whose pictures this rank needs for update ``step``, in their order of use."""
+        batches = [batch for epoch in self._epochs(samples, step) for batch in epoch]
+        self._positions, self._pictures = wanted(batches, self.rank, self.world), {}
+        return self._positions
+
+    @at_work
+    def take_pictures(self, first: int, pictures: np.ndarray) -> None:
+        """Some of those that :meth:`wants` asked for, from the ``first`` of them on."""
+        kept = np.array(pictures)  # what Ray gives would stay in its store
+        self._pictures.update(zip(self._positions[first : first + len(kept)].tolist(), kept))
+
+    def _epochs(self, samples: Samples, step: int) -> list[list[np.ndarray]]:
+        actor, order_of = self.options.actor, np.random.default_rng((self.options.seed, step))
+        return [mini_batches(samples.trajectory, actor.ppo_mini_batch_size, order_of) for _ in range(actor.ppo_epochs)]
+
+    @at_work
     def update(self, samples: Samples, step: int) -> dict[str, float]:
         """All epochs over ``samples``, in an order drawn from ``step``.
+
+        Args:
+            samples: with all pictures, or without those that were handed over before.
 
         Returns:
             The mean of each metric over the gradient steps made; ``steps`` and ``steps_skipped`` (the gradient was not
             finite); ``mismatch*``, rollout against learner; ``first_*``, the ratio before the first step.
         """
-        actor, order_of = self.options.actor, np.random.default_rng((self.options.seed, step))
-        epochs = [
-            mini_batches(samples.trajectory, actor.ppo_mini_batch_size, order_of) for _ in range(actor.ppo_epochs)
-        ]
+        epochs = self._epochs(samples, step)
+        if self._pictures:
+            rows = [self._pictures.get(i) for i in range(len(samples))]
+            samples, self._pictures = replace(samples, images=Pictures(rows, samples.images.shape[1:])), {}
         self.policy.train()
         first, mismatch = LogProbDifferences(self.device), None
         if self.old_log_probs.recompute:

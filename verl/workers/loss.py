@@ -48,7 +48,7 @@ class Loss:
 
     def inputs(self, part: Samples) -> Inputs:
         """What the policy is asked about ``part``."""
-        return part.images, part.instructions, part.proprio, self._here(part.tokens)
+        return np.asarray(part.images), part.instructions, part.proprio, self._here(part.tokens)
 
     def _here(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)

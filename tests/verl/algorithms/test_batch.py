@@ -99,7 +99,7 @@ def test_a_digest_tells_two_inputs_of_the_learner_apart(make_episode):
     episodes = [make_episode(i, steps=8 + i, score=i % 2 * 1.0) for i in range(4)]
     samples, again = (build_samples(episodes, algorithm(), CHUNK, ACTION_DIM) for _ in range(2))
     assert samples.digest() == again.digest() and len(samples.digest()) == 32
-    images = samples.images.copy()
+    images = np.array(samples.images)
     images.flat[-1] ^= 1
     words = [*samples.instructions[:-1], samples.instructions[-1] + " "]
     changed = [

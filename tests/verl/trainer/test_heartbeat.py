@@ -86,6 +86,15 @@ def test_a_learner_that_answers_but_makes_no_step_is_named_in_two_minutes_and_en
     assert STILL_S < 120 and 600 <= world.now < 610 and len(said) == 1
 
 
+def test_a_load_may_take_as_long_as_its_size_does(world):
+    """90 GB of a checkpoint make no step for an hour."""
+    actor = FakeActor()
+    actor.work.begin("load")
+    made, _ = watch([actor], stall_timeout_s=600)
+    world.on_second = lambda: setattr(world, "result", "loaded" if world.now >= 3500 else None)
+    assert made.wait(["call"], "the load", at_least_s=3600) == ["loaded"]
+
+
 def test_one_that_answers_again_is_said_to_go_on(world):
     actor = FakeActor()
     made, said = watch([actor])

@@ -1,4 +1,7 @@
-"""Two Ray nodes on one machine, a sidecar each; one is killed with all that is on it, and the run ends as it should."""
+"""Two Ray nodes on one machine, a sidecar each; one is killed with all that is on it, and the run ends as it should.
+
+The second may be one that was started with an empty environment, as by a batch system or a service.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import json
 import os
 import secrets
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
@@ -100,3 +105,79 @@ def test_a_node_is_killed_in_mid_rollout(tmp_path, cluster, mark):
     ours = ("verl.envs.env_main", "-m sidecar", "sidecar.service_main", "verl.trainer")
     assert not [p for p in launched.processes() if any(words in " ".join(p.cmdline()) for words in ours)]
     assert [name for name in os.listdir("/dev/shm") if mark in name] == []
+
+
+def wait_for_line(launched: Launched, words: str) -> None:
+    """In the driver's log."""
+    log = launched.run / "logs" / "driver.log"
+    launched.until(lambda: log.exists() and words in log.read_text(errors="replace"), START_S, words)
+
+
+def test_a_node_is_killed_in_mid_update(tmp_path, cluster, mark):
+    """It had no learner: the update is finished, the weights go to who is left, and the run says so and ends well."""
+    long = ["actor_rollout_ref.actor.ppo_epochs=60", "actor_rollout_ref.actor.ppo_mini_batch_size=4"]
+    launched = Launched(tmp_path, [*RUN, *long, f"trainer.ray_address={cluster.address}"], mark=mark)
+    wait_for_line(launched, "update 1:")
+    kill_node(node_of(launched, f"sidecar-{mark}-n1.yaml"))
+
+    assert launched.wait(START_S) == 0, launched.text()
+    assert launched.text().count("a node died") == 1
+    summary = json.loads((launched.run / "summary.json").read_text())
+    assert summary["updates"] == 1 and summary["episodes"] == EPISODES and summary["success_after"] is not None
+
+
+def test_a_learner_is_lost_and_the_run_goes_on_with_fewer_nodes_and_learners(tmp_path, cluster, mark):
+    """Two nodes, two learners; one is killed in mid-update: a line says how to go on; one node with one learner does,
+    from the last checkpoint."""
+    run = [*RUN, "trainer.total_episodes=48", "trainer.save_freq=1"]
+    two = ["actor_rollout_ref.actor.fsdp_config.world_size=2", f"trainer.ray_address={cluster.address}"]
+    launched = Launched(tmp_path, [*run, *two], mark=mark)
+    wait_for_line(launched, "update 2:")
+    learners = [p for p in launched.processes() if p.name().startswith("ray::Learner")]
+    assert len(learners) == 2, [p.name() for p in launched.processes()]
+    learners[-1].kill()
+    assert launched.wait(START_S) == 1, launched.text()
+    (error,) = [line for line in launched.text().splitlines() if line.startswith("error: ")]
+    assert "a learner died in" in error and "resume_mode=auto" in launched.text()
+
+    one = [*run, "trainer.nnodes=1", "actor_rollout_ref.actor.fsdp_config.world_size=1", "trainer.resume_mode=auto"]
+    again = Launched(tmp_path, one, mark=mark)
+    assert again.wait(START_S) == 0, again.text()
+    assert "resumed after update 1" in again.text()
+    summary = json.loads((again.run / "summary.json").read_text())
+    assert summary["updates"] == 2 and summary["episodes"] == 48
+
+
+@pytest.fixture
+def bare_cluster(mark):
+    """One node as the others have it, and one that was started with nothing but a PATH."""
+    node = {"num_cpus": 8, "object_store_memory": STORE, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args={**node, "_system_config": NOTICED_SOON})
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={made.address}", "--block"]
+    command += ["--num-cpus=8", f"--object-store-memory={STORE}"]
+    second = subprocess.Popen(command, env={"PATH": "/usr/bin:/bin"}, stdout=subprocess.DEVNULL, cwd="/")
+    try:
+        deadline = time.monotonic() + START_S
+        while sum(node["Alive"] for node in made.global_state.node_table()) < 2:
+            assert second.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        yield made
+    finally:
+        everything = [psutil.Process(second.pid), *psutil.Process(second.pid).children(recursive=True)]
+        for process in everything:
+            process.terminate()
+        _, alive = psutil.wait_procs(everything, timeout=20)
+        for process in alive:
+            process.kill()
+        made.shutdown()
+
+
+def test_a_node_that_was_started_with_an_empty_environment_plays(tmp_path, bare_cluster, mark):
+    """Its critic starts there, its worker's environments ask it, and their episodes count."""
+    launched = Launched(tmp_path, [*RUN, f"trainer.ray_address={bare_cluster.address}"], mark=mark)
+    assert launched.wait(START_S) == 0, launched.text()
+    summary = json.loads((launched.run / "summary.json").read_text())
+    assert summary["episodes"] == EPISODES and summary["updates"] == 1 and summary["episodes_lost"] == 0
+    for place in range(2):
+        log = (launched.run / "logs" / f"sidecar-{mark}-n{place}.log").read_text()
+        assert f"'w{place}-" in log and "attached" in log, log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from verl.errors import SidecarLostError
 from verl.trainer import sidecars as sidecars_module
 from verl.trainer import watchdog
 from verl.trainer.heartbeat import SILENT_S
+from verl.trainer.load_limits import LoadLimit
 from verl.trainer.sidecars import PHASE_TIMEOUT_S, Sidecars
 from verl.workers.work import Report
 
@@ -79,13 +81,13 @@ def world(monkeypatch):
     return state
 
 
-def make(host: FakeHost, *later: FakeHost, watched: bool = True) -> tuple[Sidecars, list[str]]:
+def make(host: FakeHost, *later: FakeHost, watched: bool = True, size: int = 0) -> tuple[Sidecars, list[str]]:
     """One node with ``host``; ``later`` are made in its place."""
     others, said = iter(later), []
     node = SimpleNamespace(node_id="a", address="10.0.0.1", sidecar=host)
     cluster = SimpleNamespace(nodes=[node], look=lambda: [node])
     cluster.make_host = lambda node: setattr(node, "sidecar", next(others))
-    return Sidecars(cluster, watched, 3, said.append, READY_S), said
+    return Sidecars(cluster, watched, 3, said.append, LoadLimit(Path("models/vlac"), size, READY_S)), said
 
 
 def test_a_supervisor_killed_in_an_update_is_started_again_and_the_phase_asked_anew(world):
@@ -105,6 +107,19 @@ def test_a_sidecar_that_loads_its_model_is_waited_for_up_to_the_configured_time(
     with pytest.raises(SidecarLostError, match=r"10\.0\.0\.1 did not reach ROLLOUT within .*no sidecar there"):
         sidecars.phase("ROLLOUT")
     assert world.now < 2 * (READY_S + PHASE_TIMEOUT_S)
+
+
+def test_a_large_critic_may_be_as_late_as_its_size_takes_and_that_is_said_once(world):
+    """5 GB: 200 s more than critic.ready_timeout_s, on a line of the screen; then a typed error says what it loads."""
+    host = FakeHost(*[SidecarUnreachable("restoring")] * 500, None)
+    sidecars, said = make(host, size=5 * 10**9)
+    sidecars.phase("ROLLOUT")
+    assert PHASE_TIMEOUT_S + READY_S < world.now < PHASE_TIMEOUT_S + READY_S + 200
+    (line,) = said
+    assert "10.0.0.1 did not reach ROLLOUT" in line and "it loads 5.0 GB from models/vlac" in line
+    sidecars, _ = make(FakeHost(SidecarUnreachable("restoring")), size=5 * 10**9)
+    with pytest.raises(SidecarLostError, match=r"restoring \(it loads 5.0 GB from models/vlac; .*ready_timeout_s=100"):
+        sidecars.phase("ROLLOUT")
 
 
 @pytest.mark.parametrize("fault", ["stopped", "dead"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.verl.workers.test_learner import checkpoint, free_port, options, samples  # noqa: F401 (a fixture)
 from verl.samples import REPLAYED
-from verl.workers.batch_split import mini_batches, shares
+from verl.workers.batch_split import mini_batches, shares, wanted
 from verl.workers.learner import Learner
 
 
@@ -59,3 +59,16 @@ def test_a_learner_makes_no_step_from_a_short_tail(checkpoint, monkeypatch, coun
     metrics = learner.update(samples(checkpoint, count), 0)
     learner.close()
     assert seen == steps and metrics["steps"] == len(steps)
+
+
+def test_each_rank_wants_what_it_passes_through_its_policy_once_in_order_of_use() -> None:
+    """Over one epoch the ranks share the samples out; the order is that of their micro-batches."""
+    batches = mini_batches(np.repeat(np.arange(6), 5), 2, np.random.default_rng(1))
+    for world in (1, 2, 3):
+        ranks = [wanted(batches, rank, world) for rank in range(world)]
+        assert sorted(np.concatenate(ranks).tolist()) == list(range(30))
+        for rank, mine in enumerate(ranks):
+            used = [batch[part] for batch in batches for part in shares(len(batch), rank, world, 2)]
+            assert np.array_equal(mine, np.concatenate(used))
+    again = wanted([*batches, *batches], 0, 2)
+    assert np.array_equal(again, wanted(batches, 0, 2)) and not len(wanted([], 0, 2))

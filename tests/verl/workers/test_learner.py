@@ -67,10 +67,19 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def handed(learner: Learner, batch: Samples, step: int) -> Samples:
+    """As a run hands samples over: the outline to all ranks, to each the pictures that it wants, two at a time."""
+    outline = batch.outline()
+    wanted = learner.wants(outline, step)
+    for first in range(0, len(wanted), 2):
+        learner.take_pictures(first, batch.images[wanted[first : first + 2]])
+    return outline
+
+
 def _rank(rank: int, world: int, port: int, path: str, target: str, steps: int) -> None:
     learner = Learner(options(path), rank, world, f"127.0.0.1:{port}")
     for step in range(steps):
-        metrics = learner.update(samples(path), step)
+        metrics = learner.update(handed(learner, samples(path), step), step)
     weights = learner.weights()
     if rank == 0:
         torch.save((weights, metrics), target)
@@ -84,6 +93,20 @@ def until_written(learner: Learner) -> None:
     while not learner.written():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_pictures_in_pieces_make_the_same_update_to_the_bit(learner, checkpoint):
+    """Weights and metrics; what was handed over is gone afterwards."""
+    learner.save(f"{checkpoint}-saved")
+    until_written(learner)
+    whole = learner.update(samples(checkpoint), 1)
+    weights = learner.weights()
+    learner.load(f"{checkpoint}-saved")
+    outline = handed(learner, samples(checkpoint), 1)
+    assert learner.update(outline, 1) == whole
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in learner.weights().items())
+    with pytest.raises(LookupError, match="was not given"):
+        learner.update(outline, 1)
 
 
 def test_two_ranks_make_the_update_of_one(checkpoint, tmp_path, learner):
