@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.libero
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_every_stage_is_measured_once(tmp_path: Path) -> None:
     """All stages are in the file, what was judged could be read, and a second call measures nothing again."""
     file = tmp_path / "figures.json"
