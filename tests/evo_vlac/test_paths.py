@@ -17,7 +17,7 @@ def test_home(monkeypatch: pytest.MonkeyPatch) -> None:
         assert from_home(name) == Path(name)
 
 
-@pytest.mark.parametrize("name", ["a.h5", "~a.h5", "Müller/a.h5", "a.b/c.h5"])
+@pytest.mark.parametrize("name", ["a.h5", "~a.h5", "Müller/a.h5", "a.b/c.h5", "$5.h5"])
 def test_data_is_somebodys(name: str) -> None:
     """In folders with odd names, too; the root's own name does not count."""
     assert not is_system(Path("/.cache/set") / name, Path("/.cache/set"))
