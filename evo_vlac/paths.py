@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_SYSTEM = frozenset({"__MACOSX", "@eaDir", "lost+found", "System Volume Information"})
+_SYSTEM = frozenset({"$recycle.bin", "__macosx", "@eadir", "lost+found", "system volume information"})
 
 
 def from_home(path: str | os.PathLike[str]) -> Path:
@@ -21,7 +21,7 @@ def from_home(path: str | os.PathLike[str]) -> Path:
 def is_system(path: Path, root: Path) -> bool:
     """Whether a file below ``root`` is not somebody's data: hidden, or in a folder that is (``.Trash-1000``,
     ``.ipynb_checkpoints``), in a recycle bin, or what macOS and Synology put beside files."""
-    return any(part.startswith((".", "$")) or part in _SYSTEM for part in path.relative_to(root).parts)
+    return any(part.startswith(".") or part.lower() in _SYSTEM for part in path.relative_to(root).parts)
 
 
 @contextmanager

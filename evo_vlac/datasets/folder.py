@@ -56,7 +56,8 @@ def _trajectory(source: Path, table: dict[str, dict[str, Any]], options: Dataset
     row = _row(table, source)
     task = options.task or str(row.get("task") or "") or _own_task(source) or str(table.get("", {}).get("task", ""))
     if not task.strip():
-        told = f" (its table names {', '.join(list(table)[:3])})" if table else ""
+        names = list(filter(None, table))[:3]
+        told = f" (its table names {', '.join(names)})" if names else ""
         raise DatasetError(f"{source}: no task for it{told}; give --task, or one of {', '.join(TASK_FILES)} beside it")
     video = read_video(source, fps=options.fps)
     return Trajectory(
@@ -140,8 +141,6 @@ def _own_task(source: Path) -> str:
 
 
 def _in_any_case(file: Path) -> Path | None:
-    """The file, also as ``TASK.TXT``; None where there is none."""
-    if file.is_file():
-        return file
-    name = file.name.lower()
-    return next((one for one in sorted(file.parent.iterdir()) if one.name.lower() == name and one.is_file()), None)
+    """The file, also as ``TASK.TXT`` or ``name.TXT``; None where there is none."""
+    spelt = (file, file.with_suffix(file.suffix.upper()), file.with_name(file.name.upper()))
+    return next((one for one in spelt if one.is_file()), None)
