@@ -13,6 +13,7 @@ from verl.envs.base import Camera, Environment
 from verl.errors import ConfigError
 
 NAMES = ("robosuite", "libero")
+METHODS = ("reset", "step", "render", "proprio", "close")
 ELSEWHERE = ("name", "suite", "num_images_in_input", "use_proprio", "unnorm_key")  # keys that others read
 
 
@@ -83,6 +84,21 @@ def _own(name: str) -> Any:
         raise ConfigError(f"env.name={name!r}: {error}") from error
 
 
+def _check_own(name: str, made: Any) -> None:
+    """What can be said without calling it: that it takes the section, and a class has an environment's methods."""
+    if not callable(made):
+        raise ConfigError(f"env.name={name!r}: {type(made).__name__}, which cannot be called")
+    try:
+        inspect.signature(made).bind({})
+    except TypeError as error:
+        raise ConfigError(f"env.name={name!r}: it is called with the section env, one argument: {error}") from None
+    except ValueError:  # written in C: it does not say
+        return
+    missing = [method for method in METHODS if inspect.isclass(made) and not hasattr(made, method)]
+    if missing and not hasattr(made, "__getattr__"):
+        raise ConfigError(f"env.name={name!r}: the class has no {', '.join(missing)} (verl.envs.base.Environment)")
+
+
 def check(env: Mapping[str, Any]) -> None:
     """Refuses a wrong section before any time is spent on it; looks for what it names, without building anything.
 
@@ -92,7 +108,7 @@ def check(env: Mapping[str, Any]) -> None:
     """
     name = convert(str, env.get("name", ""), "env.name")
     if name not in NAMES:
-        _own(name)
+        _check_own(name, _own(name))
         return
     options = _options(env)
     if name == "libero":

@@ -24,13 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from evo_vlac.paths import from_home
 from verl.config import TrainerConfig
-from verl.errors import CheckpointDamagedError, ConfigError, RunFailedError
+from verl.errors import CheckpointDamagedError, RunFailedError
 from verl.trainer import ray_wait
 from verl.trainer.disk import full_disk
 from verl.trainer.manifest import damage, write_manifest
-from verl.trainer.run_folder import RunFolder
+from verl.trainer.run_folder import RunFolder, named_checkpoint
 
 logger = logging.getLogger(__name__)
 TIMEOUT_S = 3600.0
@@ -164,13 +163,9 @@ def find_checkpoint(
     """
     if trainer.resume_mode == "auto":
         return _newest_whole(folder, note)
-    if trainer.resume_mode == "disable" or trainer.resume_from_path is None:
+    path = named_checkpoint(trainer)
+    if path is None:
         return None
-    path = from_home(trainer.resume_from_path)
-    if not (path / "trainer.json").is_file() or not (path / "learner").is_dir():
-        raise ConfigError(
-            f"trainer.resume_from_path={path}: not a checkpoint folder (trainer.json and learner/ expected)"
-        )
     if reason := damage(path):
         raise CheckpointDamagedError(
             f"trainer.resume_from_path={path}: {reason}; {_way_on(_by_age(path.resolve().parent), path.resolve())}"

@@ -55,7 +55,7 @@ def _main(arguments: list[str] | None) -> int:
     )
     parser.add_argument("--config", help="a YAML file with any part of the configuration")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)  # key=value on both sides of --config
     from rich.console import Console
 
     from verl.errors import VerlError

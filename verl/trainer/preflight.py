@@ -20,20 +20,24 @@ from verl.errors import ConfigError
 from verl.models.checkpoint_parts import Parts, find_parts, has_tensors
 from verl.trainer import capacity
 from verl.trainer.device_pairs import check_devices
+from verl.trainer.run_folder import named_checkpoint
 from verl.workers.sidecar_host import sidecar_python, sidecar_settings
 
 POLICY = "openvla"  # OpenVLA-OFT
 logger = logging.getLogger(__name__)
 NOTICE = "warning: "
+CARDS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # of NVIDIA, of Windows' Linux, of AMD
 CHECK_S = 60.0  # for an interpreter on a slow disk; it takes 0.3 s
 
 
 def preflight(config: Config) -> None:
     """Raises :class:`ConfigError`, naming the first thing that cannot work."""
     check_devices(config)
+    check_cards(config)
     _note_unseen_gpus(config)
     check_policy(config)
     check(config.env)
+    named_checkpoint(config.trainer)
     if config.critic.asked and config.critic.sidecar.start:
         check_sidecar(config.critic, config.trainer.n_gpus_per_node)
     if (found := capacity.of_config(config)) is not None:
@@ -87,6 +91,21 @@ def check_policy(config: Config) -> None:
             f"env.cameras={cameras}: the policy takes {images} images; allowed are as many cameras, or another "
             "env.num_images_in_input"
         )
+
+
+def check_cards(config: Config) -> None:
+    """CUDA is asked for only where there is a card: one that is missing would be found by an actor, after minutes."""
+    if config.trainer.ray_address is not None or any(Path(device).exists() for device in CARDS):
+        return  # on other machines, or there is one; how many there are Ray knows
+    asked = {
+        "actor_rollout_ref.rollout.device": config.rollout.device,
+        "critic.sidecar.config.device": config.critic.sidecar.config.get("device"),
+    }
+    for key, value in asked.items():
+        if str(value).startswith("cuda"):
+            raise ConfigError(f"{key}={value}: this machine has no GPU, or its driver is not loaded; allowed is cpu")
+    if gpus := config.trainer.n_gpus_per_node:
+        raise ConfigError(f"trainer.n_gpus_per_node={gpus}: this machine has no GPU; allowed is 0")
 
 
 def check_sidecar(critic: CriticConfig, gpus: int | None) -> None:

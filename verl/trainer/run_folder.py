@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evo_vlac.paths import from_home
+from verl.config import TrainerConfig
 from verl.errors import ConfigError, RunFolderRemovedError
 
 
@@ -63,6 +64,18 @@ class RunFolder:
         temporary = self.file(f".{name}.part")
         temporary.write_text(json.dumps(content, indent=2, default=float) + "\n")
         os.replace(temporary, self.file(name))
+
+
+def named_checkpoint(trainer: TrainerConfig) -> Path | None:
+    """``trainer.resume_from_path``, looked at from outside. Raises ConfigError: it is no checkpoint's folder."""
+    if trainer.resume_mode != "resume_path" or trainer.resume_from_path is None:
+        return None
+    path = from_home(trainer.resume_from_path)
+    if not (path / "trainer.json").is_file() or not (path / "learner").is_dir():
+        raise ConfigError(
+            f"trainer.resume_from_path={path}: not a checkpoint folder (trainer.json and learner/ expected)"
+        )
+    return path
 
 
 def _removed(folder: Path) -> RunFolderRemovedError:

@@ -129,6 +129,56 @@ def test_what_names_the_wrong_thing_is_found_before_anything_starts(mistake, wor
         assert word in message
 
 
+class NotAnEnvironment:
+    def __init__(self, env: object) -> None: ...
+    def reset(self, seed: int) -> None: ...
+
+
+class TakesNothing:
+    pass
+
+
+NUMBER = 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("NotAnEnvironment", "the class has no step, render, proprio, close"),
+        ("TakesNothing", "it is called with the section env, one argument"),
+        ("NUMBER", "int, which cannot be called"),
+    ],
+)
+def test_an_own_environment_is_looked_at_without_being_made(name, words):
+    """Else an environment's process finds it, a minute later."""
+    where = f"tests.verl.trainer.test_preflight:{name}"
+    message = told("actor_rollout_ref.rollout.unnorm_key=robosuite_lift", f"env.name={where}")
+    assert message.startswith(f"env.name={where!r}") and words in message
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["actor_rollout_ref.rollout.device=cuda", "critic.sidecar.config.device=cuda:1", "trainer.n_gpus_per_node=4"],
+)
+def test_a_gpu_that_is_not_there_is_told(monkeypatch, asked):
+    monkeypatch.setattr("verl.trainer.preflight.CARDS", ("/nowhere",))
+    assert told(asked).startswith(asked) and "no GPU" in told(asked)
+
+
+def test_a_checkpoint_to_go_on_from_is_looked_for_before_anything_starts(tmp_path):
+    message = told("trainer.resume_mode=resume_path", f"trainer.resume_from_path={tmp_path}")
+    assert message.startswith(f"trainer.resume_from_path={tmp_path}: not a checkpoint folder")
+
+
+def test_keys_may_stand_on_both_sides_of_the_file(tmp_path):
+    """The launcher adds the run's id at the end."""
+    command = [sys.executable, "-m", "verl.launch", f"trainer.default_local_dir={tmp_path}"]
+    done = subprocess.run(
+        [*command, "--config", "/nowhere.yaml"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "/nowhere.yaml" in done.stderr
+
+
 def test_assets_named_by_the_environment_are_looked_for_too(monkeypatch):
     """LIBERO_ASSETS is as easily wrong as a key."""
     monkeypatch.setenv("LIBERO_ASSETS", "/nowhere")
