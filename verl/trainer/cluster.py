@@ -31,7 +31,7 @@ from verl.trainer.placement import Placement, make_plan
 from verl.trainer.watchdog import ray_faults
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
-from verl.workers.sidecar_host import SidecarHost, loads_last, write_sidecar_settings
+from verl.workers.sidecar_host import SidecarHost, write_sidecar_settings
 
 logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
@@ -184,10 +184,10 @@ class Cluster:
         self.note(f"another node took its place ({node.address})")
 
     def start_sidecars(self) -> list[Any]:
-        """Starts one a node. Returns calls that end when they are ready; of those that load last, see
-        :func:`~verl.workers.sidecar_host.loads_last`, none: :meth:`load_sidecars` has them load."""
+        """Starts one a node. Returns calls that end when they are ready; none of those that load last (``loads_last``),
+        for which :meth:`load_sidecars` does."""
         critic = self.config.critic
-        last = loads_last(critic)
+        last = critic.sidecar.loads_last
         self._with_sidecars = True
         for node in self.nodes:
             self.make_host(node)
@@ -199,7 +199,7 @@ class Cluster:
     def load_sidecars(self) -> list[Any]:
         """The counterpart for those that load last."""
         critic = self.config.critic
-        if not (self._with_sidecars and loads_last(critic)):
+        if not (self._with_sidecars and critic.sidecar.loads_last):
             return []
         return [node.sidecar.load.remote(critic.ready_timeout_s) for node in self.nodes]
 
