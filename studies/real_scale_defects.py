@@ -245,7 +245,7 @@ DEFECTS = [
     (
         60,
         "vLLM loaded beside learners and rollout workers, and counted their memory as its own",
-        "tests/verl/trainer/test_loading_order.py::test_vllm_loads_last",
+        "tests/verl/trainer/test_loading_order.py::test_it_loads_last[vllm]",
     ),
     (
         61,

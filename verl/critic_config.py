@@ -39,6 +39,15 @@ class SidecarConfig:
         in_range("critic.sidecar.max_restarts", self.max_restarts, 0)
         one_of("critic.sidecar.per", self.per, ("node", "gpu"))
 
+    @property
+    def loads_last(self) -> bool:
+        """Whether it was told to, or its engine measures the free memory while it loads, as vLLM does unless its cache
+        has a fixed size: learners and rollout workers load before, or their weights would be counted as its own."""
+        options, memory = self.config.get("vllm"), self.config.get("memory")
+        fixed = isinstance(options, dict) and options.get("kv_cache_gb") is not None
+        told = isinstance(memory, dict) and memory.get("load") == "asked"
+        return self.start and (told or (self.config.get("engine") == "vllm" and not fixed))
+
 
 @dataclass(frozen=True, slots=True)
 class CriticConfig:

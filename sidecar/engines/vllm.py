@@ -81,9 +81,7 @@ class VllmEngine:
         arguments["max_model_len"] = options.max_model_len or self._enough()
         if self._cuda:
             arguments |= {"enable_sleep_mode": True, "gpu_memory_utilization": self._share(config)}
-            if (
-                options.kv_cache_gb is not None
-            ):  # else the free memory is measured, and with it what others do meanwhile
+            if options.kv_cache_gb is not None:  # else it measures, and with its own what others take meanwhile
                 arguments["kv_cache_memory_bytes"] = int(options.kv_cache_gb * 1e9)
         else:
             arguments["block_size"] = 32

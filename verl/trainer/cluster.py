@@ -35,7 +35,7 @@ from verl.trainer.ray_store import own_store_bytes
 from verl.trainer.watchdog import ray_faults
 from verl.workers.learner import Learner, LearnerOptions
 from verl.workers.rollout import RolloutOptions, RolloutWorker
-from verl.workers.sidecar_host import SidecarHost, loads_last, write_sidecar_settings
+from verl.workers.sidecar_host import SidecarHost, write_sidecar_settings
 
 logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
@@ -187,10 +187,10 @@ class Cluster:
         self.note(f"another node took its place ({node.address})")
 
     def start_sidecars(self, timeout: float) -> list[Any]:
-        """Starts one a node. Returns calls that end when they are ready, in ``timeout`` seconds at most; of those that
-        load last, see :func:`~verl.workers.sidecar_host.loads_last`, none: :meth:`load_sidecars` has them load."""
+        """Starts one a node. Returns calls that end when they are ready, in ``timeout`` seconds at most; none of those
+        that load last (``loads_last``), for which :meth:`load_sidecars` does."""
         critic = self.config.critic
-        last = loads_last(critic)
+        last = critic.sidecar.loads_last
         self._with_sidecars = True
         for node in self.nodes:
             self.make_host(node)
@@ -202,7 +202,7 @@ class Cluster:
     def load_sidecars(self, timeout: float) -> list[Any]:
         """The counterpart for those that load last."""
         critic = self.config.critic
-        if not (self._with_sidecars and loads_last(critic)):
+        if not (self._with_sidecars and critic.sidecar.loads_last):
             return []
         return [node.sidecar.load.remote(timeout) for node in self.nodes]
 

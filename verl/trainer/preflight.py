@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 
 import yaml
 

@@ -65,15 +65,6 @@ def sidecar_settings(critic: CriticConfig, run_id: str, gpus: int | None) -> dic
     return {**said, **critic.sidecar.config}
 
 
-def loads_last(critic: CriticConfig) -> bool:
-    """Whether the sidecar's engine measures the free memory while it loads, as vLLM does unless its cache has a fixed
-    size: then it loads when learners and rollout workers have, or their weights would be counted as its own."""
-    keys = critic.sidecar.config
-    options = keys.get("vllm")
-    fixed = isinstance(options, dict) and options.get("kv_cache_gb") is not None
-    return critic.sidecar.start and keys.get("engine") == "vllm" and not fixed
-
-
 def write_sidecar_settings(critic: CriticConfig, run_id: str, path: Path, gpus: int | None) -> Path:
     """The file for ``python -m sidecar --config``. Paths become absolute: Ray's actors work in another folder."""
     settings = sidecar_settings(critic, run_id, gpus)

@@ -62,9 +62,10 @@ def stop() -> None:
     raise StopIteration
 
 
-def test_vllm_loads_last(order: Any) -> None:
-    """Its process and its run are there before; it is ready in the end."""
-    assert order(VLLM) == [
+@pytest.mark.parametrize("override", [VLLM, "+critic.sidecar.config.memory.load=asked"], ids=["vllm", "told"])
+def test_it_loads_last(order: Any, override: str) -> None:
+    """vLLM, or any that is told to. Its process and its run are there before; it is ready in the end."""
+    assert order(override) == [
         "start, to load when asked",
         "learners",
         "learners have loaded",
