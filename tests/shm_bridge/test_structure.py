@@ -14,6 +14,7 @@ PACKAGE = ROOT / "shm_bridge"
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
+    if "build" not in path.relative_to(PACKAGE).parts  # what `pip install ./shm_bridge` leaves
 }
 Graph = dict[str, set[str]]
 

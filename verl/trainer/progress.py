@@ -130,14 +130,11 @@ class Progress:
         if quiet or self.name != "rollout" or not self.seen:
             self.name = ""
             return
-        if self.done == 0:
-            self._rollouts_without_done += 1
-            if self._rollouts_without_done == 2:
-                self.console.print(NO_DONES)
-        else:
-            self._rollouts_without_done = 0
         self.console.print(
             f"rollout: {self.trained}/{self.total_episodes} episodes, VLAC says done in {self.done} of {self.seen}, "
             f"{time.monotonic() - self.started:.0f} s"
         )
+        self._rollouts_without_done = 0 if self.done else self._rollouts_without_done + 1
+        if self._rollouts_without_done == 2:
+            self.console.print(NO_DONES)
         self.name = ""

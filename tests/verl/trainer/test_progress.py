@@ -48,14 +48,15 @@ def test_lost_episodes_are_told_as_they_happen_and_not_each_of_thousands() -> No
 
 
 def test_rollouts_without_a_done_ask_about_the_critic_once() -> None:
-    """Two in a row; a done starts the count again."""
+    """Two in a row; a done starts the count again. Said below the second's own line."""
     progress, console = recorded()
     with progress:
         for done in (False, True, False, False, False):
             progress.stage("rollout", 1)
             progress.episode(played(done), SimpleNamespace(latency_ms=lambda percentile: 1.0))  # type: ignore[arg-type]
         progress.stage("update", None)
-    assert console.export_text().count(NO_DONES[:40]) == 1
+    text = console.export_text()
+    assert text.count(NO_DONES[:40]) == 1 and text.partition(NO_DONES[:40])[0].count("rollout: ") == 4
 
 
 def test_what_is_noted_is_shown_as_it_is() -> None:
