@@ -56,7 +56,7 @@ STAGES = ("demonstrations", "start", "shift", "critic", "train", "report")
 FILES = {  # kinds, seed of the first episode (and 20 000 more for each task), share of --episodes
     "varied": ("varied", 500_000, 1.0),
     "expert": ("success", 700_000, 0.5),
-    "play": ("random:0.5,expert_then_random:0.3,idle:0.2", 900_000, 0.25),
+    "play": ("random:0.4,failure:0.25,near_miss:0.25,idle:0.1", 900_000, 0.25),
 }
 SHARES = Shares(done=0.64, done_wrong_task=0.1, critic=0.14, reversed=0.05, stagnant=0.03, failed=0.04, describe=0.0)
 SEARCH_SEED, FRESH_SEED = 170_000, 180_000  # evaluation states that no table has used
