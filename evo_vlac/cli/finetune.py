@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--dtype", choices=DTYPES, default="float32")
     data = parser.add_argument_group("data")
     data.add_argument("--demos", type=from_home, nargs="+", default=[], metavar="DATASET", help=DATASET_HELP)
+    data.add_argument(
+        "--label-free",
+        action="store_true",
+        help="--demos are successes, by your word; of all data only pictures and instructions are read",
+    )
+    data.add_argument("--play", type=from_home, nargs="+", default=[], metavar="DATASET", help="... and these are none")
     data.add_argument("--tasks", nargs="+", default=[], help="an instruction a dataset (default: their own)")
     data.add_argument("--dataset", type=from_home, help="ready JSONL in ms-swift's format, in place of --demos")
     data.add_argument("--camera", help=CAMERA_HELP)
@@ -119,11 +125,13 @@ def to_config(options: argparse.Namespace) -> FinetuneConfig:
         near_positives=options.near_positives,
         other_tasks=tuple(options.other_tasks),
         seed=options.seed,
+        label_free=options.label_free,
     )
     return FinetuneConfig(
         model=options.model,
         output=options.output,
         demos=tuple(options.demos),
+        play=tuple(options.play),
         tasks=tuple(options.tasks),
         dataset=options.dataset,
         camera=options.camera,

@@ -65,8 +65,8 @@ def _trajectory(source: Path, table: dict[str, dict[str, Any]], options: Dataset
         task=task,
         frames=video.frames,
         fps=video.fps,
-        success=truth_of(row.get("success"), f"{source}: success"),
-        kind=str(row.get("kind", "")),
+        success=truth_of(row.get("success"), f"{source}: success") if options.labels else None,
+        kind=str(row.get("kind", "")) if options.labels else "unknown",
         source_frames=video.source_frames,
         seconds=video.seconds,
     )

@@ -101,6 +101,8 @@ class StoredDemo:
         pictures, bottom_up = self._pictures(group, options.camera, reading)
         fps, length = self._fps(options, reading), len(pictures)
         kept = sample_indices(fps, options.fps or fps, length)
+        if not options.labels:
+            return self._film(pictures, kept, bottom_up, fps, options)
         flags, success = self._labels(group, reading)
         dones = None
         if flags:
@@ -122,6 +124,19 @@ class StoredDemo:
             actions=self.actions if len(kept) == length else None,
             proprio=None if proprio is None else _rows(proprio, kept, length),
             objects={name: places for name, places in objects.items() if places is not None},
+            source_frames=tuple(kept),
+            seconds=tuple(i / fps for i in kept),
+        )
+
+    def _film(
+        self, pictures: Any, kept: Sequence[int], bottom_up: bool, fps: float, options: DatasetOptions
+    ) -> Trajectory:
+        """What a camera would have seen, and no more."""
+        return Trajectory(
+            name=self.name,
+            task=options.task or self.task,
+            frames=_frames(pictures, kept, bottom_up),
+            fps=min(fps, options.fps or fps),
             source_frames=tuple(kept),
             seconds=tuple(i / fps for i in kept),
         )

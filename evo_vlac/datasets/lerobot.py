@@ -84,7 +84,8 @@ class _Dataset:
         self.is_film = features[self.camera]["dtype"] == "video"
         self.episodes, self.tasks = _meta(path, version, self.camera, reading)
         self._count()
-        needed = {*_DONE, "task_index", "timestamp", *([] if self.is_film else [self.camera])}
+        self._done = _DONE if options.labels else ()
+        needed = {*self._done, "task_index", "timestamp", *([] if self.is_film else [self.camera])}
         self._rows = EpisodeRows(path / "data", needed.__contains__)
         self._film: Film | None = None
         self._places: dict[int, Place] = {}  # in that film
@@ -134,7 +135,7 @@ class _Dataset:
 
     def _labels(self, name: str, columns: dict[str, list[Any]]) -> tuple[list[bool] | None, bool | None]:
         """Flags of the table's rows, and whether the episode succeeded."""
-        key = next((key for key in _DONE if key in columns), None)
+        key = next((key for key in self._done if key in columns), None)
         known = [] if key is None else [truth_of(value, key) for value in columns[key]]
         if all(flag is None for flag in known):
             return None, None

@@ -15,7 +15,8 @@ from evo_vlac.errors import DatasetError, OptionError
 class DatasetOptions:
     """camera: its name, or part of it (default: the first that is no wrist camera). task: replaces the dataset's own
     instructions. limit: trajectories at most. fps: frames a second at most. episode: only this one, by its name or
-    number.
+    number. labels: False: of the data only pictures, times and instructions are read; whatever it says about success,
+    dones, kinds, states or positions is not looked at, be it wrong or missing.
     """
 
     camera: str | None = None
@@ -23,6 +24,7 @@ class DatasetOptions:
     limit: int | None = None
     fps: float | None = None
     episode: str | None = None
+    labels: bool = True
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

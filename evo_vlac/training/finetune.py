@@ -52,7 +52,8 @@ _KEEP = (
 
 @dataclass(frozen=True, slots=True)
 class FinetuneConfig:
-    """What to train, on what, how long. ``demos`` or ``dataset`` (JSONL in ms-swift's format), not both.
+    """What to train, on what, how long. ``demos`` or ``dataset`` (JSONL in ms-swift's format), not both; ``play``
+    beside ``demos`` in label-free training.
 
     ``batch_size`` is one device's; ``learning_rate`` None means 1e-5 full, 1e-4 LoRA (ms-swift's own). ``threads``
     limits torch on a CPU. ``timeout`` in seconds; 0 means none. ``extra`` goes to ``swift sft`` as it is.
@@ -61,6 +62,7 @@ class FinetuneConfig:
     model: Path
     output: Path
     demos: tuple[Path, ...] = ()
+    play: tuple[Path, ...] = ()
     tasks: tuple[str, ...] = ()
     dataset: Path | None = None
     camera: str | None = None
@@ -154,7 +156,7 @@ def _dataset(config: FinetuneConfig) -> Path:
     folder = config.output / "pairs"
     if config.resume and (folder / "summary.json").is_file():
         return folder / "train.jsonl"
-    return build_training_set(config.demos, folder, config.pairs, config.camera, config.tasks).jsonl
+    return build_training_set(config.demos, folder, config.pairs, config.camera, config.tasks, config.play).jsonl
 
 
 def swift_arguments(config: FinetuneConfig, dataset: Path, resume_from: Path | None) -> list[str]:

@@ -2,7 +2,8 @@
 
 For frames i < j of a success that ends at T the critic is ``(j - i) / (T - i)``, the share of the remaining work; the
 reversed pair has the negative. Done is 0 before 0.8 T and 1 after 0.95 T, frames between are left out; where the data
-carries the simulator's success for each frame, that decides instead.
+carries the simulator's success for each frame, that decides instead, unless the training is label-free: then whoever
+names the files says which are demonstrations, and no outline has flags.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def critic_label(before: int, after: int, end: int) -> int:
 
 
 def done_labels(demo: Outline, before: float = 0.8, after: float = 0.95) -> list[int | None]:
-    """0, 1 or None (left out) for each frame: the simulator's flags, else the paper's rule, else all 0 (a failure)."""
+    """0, 1 or None (left out) for each frame: the simulator's flags, else the paper's rule, else all 0 (a failure, or
+    play)."""
     if demo.dones is not None:
         return [int(flag) for flag in demo.dones]
     if not demo.success:

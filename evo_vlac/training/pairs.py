@@ -81,7 +81,8 @@ class PairConfig:
 
     ``positives``: share of done questions whose answer is 1. ``near``: share of the done negatives drawn from the
     frames just before success (``near_frames`` of them), where a critic errs first; ``near_positives``: share of the
-    positives drawn from the first ``near_frames`` of success, where it hesitates.
+    positives drawn from the first ``near_frames`` of success, where it hesitates. ``label_free``: of the data nothing
+    but pictures and instructions is read (see :func:`evo_vlac.training.training_set.build_training_set`).
     """
 
     count: int = 10_000
@@ -94,6 +95,7 @@ class PairConfig:
     near_frames: int = 6
     other_tasks: tuple[str, ...] = OTHER_TASKS
     seed: int = 0
+    label_free: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -106,6 +108,8 @@ class PairConfig:
         for name in ("positives", "near", "near_positives"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; 0 to 1 is allowed")
+        if self.label_free and self.shares.state > 0:
+            raise OptionError(f"shares.state is {self.shares.state}; label-free training reads no states: 0 is allowed")
         if self.near_frames < 1:
             raise OptionError(f"near_frames is {self.near_frames}; at least 1 is needed")
 

@@ -12,13 +12,13 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evo_vlac import prompts
 from evo_vlac.datasets import DatasetOptions, Skipped, Trajectory, open_datasets
-from evo_vlac.errors import OutputError
+from evo_vlac.errors import OptionError, OutputError
 from evo_vlac.training.pairs import Pair, PairConfig, PairSampler
 
 logger = logging.getLogger(__name__)
@@ -63,11 +63,29 @@ def message(pair: Pair, images: Sequence[str]) -> dict[str, Any]:
 
 
 def build_training_set(
-    demos: Sequence[Path], folder: Path, config: PairConfig, camera: str | None = None, tasks: Sequence[str] = ()
+    demos: Sequence[Path],
+    folder: Path,
+    config: PairConfig,
+    camera: str | None = None,
+    tasks: Sequence[str] = (),
+    play: Sequence[Path] = (),
 ) -> TrainingSet:
-    """Draw pairs from datasets of demonstrations and write them; raises DatasetError or OutputError."""
-    first = open_datasets(demos, DatasetOptions(camera), tasks)
+    """Draw pairs from datasets of demonstrations and write them; raises DatasetError, OptionError or OutputError.
+
+    Label-free (``config.label_free``), what is named as ``demos`` are successes, by the word of whoever names them, and
+    ``play`` is anything else: its frames are taken for not done and its second halves for no progress, since play
+    seldom does a task by chance. ``tasks``: an instruction for each of ``demos``, then for each of ``play``.
+    """
+    if play and not config.label_free:
+        raise OptionError("play is for label-free training (label_free); else datasets say themselves what failed")
+    options, paths = DatasetOptions(camera, labels=not config.label_free), [*demos, *play]
+    first = open_datasets(demos, options, tasks[: len(demos)])
     outlines = [demo.outline() for demo in first]
+    skipped = tuple(first.skipped)
+    if play:
+        toyed = open_datasets(play, options, tasks[len(demos) :])
+        outlines += [replace(episode.outline(), success=False) for episode in toyed]
+        skipped += tuple(toyed.skipped)
     pairs = PairSampler(outlines, config).draw()
     needed: dict[int, set[int]] = {}
     for pair in pairs:
@@ -77,7 +95,7 @@ def build_training_set(
     try:
         pictures.mkdir(parents=True, exist_ok=True)
         (folder / "summary.json").unlink(missing_ok=True)
-        for index, episode in enumerate(open_datasets(demos, DatasetOptions(camera), tasks, quiet=True)):
+        for index, episode in enumerate(open_datasets(paths, options, tasks, quiet=True)):
             _write_frames(episode, index, needed.get(index, set()), pictures)
         with jsonl.open("w", encoding="utf-8") as file:
             for pair in pairs:
@@ -92,7 +110,7 @@ def build_training_set(
             episodes=len(outlines),
             kinds=dict(Counter(pair.kind for pair in pairs)),
             answers=dict(Counter(pair.answer for pair in pairs if pair.kind.startswith("done"))),
-            skipped=tuple(first.skipped),
+            skipped=skipped,
         )
         summary = {**asdict(result), "folder": str(folder), "jsonl": str(jsonl), "config": asdict(config)}
         (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -115,7 +115,7 @@ class RobosuiteConfig:
 
 
 class RobosuiteEnv:
-    """See :class:`verl.envs.base.Environment`. Simulators are built at a scene's first reset and then kept.
+    """See :class:`verl.envs.base.Environment`. Simulators are built at a task's first reset and then kept.
 
     Before the first reset ``max_steps`` is the longest of all tasks, then that of the task.
     """

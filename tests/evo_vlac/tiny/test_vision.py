@@ -11,7 +11,7 @@ from evo_vlac.datasets import Trajectory
 from evo_vlac.datasets.hdf5 import Hdf5Writer, read_demonstrations
 from evo_vlac.errors import DatasetError
 from evo_vlac.tiny.model import TinyConfig, build_tiny_vlac
-from evo_vlac.tiny.vision import LookConfig, learn_to_look, read_sights
+from evo_vlac.tiny.vision import CELLS, LookConfig, coarse, learn_to_look, read_sights
 
 SMALL = TinyConfig(
     image_size=28, vision_hidden=32, vision_layers=1, vision_mlp=32, text_hidden=32, text_layers=1, text_mlp=32
@@ -67,3 +67,32 @@ def test_episodes_without_positions_are_refused(tmp_path: Path) -> None:
         read_sights([write(tmp_path / "bare.h5", [bare])], held_out=2)
     with pytest.raises(DatasetError, match="no episodes"):
         read_sights([], held_out=2)
+
+
+def test_label_free_it_learns_the_picture(tmp_path: Path) -> None:
+    """Held-out squares are told better than by the mean of all pictures."""
+    model = build_tiny_vlac(tmp_path / "model", SMALL)
+    film = write(tmp_path / "squares.h5", [square(seed) for seed in range(120)])
+    config = LookConfig(steps=150, batch_size=32, learning_rate=3e-3, warmup_steps=10, held_out=10, label_free=True)
+    assert learn_to_look(model, [film], tmp_path / "seen", config)["unexplained"] < 0.9
+
+
+def test_label_free_no_position_changes_the_model(tmp_path: Path) -> None:
+    """The same to the byte with the simulator's positions in the file and without."""
+    model = build_tiny_vlac(tmp_path / "model", SMALL)
+    squares = [square(seed) for seed in range(20)]
+    made = []
+    for name, demos in (("with", squares), ("without", [Trajectory(s.name, s.task, s.frames) for s in squares])):
+        film = write(tmp_path / f"{name}.h5", demos)
+        learn_to_look(model, [film], tmp_path / name, LookConfig(steps=2, batch_size=8, held_out=10, label_free=True))
+        made.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert made[0] == made[1] != (model / "model.safetensors").read_bytes()
+
+
+def test_cells_are_mean_colours() -> None:
+    """Of any size of picture: one that is all of a colour, and one with a bright half."""
+    frame = np.full((30, 57, 3), 51, np.uint8)
+    assert coarse(frame) == pytest.approx(0.2)
+    frame[:, 29:] = 255
+    cells = coarse(frame).reshape(CELLS, CELLS, 3)
+    assert cells[:, :7].max() == pytest.approx(0.2) and cells[:, 8:].min() == pytest.approx(1.0)
