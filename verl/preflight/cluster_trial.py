@@ -25,6 +25,7 @@ from verl.trainer.cluster import _free_port
 from verl.trainer.heartbeat import reporting
 from verl.trainer.placement import Placement, make_plan
 from verl.trainer.ray_session import ray_session
+from verl.workers.device import given_device
 from verl.workers.sharded_policy import backends
 from verl.workers.weight_receiver import WeightReceiver, card
 from verl.workers.weight_transfer import Receiver, WeightSender
@@ -43,15 +44,11 @@ def _weights(device: torch.device, dtype: torch.dtype, value: float) -> nn.Modul
     return layer
 
 
-def _device() -> torch.device:
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-
-
 class Member:
     """A learner without a policy: joins the others, sends a bucket."""
 
-    def __init__(self, config: Config, rank: int, world: int, address: str) -> None:
-        self.world, self.device, self.work = world, _device(), Work()
+    def __init__(self, config: Config, rank: int, world: int, address: str, gpus: float) -> None:
+        self.world, self.device, self.work = world, given_device(gpus), Work()
         dist.init_process_group(
             backends(self.device, config.actor.fsdp_config),
             init_method=f"tcp://{address}",
@@ -90,8 +87,7 @@ class Taker:
 
     def __init__(self, config: Config) -> None:
         dtype = getattr(torch, config.rollout.dtype)
-        on_cpu = config.rollout.device == "cpu"
-        self.device, self.work = torch.device("cpu") if on_cpu else _device(), Work()
+        self.device, self.work = given_device(config.rollout.gpus_per_worker, config.rollout.device), Work()
         self.policy = _weights(self.device, dtype, 0.0)
         self.weights = WeightReceiver(self.policy, dtype, self.device)
 
@@ -132,7 +128,7 @@ def _together(config: Config, placement: Placement, nodes: Sequence[Any]) -> Ite
     members = [
         reporting(Member)
         .options(num_cpus=1, num_gpus=plan.learner_gpus, scheduling_strategy=at(place))
-        .remote(config, rank, world, address)
+        .remote(config, rank, world, address, plan.learner_gpus)
         for rank, place in enumerate(plan.learners)
     ]
     takers = [

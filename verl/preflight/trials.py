@@ -57,10 +57,11 @@ def policy(config: Config) -> Iterator[Line]:
     from verl.envs.base import PROPRIO_DIM
     from verl.envs.factory import describe
     from verl.trainer.assemble import rollout_options
+    from verl.workers.device import given_device
     from verl.workers.rollout import load_policy
 
     options = rollout_options(config, "preflight")
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = given_device(options.gpus, options.device)
     torch.set_num_threads(options.threads)
     began = time.monotonic()
     loaded = load_policy(options, device)
