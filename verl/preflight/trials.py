@@ -81,6 +81,7 @@ def policy(config: Config) -> Iterator[Line]:
 
 def frame(config: Config) -> Iterator[Line]:
     """The first task's first picture, by the first camera."""
+    from verl.envs.egl import renderer
     from verl.envs.factory import create_environment
     from verl.preflight.checks import egl_line
     from verl.preflight.machine import this_machine
@@ -93,25 +94,14 @@ def frame(config: Config) -> Iterator[Line]:
         began = time.monotonic()
         env.render(camera.name, picture)
         took = time.monotonic() - began
-        renderer = _renderer()
+        drawn_by = renderer() or "unknown"
     finally:
         env.close()
     if int(picture.max()) == int(picture.min()):
-        yield bad("frame", f"the picture of {camera.name} is of one colour ({picture.max()}): {renderer}")
+        yield bad("frame", f"the picture of {camera.name} is of one colour ({picture.max()}): {drawn_by}")
         return
     yield good("frame", f"{camera.name}, {camera.width} x {camera.height}, in {took * 1000:.0f} ms")
-    yield egl_line(renderer, this_machine())
-
-
-def _renderer() -> str:
-    """What draws, in the words of OpenGL; the context of the last picture is still current."""
-    try:
-        from OpenGL import GL
-
-        name = GL.glGetString(GL.GL_RENDERER)
-    except Exception as error:  # noqa: BLE001 (an environment of one's own may draw with anything)
-        return f"unknown ({type(error).__name__})"
-    return name.decode() if isinstance(name, bytes) else "unknown"
+    yield egl_line(drawn_by, this_machine())
 
 
 def verdict(config: Config) -> Iterator[Line]:
