@@ -32,7 +32,7 @@ from sidecar.last_judged import LastJudged
 from sidecar.metrics import Metrics
 from sidecar.probe import probe_task
 from sidecar.query_planner import QueryPlanner
-from sidecar.query_task import QueryTask
+from sidecar.query_task import QueryTask, kind_of
 from sidecar.reference import References
 from sidecar.reply_builder import ExplainedReply, ReplyBuilder
 from sidecar.trace import Trace
@@ -228,7 +228,11 @@ class Service:
                 return self._wait_for_work(slot, serves)
             taken_ns = self._clock()
             if batch or change:
-                what = f"the change to {wanted.name}" if wanted is not None else _describe(batch)
+                what = (
+                    f"the change to {wanted.name}"
+                    if wanted is not None
+                    else f"a batch of {len(batch)} {kind_of(batch)} queries"
+                )
                 limit_s = self._change_s if wanted is not None else self.config.health.batch_s
                 self._running[slot] = _Running(taken_ns, what, limit_s)
         try:
@@ -270,9 +274,9 @@ class Service:
         except ReplicaLostError as error:
             return self._hand_on(slot, batch, error)
         engine_ns = self._clock() - taken_ns
-        self.metrics.batch(_kind(batch), len(batch), engine_ns)
+        self.metrics.batch(kind_of(batch), len(batch), engine_ns)
         if self.trace is not None:
-            self.trace.batch(_kind(batch), [task.asked_ns for task in batch], taken_ns, engine_ns, slot)
+            self.trace.batch(kind_of(batch), [task.asked_ns for task in batch], taken_ns, engine_ns, slot)
         if self.crew is not None:
             self.crew.answered(slot, len(batch), engine_ns / 1e9)
         with self._lock:
@@ -344,12 +348,3 @@ class Service:
         self.metrics.answered(question.kind, reply, delivered, self._clock() - question.asked_ns)
         if reply.unreadable or reply.status in (Status.INVALID, Status.FAILED):
             self._invalid.note(question, reply)
-
-
-def _describe(batch: Sequence[QueryTask]) -> str:
-    return f"a batch of {len(batch)} {_kind(batch)} queries"
-
-
-def _kind(batch: Sequence[QueryTask]) -> str:
-    kinds = {task.query.kind for task in batch}
-    return kinds.pop() if len(kinds) == 1 else "mixed"

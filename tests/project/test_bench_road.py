@@ -42,6 +42,7 @@ ONCE = {  # a process, an episode, a phase or a second; all else is called for a
     "Lane.end_episode",
     "Server.acknowledge_phase",
     "Server.close",
+    "Server.files_removed",
     "Server.publish_metrics",
     "Server.set_ready",
 }
