@@ -137,7 +137,7 @@ def _room(name: str, most: float, there: float, free: float, else_: str) -> Line
 
 def _store(config: Config, plan: MemoryPlan) -> Iterator[Line]:
     """Whether Ray's store holds what goes through it. That of a cluster was sized when the cluster was started."""
-    wanted = plan.total(SHM, "update", plans.STORE)
+    wanted = plan.most(SHM, plans.STORE)
     if config.trainer.ray_address is not None:
         yield good("Ray's store", f"{wanted / GB:.2f} GB wanted: ray start --object-store-memory={ROOM * wanted:.0f}")
         return

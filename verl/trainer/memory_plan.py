@@ -113,13 +113,16 @@ def samples_bytes(config: Config, layout: Layout) -> float:
 
 
 def store_bytes(config: Config, layout: Layout, weights: float = math.inf) -> float:
-    """What Ray's object store of a node holds: pieces of an update's pictures or, at another time, of weights.
+    """What Ray's object store of a node holds at once: episodes that end together and are on their way to the driver,
+    later pieces of an update's pictures, later buckets of weights.
 
     Args:
         weights: bytes that are handed over in all.
     """
+    ended = layout.environments * config.trainer.nnodes * layout.chunks * layout.seen
     on_way = BUCKETS * BUCKET * layout.ranks
-    return max(min(samples_bytes(config, layout), on_way), 0.0 if layout.on_card else min(weights, on_way))
+    shown = min(samples_bytes(config, layout), on_way)
+    return max(float(ended), shown, 0.0 if layout.on_card else min(weights, on_way))
 
 
 # ---- the parts of each kind of process
@@ -277,4 +280,4 @@ def _ray(config: Config, layout: Layout, policy: PolicyShape) -> Iterator[Part]:
     yield Part(HOST, "all", "code, mapped from files", 1, *[base.CODE] * 3)
     width, lora = parts.WIDTHS[config.rollout.dtype], config.model.lora_rank
     store = store_bytes(config, layout, width * (lora * policy.adapter_width if lora else policy.parameters))
-    yield Part(SHM, STORE, "pictures and weights on their way", 1, 0.0, store, store)
+    yield Part(SHM, STORE, "what is on its way", 1, 0.0, store, store)
