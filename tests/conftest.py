@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import os
 import random
 import secrets
@@ -30,8 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """Every test and fixture draws the same random numbers in every run: random weights are a part of the test."""
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Every test and fixture draws the same random numbers in every run: random weights are a part of the test. Tests
+    of LIBERO are skipped, with the reason, where it is not there."""
+    if item.get_closest_marker("libero") is not None and (reason := _no_libero()):
+        pytest.skip(reason)
     random.seed(0)
     np.random.seed(0)
     if "torch" in sys.modules:  # not imported here: the bridge's tests run where there is no torch
@@ -54,6 +59,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if message := config.stash.get(LEFT, ""):
         terminalreporter.write_line(message, red=True)
+
+
+@functools.cache
+def _no_libero() -> str:
+    """Why LIBERO cannot be played here, "" where it can."""
+    if importlib.util.find_spec("libero") is None:
+        return "hf-libero is not installed (pip install 'vlac-rl[libero]')"
+    from verl.envs.libero_setup import find_assets
+    from verl.errors import AssetsMissingError
+
+    try:
+        find_assets(None)
+    except AssetsMissingError as error:
+        return f"LIBERO's assets are not here: {error}"
+    return ""
 
 
 def _once_settled(look: Callable[[], list[str]]) -> list[str]:

@@ -126,14 +126,12 @@ def _critic_text(video: Video, result: TrajectoryResult, done: list[DoneResult])
         source, second = str(video.source_frames[frame]), number(video.seconds[frame])
         rows.append([str(frame), source, second, number(critic, "+.1f"), number(value, ".1f"), verdict])
     text = table(*without_empty(head, rows)) + "\n"
-    if len(rows) == 1:
-        return text + "one image: there is no pair to compare"
+    if not result.critics:
+        return text + "one frame: there is no step to judge"
     name = "VROC" if result.reverse else "VOC"
     unread = f", {result.invalid} answers unreadable" if result.invalid else ""
-    if not result.critics:
-        return table(head, rows) + "\none frame: there is no step to judge"
     if not _judged(result):
-        return table(head, rows) + f"\n{name}, NR and last value: unknown{unread}"
+        return text + f"{name}, NR and last value: unknown{unread}"
     return (
         text + f"{name} {result.voc:.3f}, NR {result.negative_rate:.3f}, last value {result.values[-1]:.1f} %{unread}"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def test_the_shipped_robosuite_section_is_accepted() -> None:
     assert (steps, count_tasks(section)) == (32, 1)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libero") is None, reason="hf-libero is not installed")
+@pytest.mark.libero
 def test_the_shipped_libero_section_is_accepted() -> None:
     """All tasks of the suite, the published number of steps."""
     section = shipped("libero")

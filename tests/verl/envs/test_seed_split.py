@@ -78,13 +78,6 @@ def test_robosuites_states_of_a_run_do_not_meet(seeds: tuple[str, ...], first_gr
 @pytest.mark.skipif(not LIBERO, reason="hf-libero is not installed (pip install 'vlac-rl[libero]')")
 def test_liberos_states_of_a_run_do_not_meet() -> None:
     """By default 10 of a task's 50 states are evaluation's alone, the other 40 training's; all of them are used."""
-    from verl.envs.libero_setup import find_assets
-    from verl.errors import AssetsMissingError
-
-    try:
-        find_assets(None)
-    except AssetsMissingError as error:
-        pytest.skip(f"LIBERO's assets are not here: {error}")
     keys = ["env=libero", "env.tasks=[0,1]", "env.num_steps_wait=0", "env.image_size=32", "env.effects=false"]
     wanted = requests(*keys, "data.val_batch_size=496", groups=100, tasks=2)
     env: Any = create_environment(load_config(keys)[0].env)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -93,7 +94,8 @@ time.sleep(60)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_the_trainer_has_the_time_that_it_told_of(run_id, number):
     """The grace alone is too short for its checkpoint; the same signal again does not take the time away."""
-    with program(QUICK_GUARD, run_id, SAVES, "30", start_new_session=True) as guard:
+    default = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # the tests may run below nohup
+    with program(QUICK_GUARD, run_id, SAVES, "30", start_new_session=True, preexec_fn=default) as guard:
         assert guard.stdout.readline() == "up\n"
         guard.send_signal(number)
         assert guard.stdout.readline() == "saving\n"

@@ -149,8 +149,9 @@ def test_a_learner_is_lost_and_the_run_goes_on_with_fewer_nodes_and_learners(tmp
 
 
 @pytest.fixture
-def bare_cluster(mark):
+def bare_cluster(mark, monkeypatch):
     """One node as the others have it, and one that was started with nothing but a PATH."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # ray.init leaves "token" in this process; the bare node has none
     node = {"num_cpus": 8, "object_store_memory": STORE, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args={**node, "_system_config": NOTICED_SOON})
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={made.address}", "--block"]
@@ -159,16 +160,18 @@ def bare_cluster(mark):
     try:
         deadline = time.monotonic() + START_S
         while sum(node["Alive"] for node in made.global_state.node_table()) < 2:
-            assert second.poll() is None and time.monotonic() < deadline
+            assert second.poll() is None and time.monotonic() < deadline, f"it ended with {second.poll()}"
             time.sleep(0.2)
         yield made
     finally:
-        everything = [psutil.Process(second.pid), *psutil.Process(second.pid).children(recursive=True)]
+        everything = psutil.Process(second.pid).children(recursive=True) if second.poll() is None else []
+        second.terminate()
         for process in everything:
             process.terminate()
         _, alive = psutil.wait_procs(everything, timeout=20)
         for process in alive:
             process.kill()
+        second.wait(20)
         made.shutdown()
 
 

@@ -98,6 +98,7 @@ def test_killed_and_resumed_it_goes_on_bit_for_bit(tmp_path):
     assert resumed.leftovers() == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)  # four runs
 def test_asked_to_stop_it_keeps_its_latest_update(tmp_path):
     """In a rollout, then in an update, without any other checkpoint: resumed, the numbers are the same."""

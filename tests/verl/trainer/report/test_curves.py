@@ -14,7 +14,7 @@ from verl.trainer.report.curves import draw_curves
 
 
 def test_a_panel_without_points_says_so(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
-    """An evaluation alone has no reward; null and NaN are no points."""
+    """An evaluation alone has neither reward nor verdicts; null and NaN are no points."""
     said: list[str] = []
     text = Axes.text
 
@@ -26,5 +26,5 @@ def test_a_panel_without_points_says_so(tmp_path: Path, monkeypatch: MonkeyPatch
     rows = [{"val/success": 0.5, "val/steps": 12}, {"train/score": None, "critic/p50_ms": float("nan")}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     draw_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png", "run")
-    assert said == ["not measured in this run"] * 2
+    assert said == ["not measured in this run"] * 4
     assert np.asarray(Image.open(tmp_path / "curves.png")).std() > 0
