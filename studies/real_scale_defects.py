@@ -192,135 +192,142 @@ DEFECTS = [
         "tests/verl/trainer/test_capacity.py::test_the_line_of_each_preset",
     ),
     (
-        50,
+        32,
         "a GPU that Ray gave and torch did not see: 7.5 B were trained on the CPU without a word",
         DEVICE + "test_a_gpu_that_torch_does_not_see_is_refused[learner]",
     ),
     (
-        51,
+        33,
         "who asked for no GPU took the first card of the node",
         DEVICE + "test_who_was_given_no_gpu_takes_none[rollout]",
     ),
     (
-        52,
+        34,
         "rollouts on the CPU beside learners on a GPU counted as computed alike",
         DEVICE + "test_a_learner_knows_that_the_rollout_is_on_the_cpu",
     ),
     (
-        53,
+        35,
         "an actor that was refused ended the run in Ray's traceback",
         "tests/verl/trainer/test_given_gpus.py::test_a_learner_with_a_gpu_that_torch_does_not_see_ends_the_run",
     ),
     (
-        54,
+        36,
         "an environment whose torch sees none of the GPUs, its CPU build for one, was not noticed",
         "tests/evo_vlac/test_gpu_node.py::test_an_engine_that_takes_the_cpu_beside_gpus_says_so",
     ),
     (
-        55,
+        37,
         "every environment of a node drew on the first card",
         "tests/verl/envs/test_egl.py::test_a_workers_environments_draw_on_its_card",
     ),
     (
-        56,
+        38,
         "a container without the graphics capability drew in software without a word",
         "tests/verl/envs/test_egl.py::test_software_beside_gpus_is_a_warning_that_names_the_setting",
     ),
     (
-        57,
+        39,
         "a full card while swift's engine loaded was a broken checkpoint, in all words but torch's own",
         "tests/evo_vlac/test_full_card.py::test_a_model_that_does_not_fit_is_no_broken_checkpoint"
         "[CUDA error: out of memory]",
     ),
     (
-        58,
+        40,
         "what vLLM says when others give memory back while it measures ended the sidecar for good",
         "tests/sidecar/test_vllm_engine.py::test_a_full_card_is_worth_another_try[error2]",
     ),
     (
-        59,
+        41,
         "a device that is full while the critic loads counted as a crash, four of which ended the sidecar",
         "tests/sidecar/test_no_room.py::test_a_full_device_is_no_crash",
     ),
     (
-        60,
+        42,
         "vLLM loaded beside learners and rollout workers, and counted their memory as its own",
         "tests/verl/trainer/test_loading_order.py::test_it_loads_last[vllm]",
     ),
     (
-        61,
+        43,
         "settings about devices that exclude each other were found after Ray's start, or not at all",
         "tests/verl/trainer/test_device_pairs.py::test_a_pair_that_cannot_work_is_one_line[halves]",
     ),
     (
-        62,
+        44,
         "more learners than GPUs: NCCL's error at the first collective",
         "tests/verl/trainer/test_device_pairs.py::test_a_pair_that_cannot_work_is_one_line[ranks]",
     ),
     (
-        63,
+        45,
         "on nodes of unequal size learners went where no GPU was left",
         "tests/verl/trainer/test_placement.py::test_unequal_nodes_have_learners_by_their_gpus",
     ),
     (
-        64,
+        46,
         "LIBERO_ASSETS, SIDECAR_PYTHON, NCCL_* and others did not reach a node with an environment of its own",
         "tests/verl/trainer/test_actor_environment.py::test_an_actor_on_a_node_with_an_empty_environment_has_them",
     ),
     (
-        65,
+        47,
         "a guest asked for a share of a GPU that its host had not got, and waited without end",
         "tests/verl/trainer/test_placement.py::test_a_guest_asks_for_no_share_that_its_host_cannot_give",
     ),
     (
-        32,
+        48,
         "a critic that came back from an update in more than a minute was called wedged and started again",
         SLOW + "test_a_critic_that_comes_back_late_from_an_update_is_not_wedged[one]",
     ),
     (
-        33,
+        49,
         "a critic that loads for more than five minutes was killed over it",
         SLOW + "test_the_start_has_the_time_that_the_model_s_size_takes",
     ),
     (
-        34,
+        50,
         "a run gave its critic the same minutes to start and to come back, whatever its size, and was silent over it",
         "tests/verl/trainer/test_sidecars.py::"
         "test_a_large_critic_may_be_as_late_as_its_size_takes_and_that_is_said_once",
     ),
     (
-        35,
+        51,
         "a critic that was started again in mid-rollout had a minute to load, or the run ended",
         LIMITS + "test_the_sidecar_and_who_asks_it_have_the_time_that_the_critic_takes",
     ),
     (
-        36,
+        52,
         "the base of an adapter did not count in the time for loading it",
         LIMITS + "test_an_adapter_is_waited_for_as_long_as_its_base_takes",
     ),
     (
-        37,
+        53,
         "NCCL aborted a learner after ten minutes of waiting for one that still loaded",
         LIMITS + "test_ranks_wait_for_one_that_still_loads_longer_than_the_driver_does",
     ),
     (
-        38,
+        54,
         "an update's samples went whole through Ray's store of 256 MiB: spilled, and held by every process",
         LEARNERS + "test_pictures_larger_than_the_store_reach_the_rank_that_needs_them_and_none_is_spilled",
     ),
     (
-        39,
+        55,
         "a learner lost with its node was told as another's broken connection, without the way to go on",
         LEARNERS + "test_a_rank_that_dies_is_told_though_another_notices_first",
     ),
 ]
 
 
+# A module that ``tree`` lacks must not be taken from the checkout that pip installed for editing.
+ALONE = """import sys
+sys.meta_path[:] = [one for one in sys.meta_path if getattr(one, "__name__", "") != "_EditableFinder"]
+"""
+
+
 def outcomes(tree: Path, scratch: Path) -> dict[str, str]:
     """Test -> passed or failed, in one run of pytest in ``tree``."""
+    (scratch / "sitecustomize.py").write_text(ALONE)
     report = scratch / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    environment = {**os.environ, "PYTHONPATH": f"{scratch}:{tree}"}
     tests = [test for _, _, test in DEFECTS]
     subprocess.run([*command, f"--junit-xml={report}", *tests], cwd=tree, env=environment, check=False)
     passed = {
