@@ -15,7 +15,7 @@ another's, which count as asked later by ``AWAY_NS``: a batch is of one home, an
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from sidecar.query_task import Priority, QueryTask
@@ -144,3 +144,9 @@ class Batcher:
         if bucket.size >= self.max_size or not self.max_wait_ns:
             return 0
         return bucket.oldest_ns() + self.max_wait_ns
+
+
+def kind_of(batch: Sequence[QueryTask]) -> str:
+    """Of a batch's queries, in a word."""
+    kinds = {task.query.kind for task in batch}
+    return kinds.pop() if len(kinds) == 1 else "mixed"

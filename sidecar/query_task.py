@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -62,9 +62,3 @@ class QueryTask:
     question: Question | None = None
     pending: PendingList | None = None
     pair: int = 0
-
-
-def kind_of(batch: Sequence[QueryTask]) -> str:
-    """Of a batch's queries, in a word."""
-    kinds = {task.query.kind for task in batch}
-    return kinds.pop() if len(kinds) == 1 else "mixed"

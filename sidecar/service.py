@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from evo_vlac.engine import Answer
 from evo_vlac.halving import is_out_of_memory
 from shm_bridge import Phase, Question, Server, Status
-from sidecar.batcher import Batcher
+from sidecar.batcher import Batcher, kind_of
 from sidecar.config import Config
 from sidecar.crew import Crew
 from sidecar.engines.base import SidecarEngine
@@ -32,7 +32,7 @@ from sidecar.last_judged import LastJudged
 from sidecar.metrics import Metrics
 from sidecar.probe import probe_task
 from sidecar.query_planner import QueryPlanner
-from sidecar.query_task import QueryTask, kind_of
+from sidecar.query_task import QueryTask
 from sidecar.reference import References
 from sidecar.reply_builder import ExplainedReply, ReplyBuilder
 from sidecar.trace import Trace

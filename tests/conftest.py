@@ -17,6 +17,8 @@ import numpy as np
 import psutil
 import pytest
 
+# Ray turns its tokens on with the first ray.init of a process, for all of its later clusters, and a bare node has none.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 SHM = "/dev/shm/"
 MARK = "VLAC_TEST_SESSION"
 BEFORE, LEFT = pytest.StashKey[set[str]](), pytest.StashKey[str]()

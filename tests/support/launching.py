@@ -42,6 +42,9 @@ class Launched:
         command += [f"trainer.run_id={self.mark}", f"trainer.default_local_dir={self.folder}"]
         if self.below is not None:
             command = [sys.executable, "-c", self.below, *command]
+        environment = {**os.environ, "VLAC_TEST_MARK": self.mark, "COLUMNS": "120"}
+        if not any(argument.startswith("trainer.ray_address=") for argument in self.arguments):
+            environment.pop("RAY_AUTH_MODE", None)  # a Ray of its own is as a user's
         self.output = self.folder / f"{self.mark}.{os.urandom(3).hex()}.out"
         with open(self.output, "wb") as out:
             self.process = subprocess.Popen(
@@ -50,7 +53,7 @@ class Launched:
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "VLAC_TEST_MARK": self.mark, "COLUMNS": "120"},
+                env=environment,
                 start_new_session=True,
             )
 

@@ -42,7 +42,6 @@ def test_an_actor_on_a_node_with_an_empty_environment_has_them(monkeypatch):
     """LIBERO's assets, the sidecar's interpreter, what names the network: none of it was there."""
     for name in SET:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # ray.init leaves "token" in this process; the bare node has none
     kept = dict(os.environ)
     node = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args=node)

@@ -149,9 +149,8 @@ def test_a_learner_is_lost_and_the_run_goes_on_with_fewer_nodes_and_learners(tmp
 
 
 @pytest.fixture
-def bare_cluster(mark, monkeypatch):
+def bare_cluster(mark):
     """One node as the others have it, and one that was started with nothing but a PATH."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # ray.init leaves "token" in this process; the bare node has none
     node = {"num_cpus": 8, "object_store_memory": STORE, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args={**node, "_system_config": NOTICED_SOON})
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={made.address}", "--block"]
