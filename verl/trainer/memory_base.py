@@ -21,7 +21,7 @@ NEW_SIMULATOR = {"robosuite": 160 * MIB}  # before the first one, where that is 
 OTHER_SIMULATOR = 571 * MIB  # of one's own: nobody knows
 RAY = 300 * MIB  # its own processes: gcs, raylet, agents, monitors
 PORT_FINDER = 355 * MIB  # a task's process: it imports what the learners do, and ends when all has been loaded
-CODE = 350 * MIB  # of all processes together: libraries that are mapped from their files; the system can take it back
+CODE = 410 * MIB  # of all processes together: libraries that are mapped from their files; the system can take it back
 
 # Reckoned, not measured: no GPU was at hand.
 CUDA_CONTEXT = 0.5e9  # of a process on its card: context and kernels
