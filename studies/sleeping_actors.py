@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from studies.many_nodes import PASS_S
+from studies.many_nodes import PASS_S, SIDE
 from verl.samples import Samples
 from verl.workers.advance import Advance
 from verl.workers.batch_split import micro_batches
@@ -21,9 +21,7 @@ class SleepingWorker(RolloutWorker):
 
     def __init__(self, options: RolloutOptions) -> None:
         super().__init__(options)
-        size = self.policy.config.image_sizes[0]
-        cameras = self.policy.config.num_images_in_input
-        picture = np.zeros((1, cameras, size, size, 3), np.uint8)
+        picture = np.zeros((1, self.policy.config.num_images_in_input, SIDE, SIDE, 3), np.uint8)
         answer = self.policy.predict(picture, ["lift the red cube"], np.zeros((1, 8), np.float32), temperature=0.0)
         self._left: float | None = None
         self._gaps: list[float] = []
