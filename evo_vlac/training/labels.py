@@ -2,8 +2,8 @@
 
 For frames i < j of a success that ends at T the critic is ``(j - i) / (T - i)``, the share of the remaining work; the
 reversed pair has the negative. Done is 0 before 0.8 T and 1 after 0.95 T, frames between are left out; where the data
-carries the simulator's success for each frame, that decides instead, unless the training is label-free: then whoever
-names the files says which are demonstrations, and no outline has flags.
+carries the simulator's success for each frame, that decides instead, unless the training is label-free: then the user
+says which files are demonstrations, and no outline has flags.
 """
 
 from __future__ import annotations

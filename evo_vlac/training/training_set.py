@@ -72,7 +72,7 @@ def build_training_set(
 ) -> TrainingSet:
     """Draw pairs from datasets of demonstrations and write them; raises DatasetError, OptionError or OutputError.
 
-    Label-free (``config.label_free``), what is named as ``demos`` are successes, by the word of whoever names them, and
+    Label-free (``config.label_free``), what is named as ``demos`` are successes, by the word of the user, and
     ``play`` is anything else: its frames are taken for not done and its second halves for no progress, since play
     seldom does a task by chance. ``tasks``: an instruction for each of ``demos``, then for each of ``play``.
     """

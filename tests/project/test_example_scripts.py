@@ -43,7 +43,7 @@ def called(script: Path, caller: Path, *arguments: str, **environment: str) -> l
 
 @pytest.mark.parametrize("odd", ODD)
 def test_models_arrive_as_they_are_named(checkout: Path, tmp_path: Path, odd: str) -> None:
-    """Of the policy and of the critic, in the environment and behind it."""
+    """Of the policy and of the critic, in environment variables and on the command line."""
     script, caller = checkout / "examples" / "run_openvla_oft_rl.sh", tmp_path / "caller"
     given = called(script, caller, "hardware=laptop", SFT_MODEL_PATH=f"policies/{odd}", VLAC_PATH=odd)
     config, tree = load_config(given)

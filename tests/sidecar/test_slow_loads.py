@@ -27,7 +27,7 @@ def weights(folder: Path, size: int) -> Path:
 
 @pytest.mark.parametrize("devices", [(), ("devices=cpu,cpu",)], ids=["one", "replicas"])
 def test_a_critic_that_comes_back_late_from_an_update_is_not_wedged(tmp_path: Path, devices: tuple[str, ...]) -> None:
-    """Weights over a slow bus take longer than a batch may: nothing is restarted, whoever asks is answered."""
+    """Weights over a slow bus take longer than a batch may: nothing is restarted, and workers that ask are answered."""
     (tmp_path / "sitecustomize.py").write_text(SLOW_RESTORE)
     with sidecar(tmp_path, *devices, "health.batch_s=0.5") as one:
         lane = one.lane()

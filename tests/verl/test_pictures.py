@@ -1,4 +1,4 @@
-"""Pictures that nobody has put together: rows where they lie, as an array to whoever reads them."""
+"""Pictures that nobody has put together: rows where they lie, as an array to their reader."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _plays(folder: Path, unnorm_key: str) -> bool:
         return False
     try:
         known = json.loads(file.read_text()) if file.is_file() else json.loads(config.read_text()).get("norm_stats", {})
-    except ValueError:  # whoever reads it for more says so
+    except ValueError:  # what cannot be read is said by the check that needs it
         return True
     return unnorm_key in known or f"{unnorm_key}_no_noops" in known
 

@@ -23,7 +23,7 @@ MESA = "llvmpipe (LLVM 15.0.6, 256 bits)"
 
 @pytest.fixture
 def four_cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node whose EGL counts its cards backwards, behind a software renderer; nothing is chosen yet."""
+    """A node whose EGL counts its cards backwards, and lists a software renderer first; nothing is chosen yet."""
     monkeypatch.setattr(egl, "cuda_numbers", lambda: [None, 3, 2, 1, 0])
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setenv(egl.DEVICE, "")

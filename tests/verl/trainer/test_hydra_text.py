@@ -82,7 +82,7 @@ def test_hydras_escapes_hold(written: str, meant: str) -> None:
 
 @pytest.mark.parametrize("name", ["20261126", "007", "1e5", "1_000", "true", "nan", ".5", "[new]", "{x}", "2026-11-26"])
 def test_names_that_look_like_something_else(tmp_path: Path, name: str) -> None:
-    """A date is a usual run id; ``007`` is no seven. Also behind ``++``, and without quotes in a file."""
+    """A date is a usual run id; ``007`` is no seven. Also after ``++``, and without quotes in a file."""
     config, _ = load_config([f"trainer.run_id={name}", f"++actor_rollout_ref.model.path={name}"])
     assert config.trainer.run_id == config.model.path == config.trainer.experiment_name == name
     file = tmp_path / "c.yaml"
