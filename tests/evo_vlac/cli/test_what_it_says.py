@@ -127,7 +127,7 @@ def test_a_single_frame(answers: Answers, tmp_path: Path, capfd: Capture) -> Non
     answers("1")
     file, picture = demos(tmp_path / "d.h5", (1, True)), tmp_path / "p.png"
     assert main(["critic", file, "--picture", str(picture)]) == 0
-    assert "one frame: there is no step to judge" in capfd.readouterr().out
+    assert "one frame: no step to judge" in capfd.readouterr().out
     assert has_colour(picture, RED)
     assert main(["evaluate", file]) == 0
     assert "no progress to judge" in capfd.readouterr().out
