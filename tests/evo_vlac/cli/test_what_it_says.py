@@ -58,6 +58,8 @@ def test_warnings_reach_the_terminal() -> None:
 
 def test_a_model_is_loaded_without_noise(caplog: pytest.LogCaptureFixture) -> None:
     """transformers warns of an argument that ms-swift gives it; what it says afterwards is heard again."""
+    import transformers  # noqa: F401 (it sets the level of its logger)
+
     noise = logging.getLogger("transformers.noise")
 
     def load(path: str) -> str:
