@@ -42,7 +42,7 @@ class FakeEnv:
         if self.config.get("refuse") == "assets":
             raise AssetsMissingError("LIBERO's assets: not here")
         self.seed, self.steps, self.instruction, self.training = seed, 0, f"task {task}", training
-        if "task_steps" in self.config:
+        if self.config.get("task_steps"):
             self.max_steps = self.config["task_steps"][task]
         self.drawn = []
 
