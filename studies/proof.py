@@ -11,6 +11,8 @@ critic          one label-free critic from the pictures of the other two
 audit           its verdicts on the start policy's episodes beside the simulator's, for each task
 shift           for each task the best constant added to one action while the gripper is open or closed, searched on
                 states of its own
+imitation       two rows without reinforcement learning: of the successful demonstrations; of the start's episodes that
+                the critic calls done
 train           RL under each critic and seed: VLAC's verdicts, the simulator's done, VLAC's rewards shuffled
 report          success by task and method on fresh states (start and shift: 200 a task, trainings: 300 in all), and
                 episodes to 80 %
@@ -35,7 +37,6 @@ os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa: one thread
 import torch
 
 from evo_vlac.critic import Critic
-from evo_vlac.evaluation.evaluator import Judged
 from evo_vlac.evaluation.heldout import HeldoutOptions, judge_heldout
 from evo_vlac.outputs import write_json
 from evo_vlac.swift_engine import SwiftEngine
@@ -45,7 +46,9 @@ from evo_vlac.training.finetune import FinetuneConfig, finetune
 from evo_vlac.training.pairs import PairConfig, Shares
 from studies.collect_policy_episodes import episode
 from studies.constant_shift import Shift, Shifted, every_shift, halve
+from studies.proof_imitation import good_episodes, imitate, write_good
 from studies.proof_report import results
+from studies.proof_verdicts import ended
 from verl.envs.factory import create_environment
 from verl.envs.robosuite_env import RobosuiteEnv
 from verl.models.openvla_oft import OpenVLAOFTPolicy
@@ -55,7 +58,7 @@ from verl.trainer.load_config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = "robosuite_tasks"
-STAGES = ("demonstrations", "start", "critic", "audit", "shift", "train", "report")
+STAGES = ("demonstrations", "start", "critic", "audit", "shift", "imitation", "train", "report")
 FILES = {  # kinds, seed of the first episode (and 20 000 more for each task), share of --episodes
     "varied": ("varied", 500_000, 1.0),
     "expert": ("success", 700_000, 0.5),
@@ -63,6 +66,7 @@ FILES = {  # kinds, seed of the first episode (and 20 000 more for each task), s
 }
 SHARES = Shares(done=0.64, done_wrong_task=0.1, critic=0.14, reversed=0.05, stagnant=0.03, failed=0.04, describe=0.0)
 AUDIT_SEED, SEARCH_SEED, FRESH_SEED = 160_000, 170_000, 180_000  # evaluation states that no table has used
+REJECTION_SEED = 600_000  # training states
 THRESHOLD, HOLD = 0.9, 2  # set before the first audit
 TEMPERATURE = 0.6  # of the audited policy, as in training
 PATCH = 16  # of 112 px: 49 patches, where the shipped policy has 16
@@ -104,7 +108,7 @@ def start(options: argparse.Namespace) -> Path:
         return final
     tasks = load_config([f"env={ENV}"])[0].env["tasks"]
     files = [options.work / "demos" / f"{task}-varied.h5" for task in tasks]
-    data = Demonstrations.read(files, ["agentview"], CHUNK, kinds=("varied",))
+    data = _read(files, "varied")
     random = options.work / "random"
     if not (random / "config.json").exists():
         make_policy(random, TinySize(patch=PATCH), {ENV: data.norm_stats()}, PROPRIO, seed=0)
@@ -201,23 +205,43 @@ def audit(options: argparse.Namespace) -> None:
             played = (episode(env, policy, seed, TEMPERATURE, number, training=False) for seed in seeds)
             report = judge_heldout(judging, played, asked)
             table = report.table()
-            found = {"frames": table["done_frames"], "episodes": _ended(report.episodes)}
+            found = {"frames": table["done_frames"], "episodes": ended(report.episodes, THRESHOLD, HOLD)}
             write_json(file, found)
             print(f"{task}: {found}", flush=True)
     env.close()
 
 
-def _ended(episodes: Sequence[Judged]) -> dict[str, int]:
-    """What training would have made of them: ended by HOLD dones in a row where the simulator agrees, or not."""
-    counts = {"ended_rightly": 0, "ended_wrongly": 0, "missed": 0, "not_done": 0}
-    for one in episodes:
-        said = [p > THRESHOLD for p in one.probabilities]
-        last = next((i for i in range(HOLD - 1, len(said)) if all(said[i - HOLD + 1 : i + 1])), None)
-        if last is not None:
-            counts["ended_rightly" if one.truth[last] else "ended_wrongly"] += 1
+def imitation(options: argparse.Namespace) -> None:
+    """``rated-cloning.json`` and ``rated-rejection.json``: success by task on fresh states."""
+    torch.set_num_threads(1)
+    begin, model, config = start(options), critic(options), TrainConfig(options.imitated, lr=LEARNING_RATE / 3, seed=1)
+    env, section = environment()
+    tasks, good = section["tasks"], options.work / "good"
+    for name in ("cloning", "rejection"):
+        file = options.work / f"rated-{name}.json"
+        if file.exists():
+            continue
+        if name == "cloning":
+            data = _read([options.work / "demos" / f"{task}-varied.h5" for task in tasks], "varied", succeeded=True)
         else:
-            counts["missed" if one.success else "not_done"] += 1
-    return counts
+            policy = OpenVLAOFTPolicy.from_pretrained(begin)
+            with Critic(SwiftEngine(model, device="cpu", max_batch_size=32), batch_size=64) as judging:
+                for number, task in enumerate(tasks):
+                    out, seeds = good / f"{task}.h5", range(REJECTION_SEED, REJECTION_SEED + options.trials)
+                    played = (episode(env, policy, seed, TEMPERATURE, number) for seed in seeds)
+                    count = out.exists() or write_good(out, good_episodes(played, judging, THRESHOLD, HOLD), task)
+                    print(f"{task}: {count} good episodes of {options.trials}", flush=True)
+            data = _read(sorted(good.glob("*.h5")), "policy")
+        learnt = imitate(begin, data, config, options.work / name)
+        fresh = range(FRESH_SEED, FRESH_SEED + options.trials)
+        rated = {task: success_rate(learnt, env, fresh, 0.0, number)[0] for number, task in enumerate(tasks)}
+        write_json(file, rated)
+        print(f"{name}: {rated}", flush=True)
+    env.close()
+
+
+def _read(files: Sequence[Path], kind: str, succeeded: bool = False) -> Demonstrations:
+    return Demonstrations.read(files, ["agentview"], CHUNK, (kind,), succeeded)
 
 
 def train_arms(options: argparse.Namespace) -> None:
@@ -252,6 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--episodes", type=int, default=400, help="demonstrations of each task for the policy")
     parser.add_argument("--steps", type=int, default=12_000, help="of imitation")
+    parser.add_argument("--imitated", type=int, default=1000, help="steps of the rows that learn by imitation")
     parser.add_argument("--critic-steps", type=int, default=4000, help="of the critic; its first lesson: half")
     parser.add_argument("--trials", type=int, default=200, help="episodes of a figure")
     parser.add_argument("--audited", type=int, default=60, help="episodes of each task that the critic is audited on")
@@ -261,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(arguments)
     options.work = options.work.absolute()
-    stages = dict(zip(STAGES, (demonstrations, start, critic, audit, shift, train_arms, report)))
+    stages = dict(zip(STAGES, (demonstrations, start, critic, audit, shift, imitation, train_arms, report)))
     for name in STAGES:
         if name in options.only:
             stages[name](options)

@@ -9,8 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.stats import bootstrap
+
 from studies.results import commit
 from verl.trainer.report.curves import read_metrics
+
+PAIR = ("vlac", "simulator")
 
 
 def episodes_to(points: Sequence[tuple[float, float]], goal: float = 0.8) -> float | None:
@@ -28,6 +33,10 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
             for method in ("start", "constant_shift"):
                 found[task][method] = {"success": [told[method]], "episodes_to_80": [None]}
             found[task]["constant_shift"] |= {key: told[key] for key in ("dimension", "while", "amount")}
+    for name in ("cloning", "rejection"):
+        file = work / f"rated-{name}.json"
+        for task, success in json.loads(file.read_text()).items() if file.exists() else ():
+            found[task][name] = {"success": [success], "episodes_to_80": [None]}
     for arm in arms:
         for run in sorted((work / "runs").glob(f"{arm}-*/summary.json")):
             for name, points in _curves(run.parent / "metrics.jsonl", tasks).items():
@@ -37,7 +46,33 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
                 row["episodes_to_80"].append(episodes_to(points))
     audits = {task: work / f"audit-{task}.json" for task in tasks}
     judged = {task: json.loads(file.read_text()) for task, file in audits.items() if file.exists()}
-    return {"tasks": found, "critic": {task: _audited(told) for task, told in judged.items()}, **provenance()}
+    differences = {name: difference(found, name) for name in ("success", "episodes_to_80")}
+    return {
+        "tasks": found,
+        "difference": differences,
+        "critic": {task: _audited(told) for task, told in judged.items()},
+        **provenance(),
+    }
+
+
+def difference(tasks: Mapping[str, Mapping[str, Any]], figure: str) -> dict[str, float | int | None]:
+    """VLAC's less the simulator's, paired by task and seed, with a 95 % interval over the seeds (bootstrap of means).
+
+    Pairs of which one is None (80 % was never reached) are left out and counted as ``open``. Seeds are drawn whole:
+    their tasks share a training. Without two seeds there is no interval.
+    """
+    rows = [(task["vlac"][figure], task["simulator"][figure]) for task in tasks.values() if {*PAIR} <= task.keys()]
+    pairs = [list(zip(*row)) for row in rows]
+    seeds = [[one for one in seed if None not in one] for seed in zip(*pairs)]
+    means = [float(np.mean([a - b for a, b in seed])) for seed in seeds if seed]
+    told = {"mean": None, "low": None, "high": None, "seeds": len(means), "pairs": sum(map(len, seeds))}
+    told["open"] = sum(map(len, pairs)) - told["pairs"]
+    if means:
+        told["mean"] = float(np.mean(means))
+    if len(means) > 1:
+        interval = bootstrap((means,), np.mean, method="percentile", rng=0).confidence_interval
+        told |= {"low": float(interval.low), "high": float(interval.high)}
+    return told
 
 
 def _audited(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

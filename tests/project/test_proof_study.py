@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from evo_vlac.datasets import Trajectory
 from evo_vlac.evaluation.evaluator import Judged
 from studies.constant_shift import Shift, every_shift, halve
-from studies.proof import HOLD, THRESHOLD, _ended
-from studies.proof_report import episodes_to, results
+from studies.proof import HOLD, THRESHOLD
+from studies.proof_imitation import shortened
+from studies.proof_report import difference, episodes_to, results
+from studies.proof_verdicts import ended, held_at
 
 
 def test_the_search_ends_on_all_episodes_with_the_best() -> None:
@@ -57,12 +63,46 @@ def test_an_episode_ends_at_so_many_dones_in_a_row_rightly_or_not() -> None:
     """One done is not enough; that it is right is asked where it ends, as training would."""
     sure, unsure = THRESHOLD + 0.05, THRESHOLD - 0.05
     held, once = (unsure, *[sure] * HOLD), (sure, unsure, sure)
-    assert _ended([Judged("t", held, (False,) * HOLD + (True,))]) == _counts(ended_rightly=1)
-    assert _ended([Judged("t", held, (True,) + (False,) * HOLD)]) == _counts(ended_wrongly=1)
-    assert _ended([Judged("t", once, (True, True, True)), Judged("t", once, (False,) * 3)]) == _counts(
-        missed=1, not_done=1
-    )
+
+    def told(probabilities: tuple[float, ...], truth: tuple[bool, ...]) -> dict[str, int]:
+        return ended([Judged("t", probabilities, truth)], THRESHOLD, HOLD)
+
+    assert told(held, (False,) * HOLD + (True,)) == _counts(ended_rightly=1)
+    assert told(held, (True,) + (False,) * HOLD) == _counts(ended_wrongly=1)
+    assert told(once, (True,) * 3) == _counts(missed=1)
+    assert told(once, (False,) * 3) == _counts(not_done=1)
 
 
 def _counts(**some: int) -> dict[str, int]:
     return {"ended_rightly": 0, "ended_wrongly": 0, "missed": 0, "not_done": 0} | some
+
+
+def test_a_good_episode_ends_with_its_last_done_and_has_no_word_of_the_simulators() -> None:
+    frames = np.zeros((6, 4, 4, 3), np.uint8)
+    played = Trajectory(
+        "seed 1", "lift", frames, dones=(False,) * 5 + (True,), success=True, kind="policy",
+        actions=np.arange(35, dtype=np.float32).reshape(5, 7), proprio=np.zeros((6, 8), np.float32),
+    )  # fmt: skip
+    last = held_at((0.1, 0.95, 0.2, 0.95, 0.95, 0.95), 0.9, 2)
+    assert last == 4 and held_at((0.95, 0.1, 0.95), 0.9, 2) is None
+    kept = shortened(played, last)
+    assert len(kept) == 5 and kept.actions is not None and kept.actions.shape == (4, 7)
+    assert kept.dones is None and kept.success is None and kept.kind == "policy"
+
+
+def test_the_difference_is_paired_by_task_and_seed_and_its_interval_is_over_seeds() -> None:
+    """What never reached the goal is no number: it is left out of the mean, and counted."""
+    tasks = {
+        "Lift": {"vlac": {"success": [0.9, 0.8], "episodes_to_80": [100, None]},
+                 "simulator": {"success": [0.8, 0.8], "episodes_to_80": [150, 100]}},
+        "Push": {"vlac": {"success": [0.5, 0.6], "episodes_to_80": [200, None]},
+                 "simulator": {"success": [0.6, 0.5], "episodes_to_80": [300, None]}},
+        "Stack": {"vlac": {"success": [0.1, 0.1], "episodes_to_80": [None, None]}},
+    }  # fmt: skip
+    told = difference(tasks, "success")
+    assert told["mean"] == pytest.approx(0.025) and (told["seeds"], told["pairs"], told["open"]) == (2, 4, 0)
+    assert told["low"] == pytest.approx(0.0) and told["high"] == pytest.approx(0.05)
+    speed = difference(tasks, "episodes_to_80")
+    assert (
+        speed["mean"] == -75 and speed["low"] is None and (speed["seeds"], speed["pairs"], speed["open"]) == (1, 2, 2)
+    )

@@ -53,6 +53,11 @@ def test_a_sample_is_an_observation_and_the_actions_that_follow(file: Path, data
     assert np.array_equal(data.actions[sample, 7], actions[-1])
 
 
+def test_the_simulators_word_is_read_only_when_asked_for(file: Path) -> None:
+    assert Demonstrations.read(file, ["agentview"], 8, kinds=("success", "failure")).episodes == 3
+    assert Demonstrations.read(file, ["agentview"], 8, kinds=("success", "failure"), succeeded=True).episodes == 2
+
+
 def test_kinds_are_chosen_and_their_absence_is_named(file: Path) -> None:
     """Only the kinds asked for are read."""
     assert Demonstrations.read(file, ["agentview"], 8, kinds=("failure",)).episodes == 1

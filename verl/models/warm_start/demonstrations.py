@@ -50,10 +50,18 @@ class Demonstrations:
 
     @classmethod
     def read(
-        cls, paths: Path | Sequence[Path], cameras: Sequence[str], chunk: int, kinds: Sequence[str] = ("success",)
+        cls,
+        paths: Path | Sequence[Path],
+        cameras: Sequence[str],
+        chunk: int,
+        kinds: Sequence[str] = ("success",),
+        succeeded: bool = False,
     ) -> Demonstrations:
-        """Reads the episodes of the given ``kinds`` of all files; of ``success`` only those that the simulator agreed
-        with. Nothing is held twice: the images of some thousand episodes are gigabytes.
+        """Reads the episodes of the given ``kinds`` of all files. Nothing is held twice: the images of some thousand
+        episodes are gigabytes.
+
+        Args:
+            succeeded: only those that the simulator called a success. Else nothing of the simulator's word is read.
 
         Raises:
             InputError: a file cannot be read, has no such episode, or one without actions or proprioception.
@@ -62,7 +70,7 @@ class Demonstrations:
             with ExitStack() as files:
                 demos: list[StoredDemo] = []
                 for path in [paths] if isinstance(paths, Path) else paths:
-                    found = [one for one in files.enter_context(stored_demos(path)) if _wanted(one, kinds)]
+                    found = [one for one in files.enter_context(stored_demos(path)) if _wanted(one, kinds, succeeded)]
                     if not found:
                         raise InputError(f"{path} has no episode of the kinds {list(kinds)}")
                     demos += found
@@ -98,8 +106,8 @@ class Demonstrations:
         }
 
 
-def _wanted(demo: StoredDemo, kinds: Sequence[str]) -> bool:
-    return demo.kind in kinds and (demo.kind != "success" or bool(demo.success))
+def _wanted(demo: StoredDemo, kinds: Sequence[str], succeeded: bool) -> bool:
+    return demo.kind in kinds and (not succeeded or bool(demo.success))
 
 
 def _images(demos: Sequence[StoredDemo], steps: Sequence[int], cameras: Sequence[str]) -> np.ndarray:

@@ -1,0 +1,55 @@
+"""Two rows of the proof that learn by imitation: of the successful demonstrations; of the start's own good episodes.
+
+Both go on from the start policy, for the same steps at a third of its learning rate. ``cloning`` imitates the
+demonstrations that the simulator calls successes. ``rejection`` plays as many training episodes as a reinforcement
+learning has, and imitates those that the critic calls done, up to that frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from evo_vlac.critic import Critic
+from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets.hdf5 import Hdf5Writer
+from studies.proof_verdicts import held_at
+from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.models.warm_start import Demonstrations, TrainConfig, train
+
+
+def imitate(start: Path, data: Demonstrations, config: TrainConfig, out: Path) -> OpenVLAOFTPolicy:
+    """``start`` after so many steps on ``data``; kept in ``out``, and read from there the next time."""
+    if (out / "config.json").exists():
+        return OpenVLAOFTPolicy.from_pretrained(out)
+    policy = OpenVLAOFTPolicy.from_pretrained(start)
+    train(policy, data, config, out.with_suffix(".pt"))
+    policy.save_pretrained(out)
+    return policy
+
+
+def good_episodes(played: Iterable[Trajectory], critic: Critic, threshold: float, hold: int) -> Iterator[Trajectory]:
+    """Those that the critic calls done, each up to there."""
+    for one in played:
+        answers = critic.done(list(one.frames), one.task)
+        if last := held_at([answer.probability for answer in answers], threshold, hold):
+            yield shortened(one, last)
+
+
+def shortened(played: Trajectory, last: int) -> Trajectory:
+    """Its frames up to number ``last``, and the actions between them; nothing of the simulator's word."""
+    kept: dict[str, Any] = {"frames": played.frames[: last + 1], "task": played.task, "name": played.name}
+    if played.actions is not None and played.proprio is not None:
+        kept |= {"actions": played.actions[:last], "proprio": played.proprio[: last + 1]}
+    return Trajectory(**kept, kind="policy", seed=played.seed)
+
+
+def write_good(path: Path, good: Iterable[Trajectory], instruction: str) -> int:
+    """How many there are; without any there is no file."""
+    found = list(good)
+    if found:
+        with Hdf5Writer(path, "robosuite", instruction) as writer:
+            for one in found:
+                writer.write(one)
+    return len(found)
