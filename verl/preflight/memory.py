@@ -9,6 +9,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from evo_vlac.paths import from_home
 from verl.config import Config
 from verl.models.checkpoint_parts import find_parts
 from verl.preflight.line import Line, bad, good, look
@@ -39,7 +40,7 @@ def reckon(config: Config, gpus: int = 0, published: bool = False) -> tuple[Memo
 
 def _policy(config: Config, published: bool) -> tuple[PolicyShape, str]:
     folder: str | None = config.model.path
-    if published and not _plays(Path(config.model.path).expanduser(), config.rollout.unnorm_key):
+    if published and not _plays(from_home(config.model.path), config.rollout.unnorm_key):
         folder = None
     shape = policy_shape(folder, config.actor.num_images_in_input, config.rollout.use_proprio)
     return shape, f"policy: {_name(folder, 'OpenVLA-OFT as published')}, {_count(shape.parameters)}"
@@ -51,7 +52,7 @@ def _critic(config: Config, published: bool) -> tuple[CriticShape, str]:
         return VLAC_2B, "critic: none is loaded here"
     named = keys.get("model")
     shipped = config.env.get("name") != "robosuite" and Path(str(named)).name == "vlac-tiny"
-    folder = None if published and (shipped or not Path(str(named)).expanduser().is_dir()) else named
+    folder = None if published and (shipped or not from_home(str(named)).is_dir()) else named
     shape = critic_shape(folder)
     as_published = "VLAC-2B as published" if shape == VLAC_2B else "as its config.json says"
     return shape, f"critic: {_name(folder, as_published)}, {_count(shape.parameters)}"

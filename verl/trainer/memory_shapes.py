@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evo_vlac.paths import from_home
 from verl.errors import ConfigError
 
 PUBLISHED_POLICY: dict[str, Any] = {  # OpenVLA-OFT 7.5B; what is left out of text_config is LLaMA-2 7B's
@@ -86,7 +87,7 @@ def policy_shape(
     known = {key: value for key, value in given.items() if value is not None}
     if folder is None:
         return shape_of(PolicyConfig.from_dict({**PUBLISHED_POLICY, **known}))
-    return shape_of(PolicyConfig.load(find_parts(Path(folder).expanduser()).config.parent, **known))
+    return shape_of(PolicyConfig.load(find_parts(from_home(folder)).config.parent, **known))
 
 
 def shape_of(config: Any) -> PolicyShape:
@@ -179,7 +180,7 @@ def critic_shape(folder: str | Path | None) -> CriticShape:
     Raises:
         ConfigError: its config.json is broken, or another model's.
     """
-    path = None if folder is None else Path(folder).expanduser() / "config.json"
+    path = None if folder is None else from_home(folder) / "config.json"
     if path is None or not path.is_file():
         return VLAC_2B
     try:
