@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from evo_vlac.model_shape import VLAC_2B
 from evo_vlac.weight_files import weight_bytes
 from verl.models.openvla_oft.errors import CheckpointError
 from verl.preflight import checks, machine
@@ -15,7 +16,7 @@ from verl.preflight.machine import Card, Machine, container, read_cards, this_ma
 from verl.preflight.memory import machine_lines, planned_lines, reckon
 from verl.trainer import ray_store
 from verl.trainer.load_config import load_config
-from verl.trainer.memory_shapes import VLAC_2B, critic_shape, policy_shape
+from verl.trainer.memory_shapes import critic_shape, policy_shape
 
 GB = 1e9
 H100 = Card("NVIDIA H100 80GB HBM3", 79.6 * 2**30, 79.0 * 2**30)
