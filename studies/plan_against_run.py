@@ -94,12 +94,20 @@ def measured(overrides: Sequence[str]) -> Sample:
                 watch.look()
                 time.sleep(EVERY_S)
         finally:
-            if child.poll() is None:
-                child.terminate()
-                child.wait(60)
+            end(child)
         if child.returncode:
             raise RuntimeError(f"the run ended with {child.returncode}: {(Path(work) / 'out.txt').read_text()[-2000:]}")
         return watch.peaks()
+
+
+def end(child: subprocess.Popen[bytes], patience_s: float = 60.0) -> None:
+    """Asks the run's guard to end it; one that does not is killed, and what it leaves behind cleans up."""
+    child.terminate()
+    try:
+        child.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 class Watch:
@@ -164,13 +172,13 @@ def open_files(pid: int, beginning: str) -> float:
 
 
 def compare(plan: Sample, run: Sample) -> dict[str, tuple[float, float]]:
-    """GB planned and measured, of what both know."""
-    return {who: (round(size / GB, 3), round(run[who] / GB, 3)) for who, size in plan.items() if who in run}
+    """GB planned and measured, of all that is planned; what was never seen took 0."""
+    return {who: (round(size / GB, 3), round(run.get(who, 0.0) / GB, 3)) for who, size in plan.items()}
 
 
 def off(plan: float, run: float) -> float:
-    """How far the plan is off, as a share of what was measured."""
-    return abs(plan - run) / run if run else 0.0
+    """How far the plan is off, as a share of what was measured; 1 where something was planned and nothing measured."""
+    return abs(plan - run) / run if run else float(plan > 0)
 
 
 def show(rows: dict[str, tuple[float, float]], where: str) -> None:
