@@ -1,7 +1,7 @@
 """What the system says of NVIDIA's GPUs, beside what torch sees of them.
 
 torch sees none where its build is the CPU's, where the driver is too old for its CUDA, or where the GPUs are hidden
-from the process; ``torch.cuda.is_available()`` is False in each case, and who goes by it alone takes the CPU.
+from the process; ``torch.cuda.is_available()`` is False in each case, and code that asks only that takes the CPU.
 """
 
 from __future__ import annotations

@@ -26,6 +26,15 @@ def voc(values: Sequence[float]) -> float:
     return float(np.clip((ranks @ time) / math.sqrt((ranks @ ranks) * (time @ time)), -1.0, 1.0))
 
 
+ONE_FRAME = "one frame: no step to judge"
+"""What is said in the place of figures about steps."""
+
+
+def any_readable(critics: Sequence[float]) -> bool:
+    """Whether one of them at least could be read (is no NaN): else figures made of critics say nothing."""
+    return not all(math.isnan(critic) for critic in critics)
+
+
 def negative_rate(critics: Sequence[float]) -> float:
     """NR: the share of negative critics, 0 to 1; 0.0 of none. Invalid (NaN) critics are not counted."""
     known = [c for c in critics if not math.isnan(c)]

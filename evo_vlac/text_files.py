@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 _MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -23,6 +26,21 @@ def decode_text(data: bytes) -> str:
 def read_text(path: str | Path) -> str:
     """The text of a file; see :func:`decode_text`. Raises OSError."""
     return decode_text(Path(path).read_bytes())
+
+
+def texts_as_written(tree: Any, written: Any, keys: Iterable[str]) -> None:
+    """Puts back what YAML reads as a number or a date where a text is wanted: a folder 007, a run 2026-11-26.
+
+    ``tree``: a YAML file, changed in place. ``written``: the same by ``yaml.BaseLoader``, which makes nothing but
+    texts. ``keys``: those of texts, as ``group.name``.
+    """
+    for key in keys:
+        *groups, name = key.split(".")
+        group, own = tree, written
+        for part in groups:
+            group, own = (one.get(part) if isinstance(one, dict) else None for one in (group, own))
+        if isinstance(group, dict) and isinstance(own, dict) and isinstance(group.get(name), int | float | date):
+            group[name] = own.get(name, group[name])
 
 
 def _decoded(data: bytes) -> str:

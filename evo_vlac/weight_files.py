@@ -15,7 +15,7 @@ def weight_bytes(folder: str | Path | None) -> int:
     if not folder:
         return 0
     path = from_home(folder)
-    return sum(file.stat().st_size for pattern in PATTERNS for file in path.glob(pattern))
+    return sum(file.stat().st_size for pattern in PATTERNS for file in path.glob(pattern) if file.is_file())
 
 
 def reading_s(size: int) -> float:

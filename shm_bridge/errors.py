@@ -56,7 +56,8 @@ class NoSpace(BridgeError):
 
 
 class FilesRemoved(BridgeError):
-    """Somebody removed files of a living run from /dev/shm: who has them open goes on, nobody finds them any more."""
+    """Somebody removed files of a living run from /dev/shm: processes that have them open go on; new ones do not find
+    them."""
 
     def __init__(self, run_id: str) -> None:
         super().__init__(

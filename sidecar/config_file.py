@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import difflib
 import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from evo_vlac.shipped_models import model_folder
-from evo_vlac.text_files import read_text
+from evo_vlac.text_files import read_text, texts_as_written
 from sidecar.config import Config
 from sidecar.errors import ConfigError
 
@@ -49,17 +48,17 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(f"--config {path}: must hold keys and values, holds a {type(tree).__name__}")
-    _texts_as_written(Config, tree, yaml.load(text, yaml.BaseLoader))  # makes nothing but texts
+    texts_as_written(tree, yaml.load(text, yaml.BaseLoader), _text_keys(Config))
     return tree
 
 
-def _texts_as_written(kind: type, tree: dict[str, Any], written: Any) -> None:
-    """Puts back what YAML reads as a number or a date where a text is wanted: a folder 007, a run 2026-11-26."""
+def _text_keys(kind: type, prefix: str = "") -> Iterator[str]:
+    """Of everything in the configuration that is a text, as ``group.name``."""
     for key, hint in typing.get_type_hints(kind).items():
-        if dataclasses.is_dataclass(hint) and isinstance(tree.get(key), dict):
-            _texts_as_written(typing.cast(type, hint), tree[key], written.get(key, {}))
-        elif _is_text(hint) and isinstance(tree.get(key), int | float | datetime.date):
-            tree[key] = written.get(key, tree[key])
+        if dataclasses.is_dataclass(hint):
+            yield from _text_keys(typing.cast(type, hint), f"{prefix}{key}.")
+        elif _is_text(hint):
+            yield prefix + key
 
 
 def _is_text(hint: Any) -> bool:

@@ -3,7 +3,7 @@
 Names begin with ``vlac_sidecar_``. Counters grow for as long as the process lives; a new epoch starts at 0. Replies
 are counted by what became of them: ``invalid`` (the model said something unreadable) is about the model, ``failed`` and
 ``expired`` (no answer came) are an outage, ``cancelled`` found nobody who waited any more, whatever they said.
-Percentiles are of the latest DONE replies of the model that somebody took.
+Seconds are of replies that somebody took, percentiles of the latest DONE replies of the model among them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._lock = threading.Lock()
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._totals: dict[str, float] = {"asked": 0, "answered": 0, "late": 0, "unreadable_pairs": 0}
+        self._totals: dict[str, float] = {"asked": 0, "answered": 0, "unreadable_pairs": 0}
         self._totals |= {status.name.lower(): 0 for status in Status}
         self._totals |= {"batches": 0, "queries": 0, "engine_busy_s": 0.0, "queue_s": 0.0, "total_s": 0.0}
         self._state: dict[str, float] = {}
@@ -49,7 +49,7 @@ class Metrics:
         r, p = self.registry, "vlac_sidecar_"
         self._asked = Counter(p + "questions", "Questions taken off the bridge", ["kind"], registry=r)
         self._answered = Counter(p + "verdicts", "Verdicts", ["kind", "status", "done"], registry=r)
-        self._late = Counter(p + "late_verdicts", "Verdicts whose lane or episode was gone", registry=r)
+        self._late = Counter(p + "late_verdicts", "Replies that nobody waited for any more", registry=r)
         self._unreadable = Counter(p + "unreadable_pairs", "Pairs of value lists that could not be read", registry=r)
         self._batch = Histogram(p + "batch_size", "Queries in a batch", ["kind"], buckets=_SIZES, registry=r)
         self._stage = Histogram(
@@ -104,20 +104,21 @@ class Metrics:
     def answered(self, kind: Kind, reply: ExplainedReply, delivered: bool, total_ns: int) -> None:
         """A reply went back; ``total_ns`` from the asking. ``delivered``: somebody still waited for it."""
         status = reply.status if delivered else Status.CANCELLED
-        self._answered_of(kind.name, status.name, str(reply.done).lower()).inc()
-        self._stage_of(kind.name, "queue").observe(reply.queue_us / 1e6)
-        self._stage_of(kind.name, "total").observe(total_ns / 1e9)
-        if not delivered:
-            self._late.inc()
-        holes = reply.unreadable if kind is Kind.VALUE and delivered else 0
-        self._unreadable.inc(holes)
+        self._answered_of(kind.name, status.name, str(delivered and reply.done).lower()).inc()
         with self._lock:
             self._totals["answered"] += 1
+            self._totals[status.name.lower()] += 1
+        if not delivered:
+            self._late.inc()
+            return
+        self._stage_of(kind.name, "queue").observe(reply.queue_us / 1e6)
+        self._stage_of(kind.name, "total").observe(total_ns / 1e9)
+        holes = reply.unreadable if kind is Kind.VALUE else 0
+        self._unreadable.inc(holes)
+        with self._lock:
             self._totals["queue_s"] += reply.queue_us / 1e6
             self._totals["total_s"] += total_ns / 1e9
-            self._totals[status.name.lower()] += 1
             self._totals["unreadable_pairs"] += holes
-            self._totals["late"] += not delivered
             if kind is Kind.DONE and status in (Status.OK, Status.INVALID):
                 self._recent.append(total_ns / 1e6)
 

@@ -17,7 +17,7 @@ from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
 from evo_vlac.engine import Image
-from evo_vlac.paths import from_home
+from evo_vlac.paths import from_home, is_system
 from evo_vlac.queries import reference_indices
 from evo_vlac.text_files import read_text
 from sidecar.config import ReferenceConfig
@@ -62,7 +62,7 @@ def load_reference(config: ReferenceConfig) -> References:
     folder = from_home(config.folder)
     if not folder.is_dir():
         raise ConfigError(f"reference.folder={folder}: no such folder")
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not is_system(path, folder))
     tasks = [path for path in inside if (path / TASK_FILE).is_file()]
     if not tasks and (_files(folder) or not inside):
         return References(_images(folder, config.count))
@@ -94,7 +94,8 @@ def _instruction(folder: Path) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS and file.is_file())
+    files = (file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS and file.is_file())
+    return sorted(file for file in files if not is_system(file, folder))
 
 
 def _images(folder: Path, count: int) -> tuple[Image, ...]:

@@ -140,7 +140,7 @@ class Supervisor:
             if event["event"] == "ready":
                 child.ready = True
             if event["event"] == "waiting":
-                child.started = child.last_sign
+                child.started, self._no_room_since = child.last_sign, None
             if event["event"] == "failed":
                 child.last_words = str(event.get("error"))
             if self._on_event is not None:
@@ -175,7 +175,8 @@ class Supervisor:
     def _wait_before_restart(self, child: _Child, code: int) -> bool:
         """Sleeps the back-off; False when asked to stop meanwhile. Raises CrashLoopError."""
         now = time.monotonic()
-        if code == NO_ROOM and self._wait_for_room(child, now):
+        if code == NO_ROOM:
+            self._wait_for_room(child, now)
             return self._stop_asked is None
         self._no_room_since = None
         self._crashes.append(now)
@@ -186,22 +187,27 @@ class Supervisor:
         if count >= self.health.max_crashes:
             raise CrashLoopError(
                 f"the service ended {count} times within {self.health.crash_window_s:g} s, the last time because:"
-                f" {reason}" + (f"; its log: {self.config.log.file}" if self.config.log.file else "")
+                f" {reason}{self._where_to_look()}"
             )
         pause = min(self.health.backoff_max_s, self.health.backoff_s * 2 ** (count - 1))
         logger.error("the service ended (%s); starting it again in %.1f s", reason, pause)
         self._sleep(pause)
         return self._stop_asked is None
 
-    def _wait_for_room(self, child: _Child, now: float) -> bool:
-        """The device was full when the model was loaded: no crash for as long as a start may take. False after that."""
-        self._no_room_since = self._no_room_since or now
-        if now - self._no_room_since >= self.health.start_s:
-            return False
+    def _wait_for_room(self, child: _Child, now: float) -> None:
+        """The device was full when the model was loaded: no crash for as long as a start may take. Raises
+        CrashLoopError after that."""
+        if self._no_room_since is None:
+            self._no_room_since = now
+        if now - self._no_room_since >= self._start_s:
+            reason = f"{child.last_words or 'it is full'}{self._where_to_look()}"
+            raise CrashLoopError(f"no room on the device for {self._start_s:.0f} s: {reason}")
         pause = self.health.backoff_max_s
         logger.warning("%s; trying again in %.1f s", child.last_words or "no room on the device", pause)
         self._sleep(pause)
-        return True
+
+    def _where_to_look(self) -> str:
+        return f"; its log: {self.config.log.file}" if self.config.log.file else ""
 
     def _sleep(self, seconds: float) -> None:
         """Until the time is over or a stop is asked for; other signals only interrupt it."""

@@ -10,8 +10,11 @@ lengths that fit here; empty where it cannot be run here, with the reason in "re
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "walk.json"
+ENDED = "ended after"
 _WORDS = r"\./launch\.sh|\./vlac|python -m|python (?:studies|examples)/\S+|tests/run\.sh|examples/\w+\.sh|pip install"
 _WORDS += r"|source \.venv|towncrier|docker|torchrun|evo-vlac|sbatch|srun|ray start"
 _COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:{_WORDS})(?=[ ;]|$).*|(?:[A-Z_]+=\S+ )+examples/\w+\.sh.*")
@@ -73,13 +77,28 @@ def run(wanted: str, limit_s: float) -> None:
     for row in known.values():
         if wanted in row.command and row.run:
             started = time.monotonic()
-            try:
-                done = subprocess.run(["bash", "-c", row.run], cwd=ROOT, timeout=limit_s, check=False)
-                row.exit = done.returncode
-            except subprocess.TimeoutExpired:
-                row.exit, row.remark = None, f"ended after {limit_s:g} s"
+            row.exit = _run(row.run, limit_s)
             row.seconds = round(time.monotonic() - started, 1)
-        RESULTS.write_text(json.dumps([asdict(row) for row in known.values()], indent=1) + "\n")
+            if row.exit is None:
+                row.remark = f"{ENDED} {limit_s:g} s"
+            elif row.remark.startswith(ENDED):
+                row.remark = ""
+            RESULTS.write_text(json.dumps([asdict(row) for row in known.values()], indent=1) + "\n")
+
+
+def _run(command: str, limit_s: float) -> int | None:
+    """Its exit code; None when it took too long and was ended, with all that it had started."""
+    process = subprocess.Popen(["bash", "-c", command], cwd=ROOT, start_new_session=True)
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return None
 
 
 def main() -> int:

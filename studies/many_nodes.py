@@ -4,7 +4,8 @@
 
 All else is a run's: the driver's fleet; on each node a rollout worker, a sidecar (engine ``fixed``) and environment
 processes; frames in shared memory, samples to the learner, weights to the workers. What sleeps, sleeps as long as it is
-reckoned to take on an H100 node (docs/hardware.md): a LIBERO step, a pass of OpenVLA-OFT 7.5 B, a question to VLAC-2B.
+reckoned to take on an H100 node (``verl/trainer/capacity.py``): a LIBERO step, a pass of OpenVLA-OFT 7.5 B, a question
+to VLAC-2B.
 The learner looks at its pictures and makes no pass. Each node plays two episodes an environment in a rollout; the first
 rollout is not counted.
 
@@ -29,6 +30,7 @@ from unittest import mock
 
 import numpy as np
 
+from studies.results import enter
 from verl.envs.base import Camera
 
 STEP_S = 0.2
@@ -55,10 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found[str(count)] = measure(count, given.environments, given.steps, given.repeats)
         print(f"{count} nodes: {json.dumps(found[str(count)])}", flush=True)
     if given.write is not None:
-        content = json.loads(given.write.read_text()) if given.write.exists() else {}
-        content["nodes"] = {count: figures["episodes_per_min"] for count, figures in found.items()}
-        content["nodes_detail"] = found
-        given.write.write_text(json.dumps(content, indent=2) + "\n")
+        rates = {count: figures["episodes_per_min"] for count, figures in found.items()}
+        enter(given.write, "nodes", rates, nodes_detail=found)
     return 0
 
 

@@ -11,7 +11,8 @@ shift           for each task the best constant added to one action while the gr
                 states of its own by successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943)
 critic          one label-free critic from the pictures of the other two
 train           RL under each critic and seed: VLAC's verdicts, the simulator's done, VLAC's rewards shuffled
-report          success by task and method on fresh evaluation states, and episodes to 80 %
+report          success by task and method on fresh states (start and shift: 200 a task, trainings: 300 in all), and
+                episodes to 80 %
 
 What is there is not made again; a training that was interrupted goes on. ``key=value`` arguments go to every training.
 """
@@ -234,6 +235,7 @@ def train_arms(options: argparse.Namespace) -> None:
             command = [sys.executable, "-m", "verl.launch", f"env={ENV}", f"trainer.run_id={run.name}"]
             command += [f"trainer.default_local_dir={folder}", f"actor_rollout_ref.model.path={model}"]
             command += [f"data.seed={seed}", "trainer.save_freq=1", "trainer.videos=0", "data.val_batch_size=300"]
+            command.append(f"data.val_seed={FRESH_SEED}")
             command += [f"critic.sidecar.config.model={judge}", *keys, *options.overrides]
             if (run / "checkpoints").is_dir():
                 command.append("trainer.resume_mode=auto")

@@ -1,15 +1,15 @@
 """Defects that the real scale would have met, each with a test: its outcome on the code before, and on today's.
 
-    python studies/real_scale_defects.py [--before 0cc39c2]
+    python -m studies.real_scale_defects [--before 0cc39c2]
 
 Today's tests are copied into a worktree of the commit before and run there, then here. Both outcomes go to ``defects``
-in docs/results/real_scale.json. A test that cannot even be imported there has failed.
+in docs/results/real_scale.json. A test that cannot even be imported there, since it names what did not exist, counts as
+failed; ``imported_before`` tells it from one that failed by what it saw.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -19,6 +19,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import yaml
+
+from studies.results import enter
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "real_scale.json"
@@ -37,19 +39,21 @@ def defects() -> list[dict[str, str]]:
 
 
 def outcomes(tree: Path, scratch: Path) -> dict[str, str]:
-    """Test -> passed or failed, in one run of pytest in ``tree``."""
+    """Test -> passed, failed or "cannot be imported". A pytest for each file: one that cannot be imported runs none."""
     (scratch / "sitecustomize.py").write_text(ALONE)
-    report = scratch / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
     environment = {**os.environ, "PYTHONPATH": f"{scratch}:{tree}"}
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--timeout=300"]
     tests = [defect["test"] for defect in defects()]
-    subprocess.run([*command, f"--junit-xml={report}", *tests], cwd=tree, env=environment, check=False)
-    passed = {
-        (case.get("classname"), case.get("name"))
-        for case in ElementTree.parse(report).iter("testcase")
-        if not len(case)  # a failure, an error and a skip are elements within
-    }
-    return {test: "passed" if _named(test) in passed else "failed" for test in tests}
+    found = {}
+    for file in dict.fromkeys(test.partition("::")[0] for test in tests):
+        report = scratch / "report.xml"
+        report.unlink(missing_ok=True)
+        here = [test for test in tests if test.startswith(f"{file}::")]
+        subprocess.run([*command, f"--junit-xml={report}", *here], cwd=tree, env=environment, check=False)
+        cases = ElementTree.parse(report).iter("testcase") if report.exists() else []
+        ran = {(case.get("classname"), case.get("name")): "failed" if len(case) else "passed" for case in cases}
+        found |= {test: ran.get(_named(test), "cannot be imported") for test in here}
+    return found
 
 
 def _named(test: str) -> tuple[str, str]:
@@ -72,21 +76,16 @@ def main() -> None:
         finally:
             subprocess.run([*git, "remove", "--force", str(old)], check=True)
         after = outcomes(ROOT, Path(scratch))
-    found = [
-        {
-            "number": number,
-            "name": defect["wrong"],
-            "test": defect["test"],
-            "before": before[test],
-            "after": after[test],
-        }
-        for number, defect in enumerate(defects(), 1)
-        for test in [defect["test"]]
-    ]
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps({**results, "defects": found}, indent=2) + "\n")
-    for defect in found:
-        print(f"{defect['number']:3} {defect['before']:6} -> {defect['after']:6}  {defect['name']}")
+    found = []
+    for number, defect in enumerate(defects(), 1):
+        test = defect["test"]
+        seen = "failed" if before[test] == "cannot be imported" else before[test]
+        row = {"number": number, "name": defect["wrong"], "test": test, "before": seen, "after": after[test]}
+        found.append({**row, "imported_before": before[test] != "cannot be imported"})
+    enter(RESULTS, "defects", found)
+    for row in found:
+        how = "" if row["imported_before"] else " (cannot be imported)"
+        print(f"{row['number']:3} {row['before']}{how} -> {row['after']}  {row['name']}")
 
 
 if __name__ == "__main__":

@@ -20,13 +20,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+
+from studies.results import enter
+from studies.watching import Watching, rss
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY_S = 0.1
@@ -46,25 +48,16 @@ class Sample(NamedTuple):
     file: int
 
 
-class Watch:
+class Watch(Watching):
     """Samples a process and all below it from another thread while it is entered."""
 
     def __init__(self, pid: int) -> None:
         self.root = psutil.Process(pid)
         self.seen: dict[int, list[Sample]] = {}
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        super().__init__()
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._left.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._left.wait(EVERY_S):
+    def watch(self) -> None:
+        while not self.left.wait(EVERY_S):
             try:
                 pids = [self.root.pid, *(child.pid for child in self.root.children(recursive=True))]
             except psutil.NoSuchProcess:
@@ -90,10 +83,9 @@ class Watch:
 def resident(pid: int) -> tuple[int, int] | None:
     """Bytes in memory that nobody but the process can give back, and those mapped from files; None: it is gone."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        found = rss(pid)
     except OSError:
         return None
-    found = {n: int(v.split()[0]) * 1024 for n, _, v in (line.partition(":") for line in lines) if n.startswith("Rss")}
     return found.get("RssAnon", 0) + found.get("RssShmem", 0), found.get("RssFile", 0)
 
 
@@ -137,9 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         for stage, figures in measure(run, given, folder):
             print(f"{stage}: {json.dumps(figures)}", flush=True)
-            content = json.loads(known.read_text()) if known.exists() else {}
-            content.setdefault("real_shape", {})[stage] = figures
-            known.write_text(json.dumps(content, indent=2) + "\n")
+            enter(known, "real_shape", {stage: figures})
     compare(known, folder)
     return 0
 
@@ -148,9 +138,7 @@ def compare(known: Path, folder: Path) -> None:
     """Enters the memory plan's figures beside the measured ones into ``plan`` of the file."""
     from studies.real_shape_plan import against_plan
 
-    content = json.loads(known.read_text())
-    content.setdefault("plan", {}).update(against_plan(folder, content["real_shape"]))
-    known.write_text(json.dumps(content, indent=2) + "\n")
+    enter(known, "plan", against_plan(folder, json.loads(known.read_text())["real_shape"]))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from studies.results import enter
 from studies.weight_handover import GIB, RANKS, Memory, pids
 
 LENGTH = 8  # steps of a chunk
@@ -41,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = measure(given.episodes, given.chunks, given.image)
     print(f"{given.label}: {json.dumps(figures)}", flush=True)
     if given.write is not None:
-        content = json.loads(given.write.read_text()) if given.write.exists() else {}
-        content.setdefault("samples", {})[given.label] = figures
-        given.write.write_text(json.dumps(content, indent=2) + "\n")
+        enter(given.write, "samples", {given.label: figures})
     return 0
 
 

@@ -22,13 +22,15 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from studies.results import enter
+from studies.watching import Watching, rss
 
 GIB = 2**30
 EVERY_S = 0.01
@@ -51,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures[str(workers)] = measured = measure(workers, gib, given.dtype, given.repeats)
         print(f"{workers} workers, {measured['state_gib']} GiB in {given.dtype}: {json.dumps(measured)}", flush=True)
     if given.write is not None:
-        content = json.loads(given.write.read_text()) if given.write.exists() else {}
-        content.setdefault("handover", {})[given.label] = figures
-        given.write.write_text(json.dumps(content, indent=2) + "\n")
+        enter(given.write, "handover", {given.label: figures})
     return 0
 
 
@@ -154,7 +154,7 @@ def pids(actors: list[Any]) -> list[int]:
     return [report.pid for report in ray.get([actor.report.remote() for actor in actors])]
 
 
-class Memory:
+class Memory(Watching):
     """Watches processes from another thread while it is entered. ``roles``: their numbers, by what they are."""
 
     def __init__(self, roles: Mapping[str, Sequence[int]]) -> None:
@@ -162,23 +162,14 @@ class Memory:
         self.idle = {pid: resident(pid) for pid in self.names}
         self.most = {pid: (0, 0, 0) for pid in self.names}  # private, shared, both at one moment; above idle
         self.total, self.overflow = 0, 0.0
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        super().__init__()
 
-    def __enter__(self) -> Memory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._left.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
+    def watch(self) -> None:
         from verl.trainer.ray_store import store_metrics
 
         ask = time.monotonic()
         store = 0.0
-        while not self._left.wait(EVERY_S):
+        while not self.left.wait(EVERY_S):
             private_of_all = 0
             for pid, (private_idle, shared_idle) in self.idle.items():
                 private, shared = (now - then for now, then in zip(resident(pid), (private_idle, shared_idle)))
@@ -208,12 +199,7 @@ class Memory:
 
 def resident(pid: int) -> tuple[int, int]:
     """Bytes in memory that are the process's own, and that it shares."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    found = {
-        name: int(value.split()[0]) * 1024
-        for name, _, value in (line.partition(":") for line in lines)
-        if name.startswith("Rss")
-    }
+    found = rss(pid)
     return found["RssAnon"] + found["RssFile"], found["RssShmem"]
 
 

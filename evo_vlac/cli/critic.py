@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from typing import Any
 
 from evo_vlac.cli.options import (
@@ -21,6 +20,7 @@ from evo_vlac.cli.options import (
 )
 from evo_vlac.critic import REF_NUM, TrajectoryOptions, TrajectoryResult
 from evo_vlac.errors import OptionError
+from evo_vlac.metrics import ONE_FRAME, any_readable
 from evo_vlac.parsing import DONE_THRESHOLD, DoneResult
 from evo_vlac.queries import reference_indices
 from evo_vlac.values import ValueOptions
@@ -97,6 +97,7 @@ def _draw(
 
 
 def _critic_json(video: Video, result: TrajectoryResult, done: list[DoneResult]) -> dict[str, Any]:
+    judged = any_readable(result.critics)
     out: dict[str, Any] = {
         "task": result.task,
         "source": video.name,
@@ -105,8 +106,8 @@ def _critic_json(video: Video, result: TrajectoryResult, done: list[DoneResult])
         "seconds": [video.seconds[i] for i in result.frames],
         "values": result.values,
         "critics": result.critics,
-        "voc": result.voc if _judged(result) else None,
-        "negative_rate": result.negative_rate if _judged(result) else None,
+        "voc": result.voc if judged else None,
+        "negative_rate": result.negative_rate if judged else None,
         "reward": result.reward,
         "invalid": result.invalid,
         "reverse": result.reverse,
@@ -127,16 +128,11 @@ def _critic_text(video: Video, result: TrajectoryResult, done: list[DoneResult])
         rows.append([str(frame), source, second, number(critic, "+.1f"), number(value, ".1f"), verdict])
     text = table(*without_empty(head, rows)) + "\n"
     if not result.critics:
-        return text + "one frame: there is no step to judge"
+        return text + ONE_FRAME
     name = "VROC" if result.reverse else "VOC"
     unread = f", {result.invalid} answers unreadable" if result.invalid else ""
-    if not _judged(result):
+    if not any_readable(result.critics):
         return text + f"{name}, NR and last value: unknown{unread}"
     return (
         text + f"{name} {result.voc:.3f}, NR {result.negative_rate:.3f}, last value {result.values[-1]:.1f} %{unread}"
     )
-
-
-def _judged(result: TrajectoryResult) -> bool:
-    """At least one step's answer could be read."""
-    return any(not math.isnan(critic) for critic in result.critics)

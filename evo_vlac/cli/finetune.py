@@ -44,7 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="--demos are successes, by your word; of all data only pictures and instructions are read",
     )
-    data.add_argument("--play", type=from_home, nargs="+", default=[], metavar="DATASET", help="... and these are none")
+    data.add_argument(
+        "--play",
+        type=from_home,
+        nargs="+",
+        default=[],
+        metavar="DATASET",
+        help="label-free: datasets that are no successes of the task, such as play",
+    )
     data.add_argument("--tasks", nargs="+", default=[], help="an instruction a dataset (default: their own)")
     data.add_argument("--dataset", type=from_home, help="ready JSONL in ms-swift's format, in place of --demos")
     data.add_argument("--camera", help=CAMERA_HELP)

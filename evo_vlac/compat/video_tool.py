@@ -16,6 +16,7 @@ from evo_vlac.compat.recordings import read_recording
 from evo_vlac.errors import OptionError
 from evo_vlac.images import load_image
 from evo_vlac.outputs import whole_file
+from evo_vlac.paths import from_home
 from evo_vlac.video import Annotation, Series, VideoWriter, annotated_video, read_video, write_video
 from evo_vlac.video.chart import Axes, draw_curve
 from evo_vlac.video.film import Film
@@ -37,7 +38,7 @@ def compress_video(
     Every int(rate / fps)-th frame is kept, as upstream does: of 29.97 frames a second every fifth. The last frame is
     always kept, too: it is the one that is judged.
     """
-    with Film(Path(input_path)) as film:
+    with Film(from_home(input_path)) as film:
         rate = film.fps
     if rate <= fps:
         video = read_video(input_path, size=target_size)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from functools import partial
+from contextlib import suppress
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,6 @@ class _Dataset:
         self._rows = EpisodeRows(path / "data", needed.__contains__)
         self._film: Film | None = None
         self._places: dict[int, Place] = {}  # in that film
-        self._shared: dict[Path, list[Place]] | None = None  # in each film
 
     def _count(self) -> None:
         if not self.episodes:
@@ -171,23 +171,33 @@ class _Dataset:
                 self.reading.chose(wrong, name)
         place = self._places.get(index)
         if place is None:
+            if self._place(episode) is not None or self._places:
+                raise DatasetError("meta/episodes does not say where in its film the episode lies")
             return read_film(self._film, fps=self.options.fps)
         end = place.until(self.fps)
         return read_film(self._film, place.start, None if math.isinf(end) else end, self.options.fps)
 
     def _places_in(self, film: Film) -> tuple[dict[int, Place], str]:
         """Of the episodes that share the film; what is wrong with meta's places, in words."""
-        if self._shared is None:
-            self._shared = {}
-            where = f"videos/{self.camera}"
-            for episode in self.episodes:
-                index, start = int(episode["episode_index"]), _number(episode, f"{where}/from_timestamp")
-                if start is not None:
-                    end, length = _number(episode, f"{where}/to_timestamp"), _number(episode, "length")
-                    place = Place(index, start, end, length)
-                    self._shared.setdefault(self._film_file(episode, index), []).append(place)
         places = self._shared.get(film.path, [])
         return checked(places, self.fps, film.seconds) if places else ({}, "")
+
+    @cached_property
+    def _shared(self) -> dict[Path, list[Place]]:
+        """The places in each film. An episode whose row cannot be used is left out here, and skipped when read."""
+        shared: dict[Path, list[Place]] = {}
+        for episode in self.episodes:
+            with suppress(DatasetError):
+                if (place := self._place(episode)) is not None:
+                    shared.setdefault(self._film_file(episode, place.episode), []).append(place)
+        return shared
+
+    def _place(self, episode: dict[str, Any]) -> Place | None:
+        """What meta says of an episode's place in its film; None where it has a film of its own."""
+        where = f"videos/{self.camera}"
+        start, end = (_number(episode, f"{where}/{key}_timestamp") for key in ("from", "to"))
+        index, length = int(episode["episode_index"]), _number(episode, "length")
+        return None if start is None else Place(index, start, end, length)
 
     def _film_file(self, episode: dict[str, Any], index: int) -> Path:
         template = str(self.info.get("video_path") or self._paths[1])
@@ -204,7 +214,7 @@ class _Dataset:
                 video_key=camera,
                 total_episodes=self.info.get("total_episodes", 0),
             )
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, OverflowError) as error:
             raise DatasetError(f"info.json: the path {template!r} cannot be filled: {error}") from error
 
 
@@ -215,9 +225,12 @@ def _is_depth(feature: dict[str, Any]) -> bool:
 
 
 def _number(episode: dict[str, Any], key: str) -> float | None:
-    """A number of an episode's row; None where there is none (merged datasets leave NaN)."""
+    """A number of an episode's row; None where there is none (merged datasets leave NaN). Raises DatasetError."""
     value = episode.get(key)
-    return None if value is None or math.isnan(value) else float(value)
+    try:
+        return None if value is None or math.isnan(value) else float(value)
+    except TypeError:
+        raise DatasetError(f"meta's {key} is {value!r}, no number") from None
 
 
 def _meta(path: Path, version: str, camera: str, reading: Reading) -> tuple[list[dict[str, Any]], dict[int, str]]:

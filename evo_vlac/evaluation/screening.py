@@ -122,12 +122,12 @@ class Row:
     @property
     def judged(self) -> bool:
         """At least one critic could be read. Else ``voc``, ``negative_rate`` and the others are 0 and say nothing."""
-        return any(not math.isnan(critic) for critic in self.critics)
+        return metrics.any_readable(self.critics)
 
     @property
     def unjudged(self) -> str:
         """Why it is not judged."""
-        return "no critic could be read" if self.critics else "one frame: no step to judge"
+        return "no critic could be read" if self.critics else metrics.ONE_FRAME
 
     @property
     def score(self) -> float:

@@ -17,10 +17,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from evo_vlac.checkpoint import inspect, require_native
 from evo_vlac.device import DTYPES
@@ -28,7 +28,7 @@ from evo_vlac.errors import DatasetError, OptionError, OutputError, TrainingErro
 from evo_vlac.outputs import write_json
 from evo_vlac.paths import without_patterns
 from evo_vlac.training.pairs import PairConfig
-from evo_vlac.training.training_set import build_training_set
+from evo_vlac.training.training_set import build_training_set, drawn_label_free
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +93,8 @@ class FinetuneConfig:
             raise OptionError(f"dtype is {self.dtype!r}; allowed: {', '.join(DTYPES)}")
         if bool(self.demos) == (self.dataset is not None):
             raise OptionError("give either demonstrations (demos) or a JSONL (dataset), one of the two")
+        if self.dataset is not None and (self.play or self.pairs.label_free):
+            raise OptionError("label_free and play are about demos; a ready JSONL (dataset) has its labels")
         for name, low in (("steps", 0), ("batch_size", 1), ("save_steps", 1), ("workers", 0), ("lora_rank", 1)):
             if getattr(self, name) < low:
                 raise OptionError(f"{name} is {getattr(self, name)}; at least {low} is needed")
@@ -131,7 +133,7 @@ def finetune(config: FinetuneConfig, progress: Progress | None = None) -> Finetu
         raise TrainingError(f"swift sft ended without a checkpoint; see {config.output / 'training.log'}")
     publish(last, final)
     result = FinetuneResult(final, int(last.name.split("-")[1]), time.monotonic() - started, tuple(losses))
-    record = {"config": _plain(asdict(config)), "seconds": round(result.seconds, 1), "losses": result.losses}
+    record = {"config": config, "seconds": round(result.seconds, 1), "losses": result.losses}
     write_json(config.output / "finetune.json", record)
     return result
 
@@ -154,7 +156,11 @@ def _dataset(config: FinetuneConfig) -> Path:
             raise DatasetError(f"no such dataset: {config.dataset}")
         return config.dataset
     folder = config.output / "pairs"
-    if config.resume and (folder / "summary.json").is_file():
+    drawn = drawn_label_free(folder) if config.resume else None
+    if drawn is not None:
+        if drawn != config.pairs.label_free:
+            how = "without" if drawn else "with"
+            raise OptionError(f"{folder} holds pairs drawn {how} labels: resume as it began, or choose another folder")
         return folder / "train.jsonl"
     return build_training_set(config.demos, folder, config.pairs, config.camera, config.tasks, config.play).jsonl
 
@@ -210,16 +216,13 @@ def _train(
     log = config.output / "training.log"
     try:
         config.output.mkdir(parents=True, exist_ok=True)
-        file = log.open("a" if resume_from else "w", encoding="utf-8")
+        file = log.open("ab" if resume_from else "wb", buffering=0)  # so that a full disk is told where it is met
     except OSError as error:
         raise OutputError(f"cannot write to {config.output}: {error}") from error
     losses: list[tuple[int, float]] = []
-    try:
-        with file, without_patterns(dataset) as plain:
-            child = _start(config, swift_arguments(config, plain, resume_from))
-            code = _follow(config, child, file, losses, progress)
-    except OSError as error:  # a full disk
-        raise OutputError(f"{log} cannot be written: {error.strerror or error}") from error
+    with file, without_patterns(dataset) as plain:
+        child = _start(config, swift_arguments(config, plain, resume_from))
+        code = _follow(config, child, file, losses, progress)
     if code != 0:
         raise TrainingError(f"swift sft ended with code {code}; the end of {log}:\n{_tail(log)}")
     return losses
@@ -228,14 +231,14 @@ def _train(
 def _follow(
     config: FinetuneConfig,
     child: subprocess.Popen[str],
-    file: TextIO,
+    file: BinaryIO,
     losses: list[tuple[int, float]],
     progress: Progress | None,
 ) -> int:
     """Copies the child's output into ``file``, until its end; its exit code."""
     try:
         for line in _lines(child, config.timeout):
-            file.write(line)
+            _write(file, line)
             found = _PROGRESS.search(line)
             if found:
                 step, steps, loss = int(found[1]), int(found[2]), _loss(line)
@@ -249,18 +252,28 @@ def _follow(
         _end(child)
 
 
+def _write(file: BinaryIO, line: str) -> None:
+    try:
+        file.write(line.encode())
+    except OSError as error:  # a full disk
+        raise OutputError(f"{file.name} cannot be written: {error.strerror or error}") from error
+
+
 def _start(config: FinetuneConfig, arguments: list[str]) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
     if config.threads:
         environment |= {"OMP_NUM_THREADS": str(config.threads), "MKL_NUM_THREADS": str(config.threads)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "swift.cli.sft", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=environment,
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "swift.cli.sft", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+        )
+    except OSError as error:
+        raise TrainingError(f"swift sft cannot be started: {error}") from error
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -300,12 +313,3 @@ def _last_checkpoint(training: Path) -> Path | None:
 
 def _flag(value: bool) -> str:
     return "true" if value else "false"
-
-
-def _plain(value: Any) -> Any:
-    """Paths and tuples as JSON has them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

@@ -79,6 +79,7 @@ def build_training_set(
     if play and not config.label_free:
         raise OptionError("play is for label-free training (label_free); else datasets say themselves what failed")
     options, paths = DatasetOptions(camera, labels=not config.label_free), [*demos, *play]
+    again = open_datasets(paths, options, tasks, quiet=True)  # counts the tasks before anything is read
     first = open_datasets(demos, options, tasks[: len(demos)])
     outlines = [demo.outline() for demo in first]
     skipped = tuple(first.skipped)
@@ -95,7 +96,7 @@ def build_training_set(
     try:
         pictures.mkdir(parents=True, exist_ok=True)
         (folder / "summary.json").unlink(missing_ok=True)
-        for index, episode in enumerate(open_datasets(paths, options, tasks, quiet=True)):
+        for index, episode in enumerate(again):
             _write_frames(episode, index, needed.get(index, set()), pictures)
         with jsonl.open("w", encoding="utf-8") as file:
             for pair in pairs:
@@ -118,6 +119,15 @@ def build_training_set(
         raise OutputError(f"cannot write the training set to {folder}: {error}") from error
     logger.info("%d pairs of %d episodes in %s: %s", len(pairs), len(outlines), jsonl, result.kinds)
     return result
+
+
+def drawn_label_free(folder: Path) -> bool | None:
+    """Whether the training set in ``folder`` was drawn without labels; None where no whole one is there."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return bool(summary["config"].get("label_free", False))
+    except (OSError, ValueError, LookupError):
+        return None
 
 
 def _picture(pictures: Path, demo: int, frame: int) -> Path:

@@ -22,6 +22,7 @@ from PIL import ImageDraw, ImageOps
 from evo_vlac.engine import Image
 from evo_vlac.errors import OptionError
 from evo_vlac.images import load_image
+from evo_vlac.metrics import ONE_FRAME, any_readable
 from evo_vlac.outputs import whole_file
 from evo_vlac.video.chart import GREEN, NOTHING, RED, Axes, Series, draw_axes, draw_bars, draw_curve, draw_marks
 from evo_vlac.video.text import draw_text, wrap
@@ -147,8 +148,8 @@ def _charts(
     critic_axes = Axes((left, middle + 20, right, bottom - 4), total, -reach, reach)
     draw_axes(draw, critic_axes, "critic, % of the remaining work", (-reach, 0.0, reach))
     draw_bars(draw, critic_axes, annotation.critics.until(index))
-    if index == total - 1 and all(c != c for c in annotation.critics.values):
-        empty = "one frame: nothing to compare" if total == 1 else "not asked"
+    if index == total - 1 and not any_readable(annotation.critics.values):
+        empty = ONE_FRAME if total == 1 else "not asked"
         why = "no answer could be read" if annotation.critics.values else empty
         draw_text(draw, (left + 8, critic_axes.y(0.0) - 18), why, 12, RED)
 

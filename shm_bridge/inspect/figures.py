@@ -16,7 +16,7 @@ Group: TypeAlias = tuple[str, list[tuple[str, str]]]
 
 _GROUPS = {  # group: names, or how names begin
     "process": ("phase", "epoch", "uptime_s"),
-    "questions": ("asked", "answered", "queue_depth", "late"),
+    "questions": ("asked", "answered", "queue_depth"),
     "replies": ("ok", "invalid", "failed", "expired", "cancelled", "unreadable_pairs"),
     "done answered in": ("done_ms_",),
     "engine": ("engine_busy_share", "batches", "queries", "batch_size_mean", "batch_limit"),

@@ -16,6 +16,15 @@ from evo_vlac.swift_engine import SwiftEngine
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.fixture(autouse=True)
+def loaded(engine: SwiftEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What loads a model gets the tests' own; the scripts start in an empty folder."""
+    for module in (swift_engine, chat):
+        monkeypatch.setattr(module, "SwiftEngine", lambda *_, **__: engine)
+    monkeypatch.setattr(engine, "close", lambda: None)
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -28,17 +37,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_an_example_runs(
     name: str,
     words: str,
-    engine: SwiftEngine,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
 ) -> None:
     """To its end, with its defaults; the model is the tests' own."""
-    for module in (swift_engine, chat):
-        monkeypatch.setattr(module, "SwiftEngine", lambda *_, **__: engine)
-    monkeypatch.setattr(engine, "close", lambda: None)
     monkeypatch.setattr(sys, "argv", [name])
-    monkeypatch.chdir(tmp_path)
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     assert words in capsys.readouterr().out
 
@@ -46,16 +49,10 @@ def test_an_example_runs(
 @pytest.mark.parametrize("odd", ["12:30, run#2", "[Müller] a=b", "~backup"])
 def test_examples_take_paths_as_people_have_them(
     odd: str,
-    engine: SwiftEngine,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
 ) -> None:
     """Relative ones, with what means something to FFmpeg or a shell."""
-    for module in (swift_engine, chat):
-        monkeypatch.setattr(module, "SwiftEngine", lambda *_, **__: engine)
-    monkeypatch.setattr(engine, "close", lambda: None)
-    monkeypatch.chdir(tmp_path)
     Path(odd).mkdir()
     for name in ("lift_0.png", "lift_4.png", "lift_success.mp4"):
         shutil.copy(EXAMPLES / "data" / name, f"{odd}/{odd} {name}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from evo_vlac.errors import OptionError
-from evo_vlac.metrics import binary, calibration, negative_rate, voc, voc_f1
+from evo_vlac.metrics import any_readable, binary, calibration, negative_rate, voc, voc_f1
 
 FINITE = st.floats(-1e6, 1e6)
 
@@ -35,6 +35,12 @@ def test_negative_rate() -> None:
     """The share of negative ones among those known; of none it is 0."""
     assert negative_rate([1, -1, 0, math.nan]) == pytest.approx(1 / 3)
     assert negative_rate([]) == 0.0 and negative_rate([math.nan]) == 0.0
+
+
+def test_critics_that_say_something() -> None:
+    """One that could be read is enough; none of none."""
+    assert any_readable([math.nan, 0.0])
+    assert not any_readable([math.nan]) and not any_readable([])
 
 
 def test_voc_f1_is_the_harmonic_mean() -> None:

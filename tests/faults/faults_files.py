@@ -54,7 +54,7 @@ def lane_distrusted(lab: Lab) -> Facts:
 
 @fault("shm-unlinked", Exact(), "all of the run's files in /dev/shm are removed (RemoveIPC=yes at a log-out)")
 def shm_unlinked(lab: Lab) -> Facts:
-    """Who has them open goes on; nothing is started anew in this run."""
+    """Processes that have the files open go on; this run starts none anew."""
     run = lab.start()
     run.wait_episodes()
     run.now()

@@ -167,7 +167,7 @@ def play(folder: Path, native: bool = False) -> list[Entry]:
                 for episode in range(EPISODES - 1):
                     pool.submit(training(episode))
                 ends = drive(pool, EPISODES - 1)
-                time.sleep(0.5)  # the service counts an answer after it was written: not into the last one's way
+                _wait_until_counted(log, EPISODES - 1)
                 pool.submit(training(EPISODES - 1))
                 ends += drive(pool, 1)
         finally:
@@ -176,6 +176,14 @@ def play(folder: Path, native: bool = False) -> list[Entry]:
     assert all(end.score == 1.0 for end in ends), ends
     lines = (line.split("\t") for line in log.read_text().splitlines())
     return sorted(Entry(int(at), int(pid), *rest) for at, pid, *rest in lines)
+
+
+def _wait_until_counted(log: Path, answers: int) -> None:
+    """The service counts an answer after it was written: that is to be over, not a part of the next one's way."""
+    deadline = time.monotonic() + 20
+    while log.read_text().count("\tfile\tsidecar/metrics.py\tMetrics.answered\n") < answers:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def on_the_way(entries: list[Entry]) -> list[Entry]:

@@ -26,4 +26,4 @@ def test_two_nodes_play_and_what_they_waited_for_is_told(tmp_path: Path) -> None
     figures = results["nodes_detail"]["2"]
     assert results["plan"] == {} and results["nodes"] == {"2": figures["episodes_per_min"]}
     assert 0 < figures["episodes_per_min"] < figures["ideal"]
-    assert figures["overslept_ms_a_step"] > 0 and figures["report_to_order_ms"] > 0 and figures["driver_cores"] > 0
+    assert figures["overslept_ms_a_step"] > 0 and figures["report_to_order_ms"] > 0 and figures["driver_cores"] >= 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -34,14 +34,38 @@ def test_a_full_device_is_no_crash(caplog: pytest.LogCaptureFixture) -> None:
         ended(supervisor, 1)
 
 
-def test_a_device_that_stays_full_ends_it() -> None:
-    """After the time that a start may take, it is a crash as any other."""
-    health = HealthConfig(max_crashes=2, backoff_s=0.001, backoff_max_s=0.001, start_s=1e-9)
-    supervisor = Supervisor(Config(run_id="r1", engine="fixed", health=health))
-    ended(supervisor, NO_ROOM)
-    with pytest.raises(CrashLoopError, match=WORDS):
-        for _ in range(3):
-            ended(supervisor, NO_ROOM)
+class Clock:
+    """Time as a supervisor that only sleeps sees it."""
+
+    def __init__(self, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("sidecar.supervisor.time.monotonic", lambda: self.now)
+        monkeypatch.setattr(supervisor, "_sleep", self._pass)
+
+    def _pass(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_device_that_stays_full_ends_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """After the time that a start may take (that of the weights, too), with the defaults."""
+    (tmp_path / "model.safetensors").write_bytes(bytes(50_000_000))
+    supervisor = Supervisor(Config(run_id="r1", engine="direct", model=str(tmp_path)))
+    clock = Clock(supervisor, monkeypatch)
+    with pytest.raises(CrashLoopError, match=f"no room on the device for 302 s: {WORDS}"):
+        while clock.now < 86_400:
+            assert ended(supervisor, NO_ROOM)
+    assert clock.now == pytest.approx(302, abs=supervisor.health.backoff_max_s)
+
+
+def test_the_wait_for_room_begins_anew_where_the_trainer_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that waits for the next rollout tries nothing meanwhile."""
+    supervisor = Supervisor(Config(run_id="r1", engine="fixed"))
+    clock = Clock(supervisor, monkeypatch)
+    assert ended(supervisor, NO_ROOM)
+    listener = SimpleNamespace(events=lambda: [{"event": "waiting"}])
+    supervisor._listen(cast(Any, SimpleNamespace(listener=listener, started=clock.now)), cast(Any, None))
+    clock.now += 86_400
+    assert ended(supervisor, NO_ROOM)
 
 
 def test_one_that_loads_when_asked_waits_for_rollout(tmp_path: Path) -> None:

@@ -53,6 +53,16 @@ def test_a_folder_a_task_gives_each_its_own(tmp_path: Path) -> None:
     assert shown([references.pictures[i] for i in references.of("Open the door")]) == [30, 31]
 
 
+def test_what_a_system_left_is_no_reference(tmp_path: Path) -> None:
+    """macOS writes ._0.png beside 0.png, Synology a folder @eaDir."""
+    for folder in (draw(tmp_path / "all", range(10, 13)), draw(tmp_path / "tasks" / "a", range(10, 13), "open it")):
+        (folder / "._010.png").write_bytes(b"no picture")
+        (folder / "@eaDir").mkdir()
+        assert shown(load(folder).pictures) == [10, 11, 12]
+    (tmp_path / "tasks" / "@eaDir").mkdir()
+    assert shown(load(tmp_path / "tasks").pictures) == [10, 11, 12]
+
+
 def test_no_folder_is_no_reference() -> None:
     assert not load_reference(ReferenceConfig()).of("lift the red cube")
 

@@ -237,8 +237,8 @@ class CriticLink:
         if now - self._progress > limit:
             why = "is too slow, or cannot ask its model" if alive else "died, and none took its place"
             raise SidecarLostError(
-                f"no verdict within critic.verdict_timeout_s={limit:g} s: the sidecar of run {self.config.run_id!r} "
-                f"{why}{oldest}"
+                f"no verdict within critic.verdict_timeout_s={limit:g} s (with the time that loading its model takes): "
+                f"the sidecar of run {self.config.run_id!r} {why}{oldest}"
             )
         if now - since > OVERDUE * limit:
             raise QuestionFailedError(

@@ -103,6 +103,7 @@ def serve(channel: SocketChannel, start: Start) -> None:
     """Builds the simulator, then runs episodes until told to close."""
     egl.take_card(start.card)
     env = create_environment(start.env_config)
+    longest = env.max_steps  # of all tasks; a reset makes it the task's
     links: list[CriticLink] = []
     try:
         plain = PlainFrames(start.memory, env.cameras, start.slots, writable=True)
@@ -111,7 +112,7 @@ def serve(channel: SocketChannel, start: Start) -> None:
         if start.critic is not None:
             names = [start.name, f"{start.name}b"] if start.critic.overlap else [start.name]
             for name in names:
-                links.append(CriticLink(start.critic, env.cameras[0], env.max_steps, name, channel.alive))
+                links.append(CriticLink(start.critic, env.cameras[0], longest, name, channel.alive))
         runner = EpisodeRunner(env, channel, plain, links, start.critic, start.simulator_limit_s)
         drawn = egl.renderer()
         warning = None if drawn is None else egl.software_beside_gpus(drawn)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import traceback
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
 from verl.config_tree import convert
 from verl.envs.base import Camera, Environment
-from verl.errors import ConfigError
+from verl.errors import ConfigError, VerlError
 
 NAMES = ("robosuite", "libero")
 METHODS = ("reset", "step", "render", "proprio", "close")
+SAID = ("cameras", "max_steps", "tasks", "evaluation_states")  # the last is not asked of everybody
 ELSEWHERE = ("name", "suite", "num_images_in_input", "use_proprio", "unnorm_key")  # keys that others read
 
 
@@ -99,8 +101,27 @@ def _check_own(name: str, made: Any) -> None:
         raise ConfigError(f"env.name={name!r}: the class has no {', '.join(missing)} (verl.envs.base.Environment)")
 
 
+_known: dict[str, dict[str, Any]] = {}  # by the section: to ask an environment it must be built, which may take long
+
+
+def _said(env: Mapping[str, Any]) -> dict[str, Any]:
+    """What an environment of one's own says of itself, by name. Raises ConfigError when it cannot be built."""
+    if (key := repr(env)) not in _known:
+        try:
+            own = create_environment(env)
+            _known[key] = {name: getattr(own, name) for name in SAID if hasattr(own, name)}
+            own.close()
+        except VerlError:
+            raise
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__}: {error} ({at.filename}:{at.lineno})"
+            raise ConfigError(f"env.name={env['name']!r}: it cannot be built: {what}") from error
+    return _known[key]
+
+
 def check(env: Mapping[str, Any]) -> None:
-    """Refuses a wrong section before any time is spent on it; looks for what it names, without building anything.
+    """Refuses a wrong section before any time is spent on it; looks for what it names. Builds one's own environment.
 
     Raises:
         ConfigError: naming the key, the value and what is allowed.
@@ -109,6 +130,9 @@ def check(env: Mapping[str, Any]) -> None:
     name = convert(str, env.get("name", ""), "env.name")
     if name not in NAMES:
         _check_own(name, _own(name))
+        missing = [attribute for attribute in SAID[:3] if attribute not in _said(env)]
+        if missing:
+            raise ConfigError(f"env.name={name!r}: it has no {', '.join(missing)} (verl.envs.base.Environment)")
         return
     options = _options(env)
     if name == "libero":
@@ -127,11 +151,8 @@ def count_tasks(env: Mapping[str, Any]) -> int:
         return len(_options(env).tasks)
     if env.get("name") == "libero":
         return len(_options(env).task_numbers())
-    own = create_environment(env)
-    try:
-        return own.tasks
-    finally:
-        own.close()
+    tasks: int = _said(env)["tasks"]
+    return tasks
 
 
 def evaluation_states(env: Mapping[str, Any]) -> int | None:
@@ -140,12 +161,7 @@ def evaluation_states(env: Mapping[str, Any]) -> int | None:
         return None
     if env.get("name") == "libero":
         return len(_options(env).states(training=False))
-    own = create_environment(env)
-    try:
-        states: int | None = getattr(own, "evaluation_states", None)
-        return states
-    finally:
-        own.close()
+    return _said(env).get("evaluation_states")
 
 
 def describe(env: Mapping[str, Any]) -> tuple[tuple[Camera, ...], int]:
@@ -153,8 +169,5 @@ def describe(env: Mapping[str, Any]) -> tuple[tuple[Camera, ...], int]:
     if env.get("name") in NAMES:
         options = _options(env)
         return options.camera_specs(), options.step_limit()
-    own = create_environment(env)
-    try:
-        return own.cameras, own.max_steps
-    finally:
-        own.close()
+    own = _said(env)
+    return own["cameras"], own["max_steps"]

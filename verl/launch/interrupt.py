@@ -61,7 +61,7 @@ def look() -> None:
 def held(within_s: float) -> Iterator[None]:
     """Within the block a stop waits, at most ``within_s`` seconds after it was asked for; a second Ctrl-C does not.
 
-    Who leaves the block looks.
+    The caller calls :func:`look` after the block.
     """
     global _held_s
     before, _held_s = _held_s, within_s

@@ -147,12 +147,13 @@ class Run:
         ray_wait.get(ready, critic_limit.seconds + 30, f"the sidecars' start ({critic_limit})")
         self._tell_status_page()
         schedule = self._schedule()
-        checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep, learner_watch.wait)
+        learners = Learners(self.learners, learner_watch, self.folder.run_id)
+        checkpoints = Checkpoints(self.folder, config.trainer.max_actor_ckpt_to_keep, learners.ask)
         return Trainer(
             config,
             schedule,
             self.fleet,
-            Learners(self.learners, learner_watch, self.folder.run_id),
+            learners,
             sidecars,
             self.recorder,
             self.progress,

@@ -95,7 +95,9 @@ class Node:
     sidecar: Any = None
     ready: Any = None  # of one that comes later: when its sidecar is ready
     workers: list[Any] = field(default_factory=list)
-    visible: list[Any] = field(default_factory=list)  # CUDA_VISIBLE_DEVICES of those that have a GPU here, once started
+    visible: list[Any] = field(
+        default_factory=list
+    )  # CUDA_VISIBLE_DEVICES of actors that have a GPU here, once started
 
     def card(self, index: int) -> str | None:
         """One that belongs to the run here, for guest ``index``; None where none is known."""
@@ -277,12 +279,16 @@ class Cluster:
         address = f"{self.nodes[plan.learners[0]].address}:{port}"
         make, world = reporting(Learner), len(plan.learners)
         options = dataclasses.replace(options, gpus=plan.learner_gpus)
-        return [
+        actors = [
             make.options(num_cpus=1, num_gpus=plan.learner_gpus, scheduling_strategy=at(place)).remote(
                 options, rank, world, address
             )
             for rank, place in enumerate(plan.learners)
         ]
+        if plan.learner_gpus:
+            for place, actor in zip(plan.learners, actors):
+                self.nodes[place].visible.append(actor.visible.remote())
+        return actors
 
 
 def _living() -> dict[str, Mapping[str, Any]]:

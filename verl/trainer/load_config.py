@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evo_vlac.shipped_models import model_folder
-from evo_vlac.text_files import read_text
+from evo_vlac.text_files import read_text, texts_as_written
 from verl.config import Config
 from verl.errors import ConfigError
 from verl.trainer.critic_folder import as_tree, critic_rules
@@ -95,7 +95,7 @@ def _flatten(file: str) -> list[str]:
         raise ConfigError(f"--config {file}: {_one_line(error)}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"--config {file}: must hold a mapping")
-    _names_as_written(tree, text)
+    texts_as_written(tree, yaml.load(text, yaml.BaseLoader), TEXTS)
     environment = tree.pop("env", None)
     if isinstance(environment, dict):
         group = environment.pop("group", None)
@@ -106,18 +106,6 @@ def _flatten(file: str) -> list[str]:
     if preset := tree.pop("hardware", None):
         selected.append(f"hardware={preset}")
     return selected + leaves + list(_leaves(tree, ""))
-
-
-def _names_as_written(tree: Any, text: str) -> None:
-    """Names and paths that YAML reads as numbers: a folder 007, a run 20261126."""
-    written = yaml.load(text, yaml.BaseLoader)  # makes nothing but texts
-    for key in TEXTS:
-        *groups, name = key.split(".")
-        group, own = tree, written
-        for part in groups:
-            group, own = (one.get(part) if isinstance(one, dict) else None for one in (group, own))
-        if isinstance(group, dict) and isinstance(own, dict) and isinstance(group.get(name), int | float):
-            group[name] = own.get(name, group[name])
 
 
 def _leaves(tree: dict[Any, Any], where: str) -> Any:

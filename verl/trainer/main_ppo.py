@@ -128,21 +128,17 @@ def _run(config: Config, tree: dict[str, Any], folder: RunFolder, console: Conso
             _train(config, tree, folder, console)
         return 0
     except KeyboardInterrupt:
-        if (cause := interrupt.cause()) is not None:
-            logger.error("the run was ended: %s", cause)
-            code = _failed(cause, folder)
-            console.print(how_to_go_on(folder.path), markup=False)
-            return code
-        return _interrupted(folder, console)
+        return _stopped(folder, console)
     except ConfigError as error:
         logger.error("%s", error)
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except Exception as error:
-        if interrupt.asked():  # in an import, say, where it became another error
-            return _interrupted(folder, console)
         logger.exception("the run failed")
-        return _failed(error, folder)
+        if not interrupt.asked():
+            return _failed(error, folder)
+        console.print(f"while it was stopping: {_reason(error, folder)}", markup=False)
+        return _stopped(folder, console)
 
 
 def _failed(error: Exception, folder: RunFolder) -> int:
@@ -152,7 +148,13 @@ def _failed(error: Exception, folder: RunFolder) -> int:
     return 1
 
 
-def _interrupted(folder: RunFolder, console: Console) -> int:
+def _stopped(folder: RunFolder, console: Console) -> int:
+    """By a person or a scheduler, or by the run itself, which then has an error to tell."""
+    if (cause := interrupt.cause()) is not None:
+        logger.error("the run was ended: %s", cause)
+        code = _failed(cause, folder)
+        console.print(how_to_go_on(folder.path), markup=False)
+        return code
     logger.warning("interrupted")
     console.print(f"interrupted: everything was stopped; {how_to_go_on(folder.path)}", markup=False)
     return interrupt.EXIT_CODE

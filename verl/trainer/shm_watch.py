@@ -1,7 +1,8 @@
 """Notices that the run's files in /dev/shm were removed: systemd does that when their user logs out (RemoveIPC=yes).
 
-Who has them open goes on, so the run does. What starts later finds nothing: with the first episode that is lost from
-then on, and the environment that would have to be started in its place, the run ends in order, after a checkpoint.
+Processes that have them open go on, so the run does. What starts later finds nothing: with the first episode that is
+lost from then on, and the environment that would have to be started in its place, the run ends in order, after a
+checkpoint. A sidecar that dies ends it, too, but at once (:class:`verl.trainer.sidecars.Sidecars`).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,7 +50,7 @@ class LearnerOptions:
     seed: int
     threads: int
     rollout_dtype: str
-    rollout_device: str | None  # None: chosen as the learner's is
+    rollout_device: str | None  # None: as the learner computes
     use_proprio: bool | None = None  # None: as the checkpoint says
     gpus: float = 0.0  # that Ray is asked for
     collective_timeout_s: float = 600.0  # that a rank waits for another, also for one that still loads
@@ -240,6 +241,10 @@ class Learner:
     def card(self) -> str | None:
         """See :func:`~verl.workers.weight_receiver.card`."""
         return card(self.device)
+
+    def visible(self) -> str | None:
+        """The cards that Ray gave it, by their numbers on the node."""
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
 
     @at_work
     def hand_over(self, number: int, receivers: list[Receiver], bucket_bytes: int) -> dict[int, str]:

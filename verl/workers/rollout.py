@@ -107,7 +107,7 @@ class RolloutWorker:
         return card(self.device)
 
     def visible(self) -> str | None:
-        """The card that Ray gave it, by its number on the node."""
+        """The card that it was given, by its number on the node."""
         return os.environ.get("CUDA_VISIBLE_DEVICES")
 
     def take_weights(self, number: int, pieces: list[Piece], payload: Any) -> None:

@@ -26,7 +26,7 @@ import psutil
 import yaml
 
 from evo_vlac.paths import from_home
-from shm_bridge import BridgeError, Controller, Phase
+from shm_bridge import BridgeError, Controller, Phase, PhaseTimeout
 from verl.critic_config import CriticConfig
 from verl.errors import ConfigError, SidecarLostError
 from verl.workers.work import Report, Work
@@ -148,12 +148,17 @@ class SidecarHost:
                 one.kill()
         psutil.wait_procs(alive, timeout=DRAIN_S)
 
-    def wait_ready(self, timeout: float) -> None:
-        """Until a probe query has been answered, by the sidecar that was started here if one was."""
+    def wait_ready(self, timeout: float, ask: bool = False) -> None:
+        """Until a probe query has been answered, by the sidecar that was started here if one was. ``ask``: it was
+        started to load when ROLLOUT is asked for, which is done here."""
         deadline = time.monotonic() + timeout
         while True:
             self._check_running()
             try:
+                if ask:
+                    with contextlib.suppress(PhaseTimeout):  # it answers when it has loaded; the request stays
+                        self._connection().request_phase(Phase.ROLLOUT, timeout=0)
+                    ask = False
                 self._connection().wait_ready(timeout=min(1.0, max(0.05, deadline - time.monotonic())))
                 self._check_own(self._connection())
                 return
@@ -167,9 +172,7 @@ class SidecarHost:
 
     def load(self, timeout: float) -> None:
         """Has a sidecar load that was started to wait for this; until it is ready. Raises as :meth:`wait_ready`."""
-        with contextlib.suppress(BridgeError):  # it answers when it has loaded; the request stays
-            self._connection().request_phase(Phase.ROLLOUT, timeout=0)
-        self.wait_ready(timeout)
+        self.wait_ready(timeout, ask=True)
 
     def _where_to_look(self) -> str:
         if self.process is None:

@@ -139,6 +139,13 @@ def test_compress_video_keeps_upstreams_frames(tmp_path: Path, rate: Any, step: 
     assert fps == 5 and len(got) == len(wanted) and np.abs(np.subtract(got, wanted)).max() <= 1
 
 
+def test_compress_video_knows_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_video(tmp_path / "a.mp4", [np.zeros((32, 64, 3), np.uint8)] * 3, 5)
+    assert compress_video("~/a.mp4", "~/b.mp4") == ("~/b.mp4", 5)
+    assert (tmp_path / "b.mp4").is_file()
+
+
 def test_device_maps() -> None:
     """None, names, numbers, devices, and a map onto one."""
     assert device_of(None) == device_of("auto") == device_of("balanced") == device_of({}) == "auto"

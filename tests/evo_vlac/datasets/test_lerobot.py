@@ -269,6 +269,27 @@ def test_time_stamps_that_cannot_be_put_right_are_said(tmp_path: Path) -> None:
     assert "the same pictures to several episodes" in said(dataset) and not dataset.skipped
 
 
+@pytest.mark.parametrize(
+    ("key", "bad", "told"),
+    [
+        (f"videos/{TOP}/from_timestamp", "soon", "from_timestamp is 'soon', no number"),
+        (f"videos/{TOP}/from_timestamp", None, "does not say where in its film"),
+        (f"videos/{TOP}/chunk_index", float("inf"), "cannot be filled"),
+    ],
+)
+def test_a_bad_row_of_meta_costs_its_episode_alone(tmp_path: Path, key: str, bad: Any, told: str) -> None:
+    """It is skipped, and the others lie where they lay: nobody gets the film of all."""
+    root = films3(tmp_path, 3)
+    row = {"episode_index": [1], "length": [6], f"videos/{TOP}/from_timestamp": [0.6], key: [bad]}
+    write_parquet(root / "meta/episodes/chunk-000/file-001.parquet", row)
+    dataset = open_dataset(root)
+    assert [(t.name[-1], shades(t)) for t in dataset] == [
+        (str(e), pytest.approx([2 * (6 * e + f) for f in range(6)], abs=2)) for e in (0, 2)
+    ]
+    ((name, reason),) = [(skipped.name[-1], skipped.reason) for skipped in dataset.skipped]
+    assert name == "1" and told in reason
+
+
 def test_an_info_without_features(tmp_path: Path) -> None:
     """One line, not a traceback."""
     write_info(tmp_path, "v2.1", {})

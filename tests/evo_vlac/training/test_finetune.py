@@ -134,6 +134,14 @@ def test_a_full_disk_is_told_with_the_logs_name(base: Path, demos: Path, tmp_pat
         finetune(config(base, demos, tmp_path / "out", extra=("--no_such_option", "1")))
 
 
+def test_an_interpreter_that_is_gone_is_no_full_disk(
+    base: Path, demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no python"))
+    with pytest.raises(TrainingError, match=r"swift sft cannot be started: .*no python"):
+        finetune(config(base, demos, tmp_path / "out"))
+
+
 def test_bad_bases_are_named(base: Path, demos: Path, tmp_path: Path) -> None:
     """Nothing there, broken JSON, another architecture, no weights."""
 
@@ -167,6 +175,20 @@ def test_options_are_checked(base: Path, demos: Path, tmp_path: Path) -> None:
             config(base, demos, tmp_path, **change)
     with pytest.raises(DatasetError, match="no such dataset"):
         finetune(FinetuneConfig(base, tmp_path / "out", dataset=tmp_path / "none.jsonl"))
+    for change in ({"play": (demos,)}, {"pairs": PairConfig(label_free=True)}):
+        with pytest.raises(OptionError, match=r"about demos; a ready JSONL \(dataset\) has its labels"):
+            FinetuneConfig(base, tmp_path, dataset=demos, **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("began_label_free", [False, True])
+def test_a_resumed_training_keeps_its_kind_of_labels(
+    base: Path, demos: Path, tmp_path: Path, began_label_free: bool
+) -> None:
+    began, other = (PairConfig(count=24, label_free=free) for free in (began_label_free, not began_label_free))
+    build_training_set([demos], tmp_path / "pairs", began)
+    how = "without" if began_label_free else "with"
+    with pytest.raises(OptionError, match=f"pairs holds pairs drawn {how} labels"):
+        finetune(config(base, demos, tmp_path, pairs=other, resume=True))
 
 
 def test_vision_learns_only_when_asked(base: Path, demos: Path, tmp_path: Path) -> None:

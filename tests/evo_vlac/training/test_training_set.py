@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from evo_vlac.errors import DatasetError
 from evo_vlac.training.pairs import PairConfig
 from evo_vlac.training.training_set import build_training_set
 from tests.evo_vlac.datasets.lerobot_sets import films3, images3
@@ -24,3 +25,11 @@ def test_lerobot_becomes_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert summary["skipped"][0]["name"] == "a/episode_000001"
     lines = [json.loads(line) for line in found.jsonl.read_text().splitlines()]
     assert all(Path(image).is_file() for line in lines for image in line["images"])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_tasks_are_counted_before_anything_is_read(tmp_path: Path, count: int) -> None:
+    """Too few and too many; the datasets are not even there."""
+    config = PairConfig(label_free=True)
+    with pytest.raises(DatasetError, match=f"{count} tasks for 2 datasets"):
+        build_training_set([tmp_path / "a"], tmp_path, config, tasks=["lift it"] * count, play=[tmp_path / "b"])

@@ -20,8 +20,8 @@ HANG_S = 600.0
 
 
 class FakeEnv:
-    """``env_config`` keys: max_steps, success_at (step), die_at, hang_at, raise_at, nan_at (by episode seed), refuse,
-    success (of every step).
+    """``env_config`` keys: max_steps, task_steps (a limit a task), success_at (step), die_at, hang_at, raise_at,
+    nan_at (by episode seed), refuse, success (of every step).
     """
 
     action_dim = 7
@@ -42,6 +42,8 @@ class FakeEnv:
         if self.config.get("refuse") == "assets":
             raise AssetsMissingError("LIBERO's assets: not here")
         self.seed, self.steps, self.instruction, self.training = seed, 0, f"task {task}", training
+        if self.config.get("task_steps"):
+            self.max_steps = self.config["task_steps"][task]
         self.drawn = []
 
     def step(self, action: np.ndarray) -> bool:

@@ -86,6 +86,16 @@ def pool_of(
     return EnvPool({"name": FAKE, **(env or {})}, config, size)
 
 
+def test_lanes_hold_the_longest_task(run_id: str, start: Any) -> None:
+    """The first task, whose limit stands in the environment once it has been reset, is the shorter one."""
+    start(10**6)
+    with pool_of(run_id, env={"max_steps": 20, "task_steps": [4, 20]}, reward="done", value_stride=4) as pool:
+        for task in (0, 1):
+            pool.submit(EpisodeRequest(task, 0, task, task, training=True))
+        ends = {end.request.task: end.steps for end in drive(pool, 2) if isinstance(end, EpisodeEnd)}
+    assert ends == {0: 4, 1: 20}
+
+
 @pytest.mark.parametrize(("every", "steps"), [("step", 11), ("chunk", 16)])
 def test_the_critic_ends_training_at_its_earliest_done_frame(run_id: str, start: Any, every: str, steps: int) -> None:
     """Answers come in random order and late; the episode is cut at frame 11 (asked per chunk: 16) and scored 1."""

@@ -138,6 +138,16 @@ class TakesNothing:
     pass
 
 
+class RaisesWhenBuilt(NotAnEnvironment):
+    def __init__(self, env: object) -> None:
+        raise RuntimeError("no camera here")
+
+    def step(self) -> None: ...
+    def render(self) -> None: ...
+    def proprio(self) -> None: ...
+    def close(self) -> None: ...
+
+
 NUMBER = 3
 
 
@@ -147,9 +157,10 @@ NUMBER = 3
         ("NotAnEnvironment", "the class has no step, render, proprio, close"),
         ("TakesNothing", "it is called with the section env, one argument"),
         ("NUMBER", "int, which cannot be called"),
+        ("RaisesWhenBuilt", "it cannot be built: RuntimeError: no camera here ("),
     ],
 )
-def test_an_own_environment_is_looked_at_without_being_made(name, words):
+def test_an_own_environment_is_looked_at_before_anything_starts(name, words):
     """Else an environment's process finds it, a minute later."""
     where = f"tests.verl.trainer.test_preflight:{name}"
     message = told("actor_rollout_ref.rollout.unnorm_key=robosuite_lift", f"env.name={where}")

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from shm_bridge import Controller
+from shm_bridge import Controller, SidecarUnreachable
 from shm_bridge.liveness.cleaning import clean_run
 from verl.errors import SidecarLostError
 from verl.workers.sidecar_host import SidecarHost
@@ -116,3 +116,19 @@ def test_a_sidecar_can_be_started_before_it_loads(make):
         host.load(READY_S)
         assert controller.ready
     assert host.restarts == 0
+
+
+def test_a_sidecar_that_is_not_there_yet_is_asked_to_load_when_it_is(make, monkeypatch):
+    """The first look for its run comes too early, as on a slow disk."""
+    host, connect, tried = make(), Controller.connect, []
+
+    def slow(run_id, timeout):
+        tried.append(run_id)
+        if len(tried) == 1:
+            raise SidecarUnreachable("nothing there yet")
+        return connect(run_id, timeout)
+
+    host.start(load_when_asked=True)
+    monkeypatch.setattr("verl.workers.sidecar_host.Controller.connect", slow)
+    host.load(READY_S)
+    assert len(tried) > 1

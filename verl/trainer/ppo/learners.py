@@ -44,9 +44,9 @@ class Learners:
         logger.info("update %d: %d samples, digest %s", rollout, len(samples), samples.digest())
         outline = ray.put(samples.outline())
         calls = [actor.wants.remote(outline, rollout) for actor in self.actors]
-        self._show(Pictures.of([samples.images]), self._ask(calls, "what the learners want to see"))
+        self._show(Pictures.of([samples.images]), self.ask(calls, "what the learners want to see"))
         calls = [actor.update.remote(outline, rollout) for actor in self.actors]
-        metrics: dict[str, float] = self._ask(calls, "the learners' update")[0]
+        metrics: dict[str, float] = self.ask(calls, "the learners' update")[0]
         return metrics
 
     def _show(self, pictures: Pictures, wanted: Sequence[np.ndarray]) -> None:
@@ -60,9 +60,9 @@ class Learners:
             calls = [actor.take_pictures.remote(first, part) for actor, part in zip(self.actors, parts) if len(part)]
             on_way.append(calls)
             if len(on_way) >= IN_FLIGHT:
-                self._ask(on_way.popleft(), SHOWN)
+                self.ask(on_way.popleft(), SHOWN)
         while on_way:
-            self._ask(on_way.popleft(), SHOWN)
+            self.ask(on_way.popleft(), SHOWN)
 
     def hand_over(self, workers: Sequence[tuple[int, Any, str | None]]) -> list[Any]:
         """Begins to send the weights as they are now to ``workers``, which have started: index, actor, its card.
@@ -81,7 +81,7 @@ class Learners:
     def handed_over(self, calls: Sequence[Any], also: Also = lambda reports: None) -> dict[int, str]:
         """Until a hand-over is complete; the workers that did not take it, by index, and why. ``also``: meanwhile."""
         lost: dict[int, str] = {}
-        for of_rank in self._ask(list(calls), "the learners' hand-over of weights", also):
+        for of_rank in self.ask(list(calls), "the learners' hand-over of weights", also):
             lost |= of_rank
         return lost
 
@@ -89,18 +89,16 @@ class Learners:
         """Back to what they wrote into it."""
         size = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
         calls = [actor.load.remote(str(checkpoint)) for actor in self.actors]
-        self._ask(calls, f"the learners' load of {size / 1e9:.1f} GB from {checkpoint}", at_least_s=reading_s(size))
+        self.ask(calls, f"the learners' load of {size / 1e9:.1f} GB from {checkpoint}", at_least_s=reading_s(size))
 
     def _places(self) -> dict[str, int]:
         if self._cards is None:
-            cards = self._ask([actor.card.remote() for actor in self.actors], "the learners' cards")
+            cards = self.ask([actor.card.remote() for actor in self.actors], "the learners' cards")
             self._cards = {card: rank for rank, card in enumerate(cards) if card is not None}
             self._bucket_bytes = bucket_bytes(len(self.actors) * IN_FLIGHT)
         return self._cards
 
-    def _ask(
-        self, calls: list[Any], what: str, also: Also = lambda reports: None, at_least_s: float = 0.0
-    ) -> list[Any]:
+    def ask(self, calls: list[Any], what: str, also: Also = lambda reports: None, at_least_s: float = 0.0) -> list[Any]:
         try:
             return self.watch.wait(calls, what, also, at_least_s)
         except (RayActorError, NoAnswerError) as error:

@@ -69,9 +69,9 @@ class Trainer:
         Asked to stop, it raises KeyboardInterrupt: no update is cut in two, and a checkpoint of the latest is left, so
         far as ``trainer.stop_timeout_s`` allows.
         """
+        self._moment = self._now()
         words.say(words.PATIENCE, seconds=self.config.trainer.stop_timeout_s)
         try:
-            self._moment = self._now()
             self._fit()
         except KeyboardInterrupt:
             self._save_at_stop()

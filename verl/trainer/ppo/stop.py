@@ -35,7 +35,7 @@ class Moment:
 
 @contextmanager
 def in_one_piece(what: str, within_s: float, note: Note) -> Iterator[None]:
-    """Who asks the run to stop waits for the block's end, at most ``within_s`` seconds; then KeyboardInterrupt."""
+    """A stop waits for the block's end, at most ``within_s`` seconds; then KeyboardInterrupt is raised."""
     told = False
 
     def tell() -> None:
