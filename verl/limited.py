@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+KILLED_S = 15.0  # for the system to end what was killed; one that waits for a driver may never end
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -22,7 +24,7 @@ class Ended:
 
 
 def run_limited(command: Sequence[str], limit_s: float, environment: Mapping[str, str], grace_s: float = 0.0) -> Ended:
-    """Runs a command; whatever ends this (Ctrl-C, too), none of its processes is left.
+    """Runs a command; whatever ends this (Ctrl-C, too), all of its processes are killed.
 
     Args:
         environment: variables beside this process's own.
@@ -57,7 +59,8 @@ def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(KILLED_S)
 
 
 def _read(file: IO[bytes]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -17,15 +18,45 @@ STUBBORN = """
 import subprocess, sys, time
 child = subprocess.Popen(["sh", "-c", "trap '' TERM; echo; exec sleep 600"], stdout=subprocess.PIPE)
 child.stdout.readline()  # now it ignores SIGTERM
-open(sys.argv[1], "w").write(str(child.pid))
 print("begun", flush=True)
+open(sys.argv[1], "w").write(str(child.pid))
 time.sleep(float(sys.argv[2]))
+"""
+CLEANS = """
+import signal, sys, time
+def clean(*_):
+    print("cleaned", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, clean)
+open(sys.argv[1], "w").write("0")
+time.sleep(600)
 """
 
 
-def run(file: Path, seconds: float, limit_s: float, grace_s: float = 30.0) -> limited.Ended:
-    """A command that starts a process which SIGTERM does not end, and writes its number to ``file``."""
-    return run_limited([sys.executable, "-c", STUBBORN, str(file), str(seconds)], limit_s, {}, grace_s)
+@pytest.fixture
+def file(tmp_path) -> Path:
+    """What a command writes as soon as it has begun: the number of a process that SIGTERM does not end."""
+    return tmp_path / "pid"
+
+
+@pytest.fixture
+def ends(monkeypatch, file):
+    """Lets the first wait for a command end with an error as soon as the command has begun."""
+
+    def by(error: BaseException) -> None:
+        def wait(process, timeout=None):
+            while not file.exists() or not file.read_text():
+                time.sleep(0.01)
+            monkeypatch.undo()
+            raise error
+
+        monkeypatch.setattr(subprocess.Popen, "wait", wait)
+
+    return by
+
+
+def run(code: str, *arguments: object, grace_s: float = 30.0) -> limited.Ended:
+    return run_limited([sys.executable, "-c", code, *map(str, arguments)], 60, {}, grace_s)
 
 
 def is_gone(file: Path) -> bool:
@@ -36,42 +67,39 @@ def is_gone(file: Path) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_one_that_is_too_slow_is_ended_with_what_it_has_started(tmp_path):
-    ended = run(tmp_path / "pid", 600, 5)
-    assert ended.code is None and ended.output == "begun\n" and is_gone(tmp_path / "pid")
+def test_one_that_is_too_slow_is_ended_with_what_it_has_started(file, ends):
+    ends(subprocess.TimeoutExpired("python", 60))
+    assert run(STUBBORN, file, 600) == limited.Ended(None, "begun\n", "") and is_gone(file)
 
 
-def test_what_one_that_is_done_has_left_is_ended_and_not_waited_for(tmp_path):
-    ended = run(tmp_path / "pid", 0, 60)
-    assert ended.code == 0 and is_gone(tmp_path / "pid")
+def test_what_one_that_is_done_has_left_is_ended_and_not_waited_for(file):
+    assert run(STUBBORN, file, 0).code == 0 and is_gone(file)
 
 
-def test_an_interrupt_ends_it_too(tmp_path, monkeypatch):
-    """As soon as it has begun."""
-
-    def wait(process, timeout=None):
-        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-            time.sleep(0.01)
-        monkeypatch.undo()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+def test_an_interrupt_ends_it_too(file, ends):
+    ends(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "pid", 600, 60)
-    assert is_gone(tmp_path / "pid")
+        run(STUBBORN, file, 600)
+    assert is_gone(file)
 
 
-def test_it_has_time_to_clean_up():
-    code = """
-import signal, sys, time
-def clean(*_):
-    print("cleaned", flush=True)
-    sys.exit(0)
-signal.signal(signal.SIGTERM, clean)
-time.sleep(600)
-"""
-    assert run_limited([sys.executable, "-c", code], 5, {}, 60).output == "cleaned\n"
-    assert run_limited([sys.executable, "-c", code], 0.1, {}).output == ""
+@pytest.mark.parametrize(("grace_s", "said"), [(60.0, "cleaned\n"), (0.0, "")])
+def test_it_has_time_to_clean_up_where_it_is_given(file, ends, grace_s, said):
+    ends(subprocess.TimeoutExpired("python", 60))
+    assert run(CLEANS, file, grace_s=grace_s) == limited.Ended(None, said, "")
+
+
+def test_one_that_cannot_be_killed_is_not_waited_for(file, ends):
+    """It waits for a driver that does not answer."""
+    kill = os.killpg
+    ends(subprocess.TimeoutExpired("python", 60))
+    with pytest.MonkeyPatch.context() as never:
+        groups: list[int] = []
+        never.setattr(os, "killpg", lambda group, number: groups.append(group))
+        never.setattr(limited, "KILLED_S", 0.1)
+        assert run(CLEANS, file, grace_s=0.0).code is None
+    kill(groups[0], 9)
+    psutil.Process(groups[0]).wait(10)
 
 
 def test_its_variables_output_and_exit_code_are_told():

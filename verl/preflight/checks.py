@@ -94,21 +94,19 @@ def _memory(config: Config, machine: Machine) -> Iterable[Line]:
 
 
 def device_lines(config: Config, machine: Machine) -> Iterator[Line]:
-    """Cards, driver and this Python's torch, beside what the configuration asks of this machine: bad is what a run
-    would refuse."""
-    asked, seen, there = config.trainer.n_gpus_per_node, machine.torch_cards, len(machine.cards)
-    hidden = machine.visible in ("", "-1")
-    wants = config.trainer.ray_address is None and (bool(asked) if asked is not None else not hidden)
-    told = bad if wants else look
+    """Cards, driver and this Python's torch; bad where torch sees fewer than are asked of this machine. What a run's
+    start refuses is told before it."""
+    asked, seen, there = config.trainer.n_gpus_per_node or 0, machine.torch_cards, len(machine.cards)
+    told = bad if asked > seen and config.trainer.ray_address is None else look
     torch = f"torch {machine.torch}, " + (f"CUDA {machine.torch_cuda}" if machine.torch_cuda else "built for the CPU")
     if machine.problem is not None:
-        yield told("devices", machine.problem)
+        yield told("devices", f"{seen} GPU(s) are seen by {torch}; {machine.problem}")
     elif there and machine.torch_cuda is None:
         yield told("devices", f"{there} GPU(s), but {torch}: install the CUDA build of torch in this environment")
     elif there and not seen:
         why = "is the driver older than that CUDA?" if machine.visible is None else _visible(machine).lstrip(", ")
         yield told("devices", f"{there} GPU(s), driver {machine.driver}, and {torch} sees none: {why}")
-    elif (asked or 0) > seen:
+    elif asked > seen:
         yield told(
             "devices", f"trainer.n_gpus_per_node={asked}, but {seen} GPU(s) are seen{_visible(machine)}; {torch}"
         )
