@@ -52,8 +52,9 @@ TASKS = {
 # of robosuite's arenas, and of the arm
 CAMERAS = ("agentview", "frontview", "birdview", "sideview", "robot0_robotview", "robot0_eye_in_hand")
 LIFTED_M = 0.02  # between the table and the object's lower side, as robosuite's Lift has it
-
-BESIDE_M = 0.06  # between the centres of two cubes, seen from above: 4.5 cm face to face, over 6.3 cm at a reset
+# Between the centres of cubes of 4 and 5 cm that touch, seen from above: 4.5 cm face to face; 6.4 cm edge to edge, the
+# least at a reset.
+BESIDE_M = 0.063
 ON_TABLE_M = 0.01  # an object whose lower side is higher is held, or lies on something
 MOST_ZOOM = 4.0
 FARTHEST_M = 0.15  # on the table and within the arm's reach

@@ -29,7 +29,7 @@ from verl.errors import ConfigError, UnknownTaskError
 KINDS = ("success", "failure", "near_miss", "drop", "idle", "noisy", "random", "expert_then_random", "sloppy", "varied")
 SLOPPY_NOISE = 0.02
 BEHIND_M, PUSH_LEAD_M = 0.075, 0.03
-MET_M = 0.065  # from the hand to cubeB's centre, where cubeA between them touches it
+MET_M = 0.06  # between the centres of cubeA and cubeB, seen from above: they touch, or nearly do
 MOST_ASIDE_M = 0.008  # standard deviation of the aim of the least competent of the varied
 MOST_NOISE = 0.5
 _WITH_AN_END = ("success", "drop", "sloppy", "varied")
@@ -139,7 +139,7 @@ class ScriptedExpert:
 def _along(objects: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Places on the line from cubeA to cubeB, seen from above, at cubeA's height; none without the two.
 
-    ``behind``: 7.5 cm before cubeA. ``push``: a step ahead of the hand on that line, no further than where both meet.
+    ``behind``: 7.5 cm before cubeA. ``push``: a step ahead of the hand on that line, until the cubes meet.
     """
     if "cubeA" not in objects or "cubeB" not in objects:
         return {}
@@ -148,7 +148,7 @@ def _along(objects: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     apart = max(float(np.linalg.norm(ahead)), 1e-6)
     ahead = ahead / apart
     reached = float((objects["eef"] - cube) @ ahead)
-    goal = min(reached + PUSH_LEAD_M, apart - MET_M)
+    goal = reached + PUSH_LEAD_M * (apart > MET_M)
     return {"behind": cube - BEHIND_M * ahead, "push": cube + goal * ahead}
 
 
@@ -219,7 +219,8 @@ def _push(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     """The red cube along the table to the green one, from behind, with closed fingers."""
     over = Waypoint("behind", (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.02)
     down = Waypoint("behind", (0.0, 0.0, float(rng.uniform(-0.004, 0.004))), CLOSED, 10, 0.012)
-    push = Waypoint("push", (0.0, 0.0, 0.0), CLOSED, 25)
+    push = Waypoint("push", (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
+    stay = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 8)))  # to rise would drag the cube along
     rise = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.09))), CLOSED, int(rng.integers(4, 8)), 0.012)
     if kind == "near_miss":  # stops before they meet
         return [over, down, Waypoint("push", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(1, 4))), rise, _still(CLOSED)]
@@ -227,7 +228,7 @@ def _push(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         return [over, Waypoint("push", (0.0, 0.0, float(rng.uniform(0.04, 0.06))), CLOSED, 20), _still(CLOSED)]
     if kind == "failure":
         return _failure("cubeA", rng)
-    return [over, down, push, rise]
+    return [over, down, push, stay]
 
 
 def _still(gripper: float) -> Waypoint:

@@ -127,6 +127,13 @@ def test_a_push_that_stops_early_or_goes_over_the_cube_is_none(wide: RobosuiteEn
             assert not any(play(wide, task, kind, seed)[0]), (kind, seed)
 
 
+def test_a_demonstration_of_the_push_ends_as_soon_as_the_cubes_meet(wide: RobosuiteEnv) -> None:
+    """Its last pictures are what a critic learns as done; to push on, or to rise from there, parts the cubes again."""
+    task = wide.config.tasks.index("Push")
+    for seed in (500, 514, 515, 527, 528):
+        assert play(wide, task, "success", seed)[0][-1], seed
+
+
 def test_a_red_cube_held_beside_the_green_one_is_not_pushed_to_it(wide: RobosuiteEnv) -> None:
     """Both must lie on the table; stacking passes the place from above."""
     task = wide.config.tasks.index("Push")
