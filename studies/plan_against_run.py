@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from studies.long_run import ROOT
+from studies.results import enter
 
 GB = 1e9
 EVERY_S = 0.4
@@ -60,10 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = compare(planned(overrides), measured(overrides))
     show(rows, given.where)
     if given.write is not None:
-        content = json.loads(given.write.read_text()) if given.write.exists() else {}
         found = {f"{given.where}: {who}": {"planned_gb": p, "measured_gb": m} for who, (p, m) in rows.items()}
-        content["plan"] = {**content.get("plan", {}), **found}
-        given.write.write_text(json.dumps(content, indent=2) + "\n")
+        enter(given.write, "plan", found)
     return int(any(off(*row) > ALLOWED for row in rows.values()))
 
 
@@ -186,7 +184,8 @@ def show(rows: dict[str, tuple[float, float]], where: str) -> None:
     for heading in ("", "planned", "measured", "off"):
         table.add_column(heading, justify="right" if heading else "left")
     for who, (plan, run) in rows.items():
-        table.add_row(who, f"{plan:.3f}", f"{run:.3f}", f"{(plan - run) / run:+.0%}" if run else "")
+        apart = f"{(plan - run) / run:+.0%}" if run else "never seen" if plan else ""
+        table.add_row(who, f"{plan:.3f}", f"{run:.3f}", apart)
     Console().print(table)
 
 
