@@ -26,9 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 logger = logging.getLogger("collect_policy_episodes")
 
 
-def episode(env: RobosuiteEnv, policy: OpenVLAOFTPolicy, seed: int, temperature: float) -> Trajectory:
+def episode(
+    env: RobosuiteEnv, policy: OpenVLAOFTPolicy, seed: int, temperature: float, task: int = 0, training: bool = True
+) -> Trajectory:
     """One episode to its last step: what comes after a success (a drop, say) is worth seeing too."""
-    env.reset(seed)
+    env.reset(seed, task, training)
     generator = torch.Generator().manual_seed(seed)
     buffer = np.empty((env.config.image_size, env.config.image_size, 3), np.uint8)
     frames, dones, proprio, objects, actions = [], [False], [env.proprio()], [env.objects()], []

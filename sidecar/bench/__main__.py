@@ -289,6 +289,7 @@ def _table(report: dict[str, Any]) -> str:
         )
     if "phases" in report:
         lines += [f"{name}: {value:.3f}" for name, value in report["phases"].items()]
+    if "device_gb" in report:
         lines.append(f"most held on the card: {report['device_gb']:.2f} GB")
     return "\n".join(lines)
 

@@ -2,51 +2,39 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
-import pytest
-
-from tests.support.launching import ROOT
-
-
-@pytest.fixture(scope="module")
-def study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("proof_study", ROOT / "studies" / "proof.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+from evo_vlac.evaluation.evaluator import Judged
+from studies.constant_shift import Shift, every_shift, halve
+from studies.proof import HOLD, THRESHOLD, _ended
+from studies.proof_report import episodes_to, results
 
 
-def test_the_search_ends_on_all_episodes_with_the_best(study: ModuleType) -> None:
+def test_the_search_ends_on_all_episodes_with_the_best() -> None:
     """The last rate is of as many episodes as the figure has, and far fewer are played than by rating all so."""
-    every = [study.Shift(d, c, a) for d in range(6) for c in (False, True) for a in study.SHIFTS]
+    every = every_shift()
     played: list[int] = []
 
     def rate(one: object, episodes: int) -> float:
         played.append(episodes)
-        return 0.9 if one == study.Shift(2, False, -0.4) else 0.2
+        return 0.9 if one == Shift(2, False, -0.4) else 0.2
 
-    assert study.halve(every, rate, 200) == study.Shift(2, False, -0.4)
+    assert halve(every, rate, 200) == Shift(2, False, -0.4)
     assert played[-1] == 200 and sum(played) < 200 * len(every) / 3
 
 
-def test_a_search_of_fewer_episodes_than_the_first_round(study: ModuleType) -> None:
-    every = [study.Shift(0, False, amount) for amount in (0.1, 0.2, 0.3)]
-    assert study.halve(every, lambda one, episodes: one.amount * episodes, 2) == every[2]
+def test_a_search_of_fewer_episodes_than_the_first_round() -> None:
+    every = [Shift(0, False, amount) for amount in (0.1, 0.2, 0.3)]
+    assert halve(every, lambda one, episodes: one.amount * episodes, 2) == every[2]
 
 
-def test_episodes_to_the_goal_are_the_first_that_reach_it(study: ModuleType) -> None:
-    assert study.episodes_to([(0, 0.3), (64, 0.8), (128, 0.7)]) == 64
-    assert study.episodes_to([(0, 0.3), (64, 0.79)]) is None
+def test_episodes_to_the_goal_are_the_first_that_reach_it() -> None:
+    assert episodes_to([(0, 0.3), (64, 0.8), (128, 0.7)]) == 64
+    assert episodes_to([(0, 0.3), (64, 0.79)]) is None
 
 
-def test_the_report_tells_each_task_and_method_by_seed(study: ModuleType, tmp_path: Path) -> None:
+def test_the_report_tells_each_task_and_method_by_seed(tmp_path: Path) -> None:
     shift = {"start": 0.3, "constant_shift": 0.5, "dimension": 2, "while": "open", "amount": -0.4, "episodes": 200}
     (tmp_path / "shift-Lift.json").write_text(json.dumps(shift))
     for seed, last in ((0, 0.9), (1, 0.6)):
@@ -58,8 +46,23 @@ def test_the_report_tells_each_task_and_method_by_seed(study: ModuleType, tmp_pa
             for n, s in ((0, 0.3), (200, last))
         ]
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = study.results(tmp_path, ["Lift", "LiftRed"])
+    found = results(tmp_path, ["Lift", "LiftRed"], ("vlac", "simulator"))
     assert found["tasks"]["Lift"]["vlac"] == {"success": [0.9, 0.6], "episodes_to_80": [200, None]}
     assert found["tasks"]["Lift"]["start"] == {"success": [0.3], "episodes_to_80": [None]}
     assert found["tasks"]["LiftRed"] == {"vlac": {"success": [0.1, 0.1], "episodes_to_80": [None, None]}}
     assert {"commit", "versions", "date"} <= found.keys()
+
+
+def test_an_episode_ends_at_so_many_dones_in_a_row_rightly_or_not() -> None:
+    """One done is not enough; that it is right is asked where it ends, as training would."""
+    sure, unsure = THRESHOLD + 0.05, THRESHOLD - 0.05
+    held, once = (unsure, *[sure] * HOLD), (sure, unsure, sure)
+    assert _ended([Judged("t", held, (False,) * HOLD + (True,))]) == _counts(ended_rightly=1)
+    assert _ended([Judged("t", held, (True,) + (False,) * HOLD)]) == _counts(ended_wrongly=1)
+    assert _ended([Judged("t", once, (True, True, True)), Judged("t", once, (False,) * 3)]) == _counts(
+        missed=1, not_done=1
+    )
+
+
+def _counts(**some: int) -> dict[str, int]:
+    return {"ended_rightly": 0, "ended_wrongly": 0, "missed": 0, "not_done": 0} | some

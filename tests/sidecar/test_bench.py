@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from evo_vlac.engine import Answer, Query
 from evo_vlac.model import packed
 from evo_vlac.model.loading import Loaded, build_runner
-from sidecar.bench.__main__ import main
+from sidecar.bench.__main__ import _table, main
 from sidecar.bench.cases import CASES, Frames, Straightforward
 from sidecar.bench.shapes import SHAPES, STATISTICS, build
 
@@ -89,3 +89,5 @@ def test_a_run_reports_every_case(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(one["same_verdicts"] and one["verdicts_per_s"] > 0 for one in report["results"])
     assert report["peak_flops"] > 0
     assert report["phases"]["held_in_update_gb"] == 0 and report["phases"]["back_to_first_verdict_s"] > 0
+    told = _table(report)  # of the CPU: no card, no line about one
+    assert all(case in told for case in CASES) and "on the card" not in told
