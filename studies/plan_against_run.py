@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from studies.long_run import ROOT
+from studies.results import enter
 
 GB = 1e9
 EVERY_S = 0.4
@@ -60,10 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = compare(planned(overrides), measured(overrides))
     show(rows, given.where)
     if given.write is not None:
-        content = json.loads(given.write.read_text()) if given.write.exists() else {}
         found = {f"{given.where}: {who}": {"planned_gb": p, "measured_gb": m} for who, (p, m) in rows.items()}
-        content["plan"] = {**content.get("plan", {}), **found}
-        given.write.write_text(json.dumps(content, indent=2) + "\n")
+        enter(given.write, "plan", found)
     return int(any(off(*row) > ALLOWED for row in rows.values()))
 
 
@@ -94,12 +92,20 @@ def measured(overrides: Sequence[str]) -> Sample:
                 watch.look()
                 time.sleep(EVERY_S)
         finally:
-            if child.poll() is None:
-                child.terminate()
-                child.wait(60)
+            end(child)
         if child.returncode:
             raise RuntimeError(f"the run ended with {child.returncode}: {(Path(work) / 'out.txt').read_text()[-2000:]}")
         return watch.peaks()
+
+
+def end(child: subprocess.Popen[bytes], patience_s: float = 60.0) -> None:
+    """Asks the run's guard to end it; one that does not is killed, and what it leaves behind cleans up."""
+    child.terminate()
+    try:
+        child.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 class Watch:
@@ -164,13 +170,13 @@ def open_files(pid: int, beginning: str) -> float:
 
 
 def compare(plan: Sample, run: Sample) -> dict[str, tuple[float, float]]:
-    """GB planned and measured, of what both know."""
-    return {who: (round(size / GB, 3), round(run[who] / GB, 3)) for who, size in plan.items() if who in run}
+    """GB planned and measured, of all that is planned; what was never seen took 0."""
+    return {who: (round(size / GB, 3), round(run.get(who, 0.0) / GB, 3)) for who, size in plan.items()}
 
 
 def off(plan: float, run: float) -> float:
-    """How far the plan is off, as a share of what was measured."""
-    return abs(plan - run) / run if run else 0.0
+    """How far the plan is off, as a share of what was measured; 1 where something was planned and nothing measured."""
+    return abs(plan - run) / run if run else float(plan > 0)
 
 
 def show(rows: dict[str, tuple[float, float]], where: str) -> None:
@@ -178,7 +184,8 @@ def show(rows: dict[str, tuple[float, float]], where: str) -> None:
     for heading in ("", "planned", "measured", "off"):
         table.add_column(heading, justify="right" if heading else "left")
     for who, (plan, run) in rows.items():
-        table.add_row(who, f"{plan:.3f}", f"{run:.3f}", f"{(plan - run) / run:+.0%}" if run else "")
+        apart = f"{(plan - run) / run:+.0%}" if run else "never seen" if plan else ""
+        table.add_row(who, f"{plan:.3f}", f"{run:.3f}", apart)
     Console().print(table)
 
 

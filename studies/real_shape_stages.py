@@ -5,7 +5,6 @@ A line of JSON for each stage: {stage, pid of the process concerned, begin, end 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import secrets
@@ -92,7 +91,7 @@ def play(shape: str, folder: Path, threads: int) -> None:
             "critic.enable=false",
         ]
     )
-    options = dataclasses.replace(rollout_options(config, "real-shape"))
+    options = rollout_options(config, "real-shape")
     with stage("policy: load"):
         worker = RolloutWorker(options)
     try:

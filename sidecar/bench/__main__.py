@@ -18,8 +18,9 @@ from evo_vlac import checkpoint
 from evo_vlac.engine import Answer
 from evo_vlac.model import packed
 from evo_vlac.model.loading import Loaded, build_runner
+from evo_vlac.model_shape import ModelShape
 from sidecar.bench.cases import CASES, Frames, Straightforward, work
-from sidecar.bench.shapes import SHAPES, STATISTICS, Shape, build, from_config
+from sidecar.bench.shapes import SHAPES, STATISTICS, build
 from sidecar.config import Config, DirectConfig, MemoryConfig
 from sidecar.engines.direct import DirectEngine, direct_engine, load_direct, place
 from sidecar.engines.registry import load
@@ -69,7 +70,7 @@ class Bench:
         self.device, self.dtype = place(given.device, given.dtype)
         self.folder = tempfile.TemporaryDirectory()
         self.direct, self.shape, self.path = self._model()
-        self.parameters = self.shape.parameters()
+        self.parameters = self.shape.parameters
         self.most_held = 0
         self.warmed: set[str] = set()
         self.frames = Frames(self.shape.image_size)
@@ -104,7 +105,7 @@ class Bench:
         self.folder.cleanup()
         return report
 
-    def _model(self) -> tuple[DirectEngine, Shape, Path]:
+    def _model(self) -> tuple[DirectEngine, ModelShape, Path]:
         if self.given.model is not None:
             config = Config(
                 run_id="bench",
@@ -114,7 +115,7 @@ class Bench:
                 direct=DirectConfig(compile=self.given.compile),
             )
             found = checkpoint.inspect(self.given.model)
-            return load_direct(config), from_config(found.config), found.path
+            return load_direct(config), ModelShape.of(found.config), found.path
         shape = SHAPES[self.given.random]
         model, processor = build(shape, self.device, self.dtype)
         path = Path(self.folder.name)

@@ -16,8 +16,8 @@ import torch
 from evo_vlac.engine import Answer, Query, TokenInfo
 from evo_vlac.halving import empty_cache, is_out_of_memory
 from evo_vlac.model.runner import ModelRunner
+from evo_vlac.model_shape import ModelShape
 from evo_vlac.queries import critic_query, done_query
-from sidecar.bench.shapes import Shape
 
 TASK = "lift the red cube"
 REFERENCES = 6
@@ -111,7 +111,7 @@ class Work:
     direct: float
 
 
-def work(shape: Shape, case: str, count: int, length: int, images: int, prefix: int, warm: bool) -> Work:
+def work(shape: ModelShape, case: str, count: int, length: int, images: int, prefix: int, warm: bool) -> Work:
     """``length``: prompt positions; ``prefix``: of them shared; ``warm``: prefix and frames are known already."""
     tokens = 1 if case == "done" else NUMBER_TOKENS
     later = sum(shape.text_flops(1, length + i) for i in range(tokens - 1))

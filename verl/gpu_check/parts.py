@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from verl.gpu_check.sizes import CRITIC_BATCHES
+from verl.limited import run_limited
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = 400  # characters of an error
@@ -50,36 +49,15 @@ def run_part(part: Part, device: str, shape: str, left: float, patience: float =
     if limit <= 0:
         return found(error="not begun: the time for the whole check was used up (--minutes)")
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.Popen(
-        part.command(device, shape),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # with its own children it is ended as one
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    try:
-        output, errors = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
+    ended = run_limited(part.command(device, shape), limit, {"PYTHONPATH": path})
+    if ended.code is None:
         return found(error=f"not done within its {limit:.0f} s")
-    finally:
-        _end(process)
-    if process.returncode:
-        return found(error=f"exit code {process.returncode}: {reason(errors)}")
+    if ended.code:
+        return found(error=f"exit code {ended.code}: {reason(ended.errors)}")
     try:
-        return found(figures=part.digest(last_json(output)))
+        return found(figures=part.digest(last_json(ended.output)))
     except (ValueError, KeyError, IndexError) as error:
-        return found(error=f"its output cannot be read ({error!r}): {output[-SHOWN:]!r}")
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """The process and what it started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.wait()
+        return found(error=f"its output cannot be read ({error!r}): {ended.output[-SHOWN:]!r}")
 
 
 def last_json(output: str) -> dict[str, Any]:

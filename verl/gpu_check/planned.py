@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from evo_vlac.model_shape import VLAC_2B
 from verl.gpu_check.sizes import CRITIC_BATCHES, LORA_RANK, MICRO_BATCH, ROLLOUT_BATCH
 from verl.trainer import memory_parts as parts
-from verl.trainer.memory_shapes import VLAC_2B, PolicyShape, policy_shape
+from verl.trainer.memory_shapes import PolicyShape, policy_shape
 
 BFLOAT16 = 2
-CACHES = 512 * 2**20, 1024 * 2**20  # the bench's: those of sidecar.config.MemoryConfig
 SEEN = 9 * CRITIC_BATCHES[-1]  # frames that the bench's largest batch leaves in them
 
 
@@ -36,6 +36,7 @@ def _learner(policy: PolicyShape) -> float:
 
 
 def _critic() -> float:
-    caches = parts.critic_caches(VLAC_2B, BFLOAT16, SEEN, 1, CACHES)
+    features, prefixes = (mib * 2**20 for mib in parts.CACHES_MIB.values())  # the bench has the defaults
+    caches = parts.critic_caches(VLAC_2B, BFLOAT16, SEEN, 1, (features, prefixes))
     batch = parts.critic_batch(VLAC_2B, CRITIC_BATCHES[-1], BFLOAT16, True)
     return parts.critic_weights(VLAC_2B, BFLOAT16) + caches + batch

@@ -10,7 +10,6 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verl.launch import interrupt
@@ -85,8 +84,6 @@ def look(config: Config, console: Console, given: argparse.Namespace) -> int:
 
     told: list[Line] = []
     for check in quick_checks(config):
-        if check.name == "start" and any(line.state == BAD for line in told):
-            continue  # it would say the first of them again
         with console.status(f"looking at: {check.name}"):
             lines = check.run()
         tell(console, lines)
@@ -110,16 +107,16 @@ def steps(config: Config) -> Iterator[tuple[Step, set[str], dict[str, str]]]:
     """The trials: what each is, the lines that must not be bad for it, its environment variables."""
     from verl.envs.env_handle import THREADS
     from verl.preflight.steps import Step
-    from verl.trainer.load_limits import LoadLimit
+    from verl.trainer.load_limits import LoadLimit, verdict_s
 
     every = {"policy", "environment", "devices"}
     yield Step("policy's pass", "policy", LoadLimit.of(config.model.path).seconds), every, {}
     yield Step("frame", "frame", 120.0), {"environment"}, THREADS
     critic = config.critic
     if critic.asked and critic.sidecar.start:
-        size = LoadLimit.of(Path(str(critic.sidecar.config.get("model", "/nowhere"))))
-        yield Step("verdict", "verdict", max(critic.ready_timeout_s, size.seconds) + 90), {"critic", "devices"}, {}
-    yield Step("weights and collective", "cluster", 420.0), {"devices"}, {}
+        limit_s = LoadLimit.of_critic(critic).seconds + verdict_s(critic) + 90.0
+        yield Step("verdict", "verdict", limit_s), {"critic", "devices"}, {}
+    yield Step("weights and collective", "cluster", 420.0), {"settings", "devices"}, {}
 
 
 def tell(console: Console, lines: Iterable[Line]) -> None:

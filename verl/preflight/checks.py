@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 
+from evo_vlac.paths import from_home
 from verl.config import Config
-from verl.envs.factory import check as check_environment
 from verl.errors import VerlError
 from verl.models.openvla_oft.errors import PolicyError
 from verl.preflight.line import Line, bad, good, look
@@ -36,23 +35,32 @@ class Check:
 def quick_checks(config: Config) -> list[Check]:
     """In the order in which they are told."""
     machine = cache(this_machine)
+    more: dict[str, Callable[[], Iterable[Line]]] = {
+        "policy": lambda: [_policy(config)],
+        "environment": lambda: [
+            good("environment", f"{config.env.get('name')}: its keys and what they name are there")
+        ],
+        "critic": lambda: _critic(config),
+        "devices": lambda: device_lines(config, machine()),
+    }
+
+    def of_a_start(name: str, check: Callable[[Config], object]) -> Iterator[Line]:
+        check(config)
+        yield from more[name]() if name in more else [good(name, "nothing that a run would refuse")]
+
     return [
-        Check("policy", lambda: [_policy(config)]),
-        Check("environment", lambda: [_environment(config)]),
-        Check("critic", lambda: _critic(config)),
-        Check("devices", lambda: device_lines(config, machine())),
+        *(Check(name, partial(of_a_start, name, check)) for name, check in start.CHECKS),
+        Check("cores", lambda: [core_line(config, machine())]),
         Check("memory", lambda: _memory(config, machine())),
-        Check("start", lambda: _start(config)),
     ]
 
 
 def _policy(config: Config) -> Line:
     """Its parts, and that the files hold the tensors that its config.json asks for."""
-    start.check_policy(config)
     from verl.models.openvla_oft.read_weights import compare
     from verl.models.registry import POLICIES
 
-    folder = Path(config.model.path).expanduser()
+    folder = from_home(config.model.path)
     policy = POLICIES[config.model.vla].without_weights(
         folder,
         unnorm_key=config.rollout.unnorm_key,
@@ -67,11 +75,6 @@ def _policy(config: Config) -> Line:
     return good("policy", f"{folder}: {len(wanted)} tensors, {count / 1e6:,.1f} M numbers, statistics of its tasks")
 
 
-def _environment(config: Config) -> Line:
-    check_environment(config.env)
-    return good("environment", f"{config.env.get('name')}: its keys and what they name are there")
-
-
 def _critic(config: Config) -> Iterator[Line]:
     critic = config.critic
     if not critic.asked:
@@ -79,7 +82,6 @@ def _critic(config: Config) -> Iterator[Line]:
     elif not critic.sidecar.start:
         yield look("critic", f"is somebody else's (critic.sidecar.start=false): run id {critic.run_id}")
     else:
-        start.check_sidecar(critic, config.trainer.n_gpus_per_node)
         python = sidecar_python(critic.sidecar.python)
         yield good("critic", f"its keys, packages and checkpoint are there, says {python}")
     if (found := capacity.of_config(config)) is not None:
@@ -87,44 +89,40 @@ def _critic(config: Config) -> Iterator[Line]:
 
 
 def _memory(config: Config, machine: Machine) -> Iterable[Line]:
-    plan, _ = reckon(config, len(machine.cards))
+    plan, _ = reckon(config, machine.torch_cards)
     return machine_lines(config, plan, machine)
 
 
-def _start(config: Config) -> Iterator[Line]:
-    """Whatever else a run's start refuses: that it is looked at above is not known here."""
-    start.preflight(config)
-    yield good("start", "nothing in the settings that a run would refuse")
-
-
 def device_lines(config: Config, machine: Machine) -> Iterator[Line]:
-    """Cards, driver and this Python's torch, beside what the configuration asks for."""
-    asked, there = config.trainer.n_gpus_per_node, len(machine.cards)
+    """Cards, driver and this Python's torch; bad where torch sees fewer than are asked of this machine. What a run's
+    start refuses is told before it."""
+    asked, seen, there = config.trainer.n_gpus_per_node or 0, machine.torch_cards, len(machine.cards)
+    told = bad if asked > seen and config.trainer.ray_address is None else look
     torch = f"torch {machine.torch}, " + (f"CUDA {machine.torch_cuda}" if machine.torch_cuda else "built for the CPU")
     if machine.problem is not None:
-        yield bad("devices", machine.problem)
+        yield told("devices", f"{seen} GPU(s) are seen by {torch}; {machine.problem}")
     elif there and machine.torch_cuda is None:
-        yield bad("devices", f"{there} GPU(s), but {torch}: install the CUDA build of torch in this environment")
-    elif there and not machine.torch_cards:
-        hidden = machine.environment.get("CUDA_VISIBLE_DEVICES")
-        why = f"CUDA_VISIBLE_DEVICES={hidden!r}" if hidden is not None else "is the driver older than that CUDA?"
-        yield bad("devices", f"{there} GPU(s), driver {machine.driver}, and {torch} sees none: {why}")
-    elif (asked or 0) > machine.torch_cards:
-        yield bad("devices", f"trainer.n_gpus_per_node={asked}, but {machine.torch_cards} GPU(s) are seen; {torch}")
-    elif there:
-        names = ", ".join(sorted({card.name for card in machine.cards}))
-        yield good("devices", f"{machine.torch_cards} of {there} GPU(s) ({names}), driver {machine.driver}; {torch}")
+        yield told("devices", f"{there} GPU(s), but {torch}: install the CUDA build of torch in this environment")
+    elif there and not seen:
+        why = "is the driver older than that CUDA?" if machine.visible is None else _visible(machine).lstrip(", ")
+        yield told("devices", f"{there} GPU(s), driver {machine.driver}, and {torch} sees none: {why}")
+    elif asked > seen:
+        yield told(
+            "devices", f"trainer.n_gpus_per_node={asked}, but {seen} GPU(s) are seen{_visible(machine)}; {torch}"
+        )
+    elif seen:
+        names = ", ".join(sorted({card.name for card in machine.cards})) or "nvidia-smi does not show them"
+        yield good("devices", f"{seen} GPU(s) ({names}), driver {machine.driver}; {torch}")
     else:
-        yield good("devices", f"no GPU; {torch}")
+        yield good("devices", f"no GPU{_visible(machine)}; {torch}")
+
+
+def _visible(machine: Machine) -> str:
+    return "" if machine.visible is None else f", CUDA_VISIBLE_DEVICES={machine.visible!r}"
+
+
+def core_line(config: Config, machine: Machine) -> Line:
+    """Cores beside the environments of a node."""
     environments = config.rollout.workers * config.rollout.envs_per_worker
     said = f"{machine.cores} for {environments} environment(s)"
-    yield good("cores", said) if machine.cores >= environments else look("cores", f"{said}: they take turns")
-
-
-def egl_line(renderer: str, machine: Machine) -> Line:
-    """``renderer``: what OpenGL calls itself. Drawing by the processor beside a GPU is a container's wrong setting."""
-    software = any(word in renderer.lower() for word in ("llvmpipe", "softpipe", "swrast"))
-    if software and machine.cards:
-        setting = "NVIDIA_DRIVER_CAPABILITIES=all (or graphics,compute,utility)"
-        return look("renderer", f"{renderer}: the processor draws, though there is a GPU; a container needs {setting}")
-    return good("renderer", renderer)
+    return good("cores", said) if machine.cores >= environments else look("cores", f"{said}: they take turns")

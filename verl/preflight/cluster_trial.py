@@ -25,6 +25,7 @@ from verl.trainer.cluster import _free_port
 from verl.trainer.heartbeat import reporting
 from verl.trainer.placement import Placement, make_plan
 from verl.trainer.ray_session import ray_session
+from verl.trainer.ray_store import LARGEST_BUCKET
 from verl.workers.device import given_device
 from verl.workers.sharded_policy import backends
 from verl.workers.weight_receiver import WeightReceiver, card
@@ -34,7 +35,6 @@ from verl.workers.work import Report, Work
 START_S = 300.0
 TOOK_S = 120.0
 ROWS, WIDTH = 2048, 4096
-BUCKET = 64 * 2**20
 
 
 def _weights(device: torch.device, dtype: torch.dtype, value: float) -> nn.Module:
@@ -76,7 +76,7 @@ class Member:
         return took
 
     def send(self, receivers: list[Receiver]) -> dict[int, str]:
-        return self.sender.send(1, receivers, BUCKET)
+        return self.sender.send(1, receivers, LARGEST_BUCKET)
 
     def report(self) -> Report:
         return self.work.report()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 SHM = Path("/dev/shm")
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+MEMORY_FILES = (  # of a cgroup, version 2 and 1: limit, use, and in memory.stat what of it the system would take back
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 ASKED_S = 20.0  # nvidia-smi on a node with eight cards takes some seconds when nothing holds the driver
 
 
@@ -31,6 +38,7 @@ class Machine:
     Attributes:
         driver: the NVIDIA driver's version; None where there is none.
         torch_cuda: CUDA of this torch; None: a build for the CPU. ``torch_cards``: the GPUs that it sees.
+        cards: those that CUDA_VISIBLE_DEVICES leaves to this process; ``visible``: its value.
         problem: why the cards could not be asked; None where they could.
     """
 
@@ -45,7 +53,7 @@ class Machine:
     torch_cuda: str | None = None
     torch_cards: int = 0
     problem: str | None = None
-    environment: dict[str, str] = field(default_factory=dict)
+    visible: str | None = None
 
 
 def this_machine() -> Machine:
@@ -53,13 +61,14 @@ def this_machine() -> Machine:
     import torch
 
     there = psutil.virtual_memory()
-    limit, used = _container()
+    limit, left = container()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     shm = os.statvfs(SHM)
-    cards, driver, problem = _cards()
+    cards, driver, problem = _cards(visible)
     return Machine(
         cores=len(os.sched_getaffinity(0)),
         memory=min(float(there.total), limit),
-        memory_free=min(float(there.available), limit - used),
+        memory_free=min(float(there.available), left),
         shm=float(shm.f_blocks * shm.f_frsize),
         shm_free=float(shm.f_bavail * shm.f_frsize),
         cards=cards,
@@ -68,44 +77,66 @@ def this_machine() -> Machine:
         torch_cuda=torch.version.cuda,
         torch_cards=torch.cuda.device_count(),
         problem=problem,
-        environment={name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "MUJOCO_GL") if name in os.environ},
+        visible=visible,
     )
 
 
-def _container() -> tuple[float, float]:
-    """Limit and use of this process's memory cgroup (version 2, then 1), bytes; infinity and 0 without one."""
-    for limit, usage in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            most = (CGROUPS / limit).read_text().strip()
-            if most != "max":
-                return float(most), float((CGROUPS / usage).read_text())
-        except (OSError, ValueError):
-            continue
-    return float("inf"), 0.0
+def container() -> tuple[float, float]:
+    """The smallest limit of memory among this process's cgroups and those above them, and the least that is left below
+    one, bytes; infinity without one. What the system would take back, files that were read once, counts as left."""
+    limits = [(math.inf, math.inf), *filter(None, map(_limit, _cgroups()))]
+    return min(most for most, _ in limits), min(left for _, left in limits)
 
 
-def _cards() -> tuple[tuple[Card, ...], str | None, str | None]:
+def _cgroups() -> Iterator[Path]:
+    """Folders of the process's cgroups and of those above; in a container the roots alone may be there."""
+    yield from (CGROUPS, CGROUPS / "memory")
+    with contextlib.suppress(OSError):
+        for line in OWN_CGROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers or "memory" in controllers.split(","):
+                root = CGROUPS / "memory" if controllers else CGROUPS
+                names = [name for name in path.split("/") if name]
+                yield from (root.joinpath(*names[:count]) for count in range(1, len(names) + 1))
+
+
+def _limit(folder: Path) -> tuple[float, float] | None:
+    """Limit of one cgroup and what is left of it, bytes; None where there is none."""
+    for limit, usage, takes_back in MEMORY_FILES:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
+            most, used = float((folder / limit).read_text()), float((folder / usage).read_text())
+            stat = dict(line.split(maxsplit=1) for line in (folder / "memory.stat").read_text().splitlines())
+            return most, most - used + float(stat.get(takes_back, 0))
+    return None
+
+
+def _cards(visible: str | None) -> tuple[tuple[Card, ...], str | None, str | None]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return (), None, None
-    query = ["--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader,nounits"]
+    query = ["--query-gpu=name,memory.total,memory.free,driver_version,index,uuid", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run([program, *query], capture_output=True, text=True, timeout=ASKED_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return (), None, f"nvidia-smi cannot be asked: {error}"
     if done.returncode:
         return (), None, f"nvidia-smi: {(done.stdout + done.stderr).strip().splitlines()[-1:] or 'no answer'}"
-    return read_cards(done.stdout)
+    return read_cards(done.stdout, visible)
 
 
-def read_cards(text: str) -> tuple[tuple[Card, ...], str | None, str | None]:
-    """From nvidia-smi's lines (name, MiB in all, MiB free, driver): the cards, the driver, and what is wrong."""
+def read_cards(text: str, visible: str | None = None) -> tuple[tuple[Card, ...], str | None, str | None]:
+    """The cards, the driver, and what is wrong.
+
+    Args:
+        text: nvidia-smi's lines: name, MiB in all, MiB free, driver, index, uuid.
+        visible: CUDA_VISIBLE_DEVICES, indices or beginnings of uuids: the cards that it leaves; None: all.
+    """
     cards, driver = [], None
+    named = None if visible is None else [word.strip() for word in visible.split(",") if word.strip()]
     for line in text.splitlines():
-        name, total, free, driver = (word.strip() for word in line.rsplit(",", 3))
+        name, total, free, driver, index, uuid = (word.strip() for word in line.rsplit(",", 5))
+        if named is not None and not any(one == index or uuid.startswith(one) for one in named):
+            continue
         if not (total.isdigit() and free.isdigit()):  # a card cut into instances by MIG says [N/A]
             return (), driver, f"nvidia-smi does not tell the memory of {name} ({total}): is it cut by MIG?"
         cards.append(Card(name, float(total) * 2**20, float(free) * 2**20))

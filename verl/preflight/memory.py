@@ -9,14 +9,17 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from evo_vlac.model_shape import VLAC_2B, ModelShape
+from evo_vlac.paths import from_home
 from verl.config import Config
 from verl.models.checkpoint_parts import find_parts
 from verl.preflight.line import Line, bad, good, look
 from verl.preflight.machine import Machine
 from verl.trainer import memory_plan as plans
+from verl.trainer.memory_layout import Layout
 from verl.trainer.memory_plan import CARD, HOST, LOADING, PHASES, SHM, MemoryPlan, memory_plan
-from verl.trainer.memory_shapes import VLAC_2B, CriticShape, PolicyShape, critic_shape, policy_shape
-from verl.trainer.ray_store import ROOM, own_store_bytes
+from verl.trainer.memory_shapes import PolicyShape, critic_shape, policy_shape
+from verl.trainer.ray_store import own_store_bytes, store_for
 
 GB = 1e9
 CARD_80 = 80 * GB  # an H100 shows 85.5: what its name promises is less
@@ -39,19 +42,19 @@ def reckon(config: Config, gpus: int = 0, published: bool = False) -> tuple[Memo
 
 def _policy(config: Config, published: bool) -> tuple[PolicyShape, str]:
     folder: str | None = config.model.path
-    if published and not _plays(Path(config.model.path).expanduser(), config.rollout.unnorm_key):
+    if published and not _plays(from_home(config.model.path), config.rollout.unnorm_key):
         folder = None
     shape = policy_shape(folder, config.actor.num_images_in_input, config.rollout.use_proprio)
     return shape, f"policy: {_name(folder, 'OpenVLA-OFT as published')}, {_count(shape.parameters)}"
 
 
-def _critic(config: Config, published: bool) -> tuple[CriticShape, str]:
+def _critic(config: Config, published: bool) -> tuple[ModelShape, str]:
     keys = config.critic.sidecar.config
     if keys.get("engine", "direct") not in LOADING or not config.critic.asked:
         return VLAC_2B, "critic: none is loaded here"
     named = keys.get("model")
     shipped = config.env.get("name") != "robosuite" and Path(str(named)).name == "vlac-tiny"
-    folder = None if published and (shipped or not Path(str(named)).expanduser().is_dir()) else named
+    folder = None if published and (shipped or not from_home(str(named)).is_dir()) else named
     shape = critic_shape(folder)
     as_published = "VLAC-2B as published" if shape == VLAC_2B else "as its config.json says"
     return shape, f"critic: {_name(folder, as_published)}, {_count(shape.parameters)}"
@@ -125,7 +128,7 @@ def machine_lines(config: Config, plan: MemoryPlan, machine: Machine) -> Iterato
     yield _room(NAMES[HOST], plan.most(HOST), machine.memory, machine.memory_free, _less_memory(plan))
     more = f"{_shm(plan)}; a container's --shm-size=, fewer environments, or critic.overlap=false (half the lanes)"
     yield _room(NAMES[SHM], plan.most(SHM), machine.shm, machine.shm_free, more)
-    yield from _store(config, plan)
+    yield from _store(config, plan, machine)
 
 
 def _room(name: str, most: float, there: float, free: float, else_: str) -> Line:
@@ -135,13 +138,14 @@ def _room(name: str, most: float, there: float, free: float, else_: str) -> Line
     return look(name, f"{said}: little is left") if most > 0.9 * free else good(name, said)
 
 
-def _store(config: Config, plan: MemoryPlan) -> Iterator[Line]:
+def _store(config: Config, plan: MemoryPlan, machine: Machine) -> Iterator[Line]:
     """Whether Ray's store holds what goes through it. That of a cluster was sized when the cluster was started."""
-    wanted = plan.most(SHM, plans.STORE)
+    wanted, made_for = plan.most(SHM, plans.STORE), plans.store_wanted(config, Layout.of(config, machine.torch_cards))
     if config.trainer.ray_address is not None:
-        yield good("Ray's store", f"{wanted / GB:.2f} GB wanted: ray start --object-store-memory={ROOM * wanted:.0f}")
+        size = f"ray start --object-store-memory={store_for(made_for):.0f}"
+        yield good("Ray's store", f"{wanted / GB:.2f} GB wanted: {size}")
         return
-    has = own_store_bytes(wanted)
+    has = own_store_bytes(made_for)
     said = f"{wanted / GB:.2f} GB wanted in an update, {has / GB:.2f} GB will be set aside"
     if has < wanted:
         yield look("Ray's store", f"{said}: the rest goes to files, which is slow; more /dev/shm helps")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from verl.limited import run_limited
 from verl.preflight.line import BAD, Line, bad
 
 GRACE_S = 15.0  # for a trial to clean up after SIGTERM
@@ -32,26 +29,13 @@ def run_step(step: Step, arguments: Sequence[str], environment: dict[str, str] |
     """What the trial has said; if it died or was too slow, that."""
     command = [sys.executable, "-m", "verl.preflight.trials", step.trial, *arguments]
     started = time.monotonic()
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, **(environment or {})},
-    )
-    try:
-        said, _ = process.communicate(timeout=step.limit_s)
-    except subprocess.TimeoutExpired:
-        said = _end(process)
+    ended = run_limited(command, step.limit_s, environment or {}, GRACE_S)
+    said = f"{ended.output}\n{ended.errors}"
+    if ended.code is None:
         return [bad(step.name, f"not done within {step.limit_s:.0f} s; {_last(said)}")]
-    except BaseException:
-        _end(process)
-        raise
-    lines = read_lines(said)
-    if process.returncode and not any(line.state == BAD for line in lines):
-        lines.append(bad(step.name, f"{_ending(process.returncode)}; {_last(said)}"))
+    lines = read_lines(ended.output)
+    if ended.code and not any(line.state == BAD for line in lines):
+        lines.append(bad(step.name, f"{_ending(ended.code)}; {_last(said)}"))
     took = time.monotonic() - started
     return [Line(line.name, line.state, f"{line.said} ({took:.0f} s)") for line in lines]
 
@@ -65,20 +49,6 @@ def say(line: Line) -> None:
 def read_lines(said: str) -> list[Line]:
     """What :func:`say` has written, among what else a trial's libraries print."""
     return [Line(*json.loads(one.removeprefix(MARK))) for one in said.splitlines() if one.startswith(MARK)]
-
-
-def _end(process: subprocess.Popen[str]) -> str:
-    """SIGTERM to all of its group, SIGKILL to those who stay; what it has said."""
-    said = ""
-    for number, patience in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        try:
-            said = process.communicate(timeout=patience)[0]
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    return said
 
 
 def _ending(code: int) -> str:

@@ -20,13 +20,12 @@ import numpy as np
 
 from verl.config import Config
 from verl.errors import VerlError
-from verl.preflight.line import Line, bad, good
+from verl.preflight.line import Line, bad, good, look
 from verl.preflight.steps import say
 
 PICTURE = Path(__file__).with_name("lift.png")
 TASK = "lift the red cube"
 ATTACH_S = 20.0
-ANSWER_S = 60.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,10 +80,8 @@ def policy(config: Config) -> Iterator[Line]:
 
 def frame(config: Config) -> Iterator[Line]:
     """The first task's first picture, by the first camera."""
-    from verl.envs.egl import renderer
+    from verl.envs.egl import renderer, software_beside_gpus
     from verl.envs.factory import create_environment
-    from verl.preflight.checks import egl_line
-    from verl.preflight.machine import this_machine
 
     env = create_environment(config.env)
     try:
@@ -101,11 +98,13 @@ def frame(config: Config) -> Iterator[Line]:
         yield bad("frame", f"the picture of {camera.name} is of one colour ({picture.max()}): {drawn_by}")
         return
     yield good("frame", f"{camera.name}, {camera.width} x {camera.height}, in {took * 1000:.0f} ms")
-    yield egl_line(drawn_by, this_machine())
+    line = software_beside_gpus(drawn_by)
+    yield good("renderer", drawn_by) if line is None else look("renderer", line)
 
 
 def verdict(config: Config) -> Iterator[Line]:
     """Through the interpreter, the settings and the lane of a run."""
+    from verl.trainer.load_limits import LoadLimit, verdict_s
     from verl.workers.sidecar_host import SidecarHost, write_sidecar_settings
 
     run_id = f"preflight-{secrets.token_hex(4)}"
@@ -117,14 +116,15 @@ def verdict(config: Config) -> Iterator[Line]:
         began = time.monotonic()
         host.start()
         try:
-            host.wait_ready(critic.ready_timeout_s)
+            host.wait_ready(LoadLimit.of_critic(critic).seconds)
             ready_s = time.monotonic() - began
-            yield _ask(run_id, ready_s)
+            yield _ask(run_id, ready_s, verdict_s(critic))
         finally:
             host.stop()
 
 
-def _ask(run_id: str, ready_s: float) -> Line:
+def _ask(run_id: str, ready_s: float, patience: float) -> Line:
+    """``ready_s``: what the start took; ``patience``: seconds for the verdict, a run's."""
     from PIL import Image
 
     from shm_bridge import CameraSpec, Kind, Lane, LaneSpec
@@ -138,7 +138,7 @@ def _ask(run_id: str, ready_s: float) -> Line:
         slot["preflight"][...] = picture
         lane.publish(slot, step=0)
         began = time.monotonic()
-        answer = lane.wait(lane.ask(Kind.DONE, slot, timeout=ATTACH_S), ANSWER_S)
+        answer = lane.wait(lane.ask(Kind.DONE, slot, timeout=ATTACH_S), patience)
         took = time.monotonic() - began
     finally:
         lane.close()

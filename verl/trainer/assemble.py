@@ -10,7 +10,6 @@ from typing import Any
 import ray
 
 from evo_vlac.paths import from_home
-from evo_vlac.weight_files import reading_s
 from verl.config import Config
 from verl.critic_config import CriticConfig
 from verl.envs.factory import count_tasks, evaluation_states
@@ -18,7 +17,7 @@ from verl.trainer import ray_wait
 from verl.trainer.checkpoint import Checkpoints
 from verl.trainer.cluster import Cluster
 from verl.trainer.heartbeat import LearnerWatch
-from verl.trainer.load_limits import LoadLimit
+from verl.trainer.load_limits import LoadLimit, verdict_s
 from verl.trainer.ppo.fleet import Fleet
 from verl.trainer.ppo.learners import Learners
 from verl.trainer.ppo.loop import Trainer
@@ -36,14 +35,10 @@ MARGIN_S = 120.0
 
 
 def critic_asked(config: Config, run_id: str) -> CriticConfig | None:
-    """How environment processes ask the critic, of the sidecar of the run; None when nobody does.
-
-    A sidecar that is started again while they wait has the time to load its model.
-    """
+    """How environment processes ask the critic, of the sidecar of the run; None when nobody does."""
     critic = config.critic
-    patience = critic.verdict_timeout_s + reading_s(LoadLimit.of_critic(critic).size)
     named = critic.run_id or run_id
-    return dataclasses.replace(critic, run_id=named, verdict_timeout_s=patience) if critic.asked else None
+    return dataclasses.replace(critic, run_id=named, verdict_timeout_s=verdict_s(critic)) if critic.asked else None
 
 
 def rollout_options(config: Config, run_id: str) -> RolloutOptions:

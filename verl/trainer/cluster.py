@@ -29,7 +29,7 @@ from verl.trainer.actor_environment import for_actors
 from verl.trainer.heartbeat import reporting
 from verl.trainer.load_limits import LoadLimit
 from verl.trainer.memory_layout import Layout
-from verl.trainer.memory_plan import store_bytes
+from verl.trainer.memory_plan import store_wanted
 from verl.trainer.placement import Placement, make_plan
 from verl.trainer.ray_store import own_store_bytes
 from verl.trainer.watchdog import ray_faults
@@ -75,7 +75,7 @@ def start_ray(config: Config) -> Path | None:
     context: Any = ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, 1 + config.rollout.workers + learners),
-        object_store_memory=own_store_bytes(store_bytes(config, Layout.of(config, torch.cuda.device_count()))),
+        object_store_memory=own_store_bytes(store_wanted(config, Layout.of(config, torch.cuda.device_count()))),
         include_dashboard=False,
         configure_logging=True,
         _system_config={"task_events_report_interval_ms": 0},  # for a dashboard: 100,000 calls kept in the gcs

@@ -47,4 +47,9 @@ class LoadLimit:
         return f"it loads {self.size / 1e9:.1f} GB from {self.folder}" if self.size else "it has no weights to load"
 
 
+def verdict_s(critic: CriticConfig) -> float:
+    """How long a verdict is waited for: a sidecar that is started again meanwhile has the time to load its model."""
+    return critic.verdict_timeout_s + reading_s(LoadLimit.of_critic(critic).size)
+
+
 NOTHING_TO_LOAD = LoadLimit(Path(), 0)

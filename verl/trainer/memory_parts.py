@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 
-from verl.trainer.memory_shapes import CriticShape, PolicyShape
+from evo_vlac.model_shape import ModelShape
+from verl.trainer.memory_shapes import PolicyShape
 
 FLOAT32 = 4
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 PROMPT_TOKENS = 48  # of an instruction in its template; LIBERO's longest has about so many
-ON_CARD_BUCKET = 64 * 2**20  # of weights that pass between two processes on a card; two are on their way
+CACHES_MIB = {"feature": 512.0, "prefix": 1024.0}  # of the direct engine: sidecar.config.MemoryConfig's defaults
 GATHERED = 2  # blocks that FSDP holds whole at once: the one that is computed, and the next
 CARD_PASS = 256 * 2**20  # the critic's widest activation in one pass on a card (evo_vlac.model.loading)
 CARD_KEPT = 2 << 30  # ... and the keys and values that it holds for answers of several tokens
@@ -109,11 +110,11 @@ def rollout_weights(shape: PolicyShape, lora_rank: int, width: int) -> float:
     return float(width * (shape.parameters + lora_rank * shape.adapter_width))
 
 
-def critic_weights(shape: CriticShape, width: int) -> float:
+def critic_weights(shape: ModelShape, width: int) -> float:
     return float(width * shape.parameters)
 
 
-def critic_caches(shape: CriticShape, width: int, frames: float, prefixes: float, most: tuple[float, float]) -> float:
+def critic_caches(shape: ModelShape, width: int, frames: float, prefixes: float, most: tuple[float, float]) -> float:
     """What the direct engine has kept of a rollout's ``frames`` (b h each of an image's tokens) and ``prefixes`` (keys
     and values of an image and the words before it), each at most ``most`` bytes; UPDATE forgets them."""
     features = frames * shape.image_tokens * shape.text_hidden * width
@@ -121,7 +122,7 @@ def critic_caches(shape: CriticShape, width: int, frames: float, prefixes: float
     return min(most[0], features) + min(most[1], keys)
 
 
-def critic_batch(shape: CriticShape, batch: int, width: int, on_card: bool) -> float:
+def critic_batch(shape: ModelShape, batch: int, width: int, on_card: bool) -> float:
     """One batch of pairs on its way: the widest activation four times (gate, up, their product, and what is made of
     it), and the keys and values of all positions (two images and the words each).
 

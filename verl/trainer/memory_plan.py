@@ -10,28 +10,27 @@ what processes take before they have loaded anything: :mod:`verl.trainer.memory_
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from evo_vlac.model_shape import ModelShape
 from shm_bridge import CameraSpec, LaneSpec
 from shm_bridge.memory.memory_plan import control_bytes, lane_bytes
 from verl.config import Config
 from verl.trainer import memory_base as base
 from verl.trainer import memory_parts as parts
 from verl.trainer.memory_layout import Layout
-from verl.trainer.memory_shapes import CriticShape, PolicyShape
+from verl.trainer.memory_shapes import PolicyShape
+from verl.trainer.ray_store import bucket_of, store_for
+from verl.workers.weight_buckets import IN_FLIGHT, ON_CARD_BYTES
 
 PHASES = ("load", "rollout", "update")
 CARD, HOST, SHM = "card", "host", "shm"
 PLACES = (CARD, HOST, SHM)
 STORE = "Ray's store"
 LANES = 256  # of a control segment, where the sidecar's configuration does not say (``max_lanes``)
-CACHES_MIB = {"feature": 512.0, "prefix": 1024.0}  # the sidecar's own defaults
 LOADING = ("direct", "swift", "vllm")  # engines that hold a model
-BUCKETS = 2  # of one learner in Ray's store at a time
-BUCKET = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class MemoryPlan:
         return max(PHASES, key=lambda phase: self.total(where, phase))
 
 
-def memory_plan(config: Config, policy: PolicyShape, critic: CriticShape, gpus: int = 0) -> MemoryPlan:
+def memory_plan(config: Config, policy: PolicyShape, critic: ModelShape, gpus: int = 0) -> MemoryPlan:
     """The plan of a run.
 
     Args:
@@ -112,17 +111,23 @@ def samples_bytes(config: Config, layout: Layout) -> float:
     return episodes * layout.chunks * layout.seen * replayed
 
 
-def store_bytes(config: Config, layout: Layout, weights: float = math.inf) -> float:
-    """What Ray's object store of a node holds at once: episodes that end together and are on their way to the driver,
-    later pieces of an update's pictures, later buckets of weights.
+def store_wanted(config: Config, layout: Layout) -> float:
+    """What Ray's object store is made for: episodes that end together and are on their way to the driver. What else
+    goes through it is cut into buckets that fit."""
+    return float(layout.environments * config.trainer.nnodes * layout.chunks * layout.seen)
+
+
+def store_bytes(config: Config, layout: Layout, weights: float) -> float:
+    """What Ray's object store of a node holds at once: what it is made for; later buckets of an update's pictures, and
+    of weights.
 
     Args:
         weights: bytes that are handed over in all.
     """
-    ended = layout.environments * config.trainer.nnodes * layout.chunks * layout.seen
-    on_way = BUCKETS * BUCKET * layout.ranks
-    shown = min(samples_bytes(config, layout), on_way)
-    return max(float(ended), shown, 0.0 if layout.on_card else min(weights, on_way))
+    ended, in_flight = store_wanted(config, layout), IN_FLIGHT * layout.world
+    on_way = in_flight * bucket_of(store_for(ended), in_flight)
+    sent = max(samples_bytes(config, layout), 0.0 if layout.on_card else weights)
+    return max(ended, min(sent, float(on_way)))
 
 
 # ---- the parts of each kind of process
@@ -171,7 +176,7 @@ def _learners(config: Config, layout: Layout, shape: PolicyShape) -> Iterator[Pa
     yield part(card, "gathered blocks", 0.0, stays * work, work)
     yield part(card, "activations", 0.0, stays * made, made)
     if layout.on_card:
-        yield part(CARD, "weights on their way", 0.0, 0.0, 2.0 * parts.ON_CARD_BUCKET)
+        yield part(CARD, "weights on their way", 0.0, 0.0, float(IN_FLIGHT * ON_CARD_BYTES))
     yield part(HOST, "pictures of an update", 0.0, 0.0, samples_bytes(config, layout) / world)
     mini = min(actor.ppo_mini_batch_size, config.data.train_batch_size * config.data.n_samples)
     yield part(HOST, "mini-batch", 0.0, 0.0, float(mini * layout.chunks * layout.seen))
@@ -230,7 +235,7 @@ def _environments(config: Config, layout: Layout) -> Iterator[Part]:
         yield Part(SHM, "lanes", "control", 1, *[float(control_bytes(most))] * 3)
 
 
-def _critic(config: Config, layout: Layout, shape: CriticShape) -> Iterator[Part]:
+def _critic(config: Config, layout: Layout, shape: ModelShape) -> Iterator[Part]:
     """One a node, or one on each card; the weights of one on a card are in main memory while it loads and in UPDATE."""
     critic, keys = config.critic, config.critic.sidecar.config
     if not critic.asked or not critic.sidecar.start:
@@ -263,11 +268,13 @@ def _critic(config: Config, layout: Layout, shape: CriticShape) -> Iterator[Part
     yield Part(HOST, "sidecar", "weights, loading or pinned", count, count * weights, pinned, pinned)
 
 
-def _critic_work(config: Config, layout: Layout, shape: CriticShape, width: int, on_card: bool) -> float:
+def _critic_work(config: Config, layout: Layout, shape: ModelShape, width: int, on_card: bool) -> float:
     """Caches and a batch of one critic."""
     keys, data = config.critic.sidecar.config, config.data
     memory: dict[str, Any] = keys.get("memory") or {}
-    features, prefixes = (float(memory.get(f"{name}_cache_mb", most)) * 2**20 for name, most in CACHES_MIB.items())
+    features, prefixes = (
+        float(memory.get(f"{name}_cache_mb", most)) * 2**20 for name, most in parts.CACHES_MIB.items()
+    )
     episodes = data.train_batch_size * data.n_samples
     shown = episodes if (keys.get("reference") or {}).get("folder") else 0
     caches = parts.critic_caches(shape, width, episodes * (layout.steps + 1), shown, (features, prefixes))

@@ -5,24 +5,17 @@ No weights are read. A policy is built on the meta device; a critic's parameters
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evo_vlac.model_shape import VLAC_2B, ModelShape
+from evo_vlac.paths import from_home
 from verl.errors import ConfigError
 
-PUBLISHED_POLICY: dict[str, Any] = {  # OpenVLA-OFT 7.5B; what is left out of text_config is LLaMA-2 7B's
-    "model_type": "openvla",
-    "use_fused_vision_backbone": True,
-    "image_sizes": [224, 224],
-    "timm_model_ids": ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"],
-    "text_config": {"model_type": "llama", "vocab_size": 32_064},
-}
 
-
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Tower:
     """A vision transformer. ``blocks``: those that take part; ``tokens``: of one image, with registers."""
 
@@ -32,7 +25,7 @@ class Tower:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class PolicyShape:
     """Numbers of an OpenVLA-OFT policy.
 
@@ -81,12 +74,14 @@ def policy_shape(
     """
     from verl.models.checkpoint_parts import find_parts
     from verl.models.openvla_oft.config import PolicyConfig
+    from verl.models.openvla_oft.random_weights import PUBLISHED, shape_config
 
     given = {"num_images_in_input": num_images_in_input, "use_proprio": use_proprio}
-    known = {key: value for key, value in given.items() if value is not None}
+    known: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if folder is None:
-        return shape_of(PolicyConfig.from_dict({**PUBLISHED_POLICY, **known}))
-    return shape_of(PolicyConfig.load(find_parts(Path(folder).expanduser()).config.parent, **known))
+        published = shape_config(PUBLISHED, "published")
+        return shape_of(dataclasses.replace(published, proprio_dim=8, **known))
+    return shape_of(PolicyConfig.load(find_parts(from_home(folder)).config.parent, **known))
 
 
 def shape_of(config: Any) -> PolicyShape:
@@ -136,78 +131,17 @@ def _tower(model: Any) -> Tower:
     return Tower(model.embed_dim, blocks[0].mlp.fc1.out_features, len(blocks) - 1, tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class CriticShape:
-    """Numbers of a model of the InternVL family. ``vision_*``: its tower; ``text_*``: its decoder; ``kv_width``: of the
-    keys, as of the values, of one position in one layer; ``tied``: one matrix is its first and its last layer."""
-
-    image_size: int
-    patch_size: int
-    vision_layers: int
-    vision_hidden: int
-    vision_mlp: int
-    text_layers: int
-    text_hidden: int
-    text_mlp: int
-    kv_width: int
-    vocabulary: int
-    tied: bool = False
-
-    @property
-    def patches(self) -> int:
-        return (self.image_size // self.patch_size) ** 2
-
-    @property
-    def image_tokens(self) -> int:
-        return self.patches // 4
-
-    @property
-    def parameters(self) -> int:
-        """Weights of the matrices; norms and biases, less than a hundredth of it, are left out."""
-        h, v = self.text_hidden, self.vision_hidden
-        text = self.text_layers * (2 * h * h + 2 * h * self.kv_width + 3 * h * self.text_mlp)
-        tower = self.vision_layers * (4 * v * v + 2 * v * self.vision_mlp) + (3 * self.patch_size**2 + self.patches) * v
-        return text + tower + 4 * v * h + h * h + (2 - self.tied) * self.vocabulary * h
-
-
-VLAC_2B = CriticShape(448, 14, 24, 1024, 4096, 24, 2048, 8192, 1024, 92_553)
-
-
-def critic_shape(folder: str | Path | None) -> CriticShape:
+def critic_shape(folder: str | Path | None) -> ModelShape:
     """Of the checkpoint in ``folder``, published or converted; None, or a folder without config.json: VLAC-2B.
 
     Raises:
         ConfigError: its config.json is broken, or another model's.
     """
-    path = None if folder is None else Path(folder).expanduser() / "config.json"
+    path = None if folder is None else from_home(folder) / "config.json"
     if path is None or not path.is_file():
         return VLAC_2B
     try:
-        return _of_internvl(json.loads(path.read_text()))
+        return ModelShape.of(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         key = f"critic.sidecar.config.model={folder}"
         raise ConfigError(f"{key}: its config.json is not that of an InternVL model ({error!r})") from None
-
-
-def _of_internvl(config: Mapping[str, Any]) -> CriticShape:
-    """Of the keys of a config.json: transformers' own, or InternVL's as published."""
-    vision, text = config["vision_config"], config.get("text_config") or config["llm_config"]
-    heads = text["num_attention_heads"]
-    head = text.get("head_dim") or text["hidden_size"] // heads
-    return CriticShape(
-        _side(vision["image_size"]),
-        _side(vision["patch_size"]),
-        vision["num_hidden_layers"],
-        vision["hidden_size"],
-        vision["intermediate_size"],
-        text["num_hidden_layers"],
-        text["hidden_size"],
-        text["intermediate_size"],
-        text.get("num_key_value_heads", heads) * head,
-        text["vocab_size"],
-        bool(config.get("tie_word_embeddings", False)),
-    )
-
-
-def _side(value: Any) -> int:
-    return int(value[0] if isinstance(value, list) else value)

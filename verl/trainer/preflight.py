@@ -6,9 +6,8 @@ import json
 import logging
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
-from pathlib import Path
 
 import yaml
 
@@ -16,7 +15,7 @@ from evo_vlac import gpu_node
 from evo_vlac.paths import from_home
 from verl.config import Config
 from verl.critic_config import CriticConfig
-from verl.envs.factory import check
+from verl.envs.factory import check as check_environment
 from verl.errors import ConfigError
 from verl.models.checkpoint_parts import Parts, find_parts, has_tensors
 from verl.trainer import capacity
@@ -27,31 +26,17 @@ from verl.workers.sidecar_host import sidecar_python, sidecar_settings
 POLICY = "openvla"  # OpenVLA-OFT
 logger = logging.getLogger(__name__)
 NOTICE = "warning: "
-CARDS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # of NVIDIA, of Windows' Linux, of AMD
 CHECK_S = 60.0  # for an interpreter on a slow disk; it takes 0.3 s
 
 
 def preflight(config: Config) -> None:
     """Raises :class:`ConfigError`, naming the first thing that cannot work."""
-    check_devices(config)
-    check_cards(config)
-    _note_unseen_gpus(config)
-    check_policy(config)
-    check(config.env)
-    named_checkpoint(config.trainer)
-    if config.critic.asked and config.critic.sidecar.start:
-        check_sidecar(config.critic, config.trainer.n_gpus_per_node)
+    for _, check in CHECKS:
+        check(config)
+    if (line := gpu_node.unseen()) is not None:
+        logger.warning("%s", line)
     if (found := capacity.of_config(config)) is not None:
         logger.log(logging.WARNING if found.waiting else logging.INFO, "%s", found.line())
-
-
-def _note_unseen_gpus(config: Config) -> None:
-    """GPUs of this node that torch does not see: refused where the run would take them, else a line."""
-    if (line := gpu_node.unseen()) is None:
-        return
-    if config.trainer.n_gpus_per_node != 0 and config.trainer.ray_address is None:
-        raise ConfigError(f"trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}: {line}. 0 computes on the CPU")
-    logger.warning("%s", line)
 
 
 def namesakes() -> Iterator[str]:
@@ -95,18 +80,30 @@ def check_policy(config: Config) -> None:
 
 
 def check_cards(config: Config) -> None:
-    """CUDA is asked for only where there is a card: one that is missing would be found by an actor, after minutes."""
-    if config.trainer.ray_address is not None or any(Path(device).exists() for device in CARDS):
-        return  # on other machines, or there is one; how many there are Ray knows
-    asked = {
-        "actor_rollout_ref.rollout.device": config.rollout.device,
-        "critic.sidecar.config.device": config.critic.sidecar.config.get("device"),
-    }
+    """A GPU that is asked for here and that torch does not see: an actor would find it, after minutes."""
+    if config.trainer.ray_address is not None:
+        return  # they are on other machines
+    import torch
+
+    if torch.cuda.device_count():
+        return  # whether they are enough Ray knows
+    unseen = gpu_node.unseen()
+    why = unseen or "this machine has no GPU, or CUDA_VISIBLE_DEVICES hides it"
+    critic, gpus = config.critic, config.trainer.n_gpus_per_node
+    asked = {"actor_rollout_ref.rollout.device": config.rollout.device}
+    if unseen is None and critic.asked and critic.sidecar.start:  # else its own Python's torch may see it
+        asked["critic.sidecar.config.device"] = critic.sidecar.config.get("device")
     for key, value in asked.items():
         if str(value).startswith("cuda"):
-            raise ConfigError(f"{key}={value}: this machine has no GPU, or its driver is not loaded; allowed is cpu")
-    if gpus := config.trainer.n_gpus_per_node:
-        raise ConfigError(f"trainer.n_gpus_per_node={gpus}: this machine has no GPU; allowed is 0")
+            raise ConfigError(f"{key}={value}: {why}; allowed is cpu")
+    if gpus or (gpus is None and unseen):
+        raise ConfigError(f"trainer.n_gpus_per_node={gpus}: {why}. 0 computes on the CPU")
+
+
+def check_critic(config: Config) -> None:
+    """The sidecar's own keys, where the run starts one."""
+    if config.critic.asked and config.critic.sidecar.start:
+        check_sidecar(config.critic, config.trainer.n_gpus_per_node)
 
 
 def check_sidecar(critic: CriticConfig, gpus: int | None) -> None:
@@ -162,3 +159,15 @@ def _checkpoint(key: str, path: str) -> Parts:
     except json.JSONDecodeError as error:
         raise ConfigError(f"{key}={path}: config.json is broken ({error})") from None
     return parts
+
+
+# Name and check, in their order; each raises a ConfigError. ``./launch.sh preflight`` has a line for each of them. The
+# cards are last: they import torch, which takes seconds.
+CHECKS: tuple[tuple[str, Callable[[Config], object]], ...] = (
+    ("settings", check_devices),
+    ("policy", check_policy),
+    ("environment", lambda config: check_environment(config.env)),
+    ("checkpoint to go on from", lambda config: named_checkpoint(config.trainer)),
+    ("critic", check_critic),
+    ("devices", check_cards),
+)

@@ -39,16 +39,26 @@ def store_metrics() -> dict[str, float]:
     }
 
 
+def store_for(wanted: float) -> float:
+    """Size of a store through which ``wanted`` bytes go at once."""
+    return max(LEAST_BYTES, ROOM * wanted)
+
+
 def own_store_bytes(wanted: float) -> int:
-    """Size of a store of our own through which ``wanted`` bytes go at once. What does not fit goes to files, slowly."""
+    """:func:`store_for` of a store of our own, as far as there is room. What does not fit goes to files, slowly."""
     shm = os.statvfs("/dev/shm")
-    return int(max(LEAST_BYTES, min(ROOM * wanted, OF_SHM * shm.f_bavail * shm.f_frsize)))
+    return int(max(LEAST_BYTES, min(store_for(wanted), OF_SHM * shm.f_bavail * shm.f_frsize)))
 
 
 def bucket_bytes(in_flight: int) -> int:
-    """Size of a bucket of weights, so that ``in_flight`` of them take at most :data:`FOR_WEIGHTS` of each node's store.
+    """Size of a bucket of weights, as :func:`bucket_of` of the smallest node's store."""
+    stores = [node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]]
+    return bucket_of(min(stores), in_flight)
+
+
+def bucket_of(store: float, in_flight: int) -> int:
+    """Size of a bucket, so that ``in_flight`` of them take at most :data:`FOR_WEIGHTS` of a store of ``store`` bytes.
 
     Pages of the store that were used once stay in memory, in each process that has read them.
     """
-    stores = [node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]]
-    return max(2**20, min(LARGEST_BUCKET, int(min(stores) * FOR_WEIGHTS / in_flight)))
+    return max(2**20, min(LARGEST_BUCKET, int(store * FOR_WEIGHTS / in_flight)))

@@ -10,6 +10,8 @@ import pytest
 
 from verl.errors import ConfigError
 from verl.preflight import __main__ as command
+from verl.trainer import preflight as start
+from verl.trainer.load_config import load_config
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,8 +29,8 @@ def test_the_default_can_start_says_the_quick_one():
     assert done.returncode == 0, done.stdout + done.stderr
     names = [line.partition(":")[0][2:] for line in done.stdout.splitlines()[:-1]]
     assert names == [
-        *("policy", "environment", "critic", "devices", "cores"),
-        *("main memory of a node", "/dev/shm of a node", "Ray's store", "start"),
+        *("settings", "policy", "environment", "checkpoint to go on from", "critic", "devices", "cores"),
+        *("main memory of a node", "/dev/shm of a node", "Ray's store"),
     ]
     assert done.stdout.splitlines()[-1] == "this run can start"
 
@@ -47,15 +49,32 @@ def test_each_thing_to_change_is_a_line_and_the_others_are_still_looked_at(tmp_p
     assert "environment: robosuite" in said and "to change" in said.splitlines()[-1]
 
 
-def test_what_only_a_runs_start_refuses_is_told_too(monkeypatch, capsys):
-    """Whatever is added there: this command looks at it without knowing of it."""
+def test_what_a_runs_start_refuses_is_told_too(monkeypatch, capsys, tmp_path):
+    """Whatever is added there, and whatever else is wrong: this command looks at it without knowing of it."""
 
     def refuse(config):
         raise ConfigError("trainer.nnodes=2 with trainer.ray_address=null")
 
-    monkeypatch.setattr("verl.trainer.preflight.preflight", refuse)
-    assert command.main(["--quick"]) == 1
-    assert "start: trainer.nnodes=2 with trainer.ray_address=null" in capsys.readouterr().out
+    monkeypatch.setattr(start, "CHECKS", (*start.CHECKS, ("new", refuse)))
+    assert command.main(["--quick", f"actor_rollout_ref.model.path={tmp_path}"]) == 1
+    said = capsys.readouterr().out
+    assert "new: trainer.nnodes=2 with trainer.ray_address=null" in said
+
+
+def test_the_sidecar_is_asked_once(monkeypatch):
+    """An interpreter's start, on a slow disk a minute."""
+    asked = []
+    monkeypatch.setattr(start, "check_sidecar", lambda *_: asked.append(1))
+    assert command.main(["--quick"]) == 0 and len(asked) == 1
+
+
+def test_a_verdict_is_waited_for_as_long_as_a_run_waits(tmp_path):
+    """Its model's loading on top of the start's limit, and a verdict's patience."""
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(5 * 10**9)  # 200 s at the slowest
+    config, _ = load_config(["critic.ready_timeout_s=300", f"critic.sidecar.config.model={tmp_path}"])
+    (limit_s,) = [step.limit_s for step, _, _ in command.steps(config) if step.trial == "verdict"]
+    assert limit_s >= (300 + 200) + (config.critic.verdict_timeout_s + 200)
 
 
 def test_models_that_are_none_are_lines_and_no_traceback(tmp_path, capsys):

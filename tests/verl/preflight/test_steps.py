@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 
+import psutil
 import pytest
 
-from verl.preflight import steps
+from verl import limited
 from verl.preflight.line import BAD, GOOD
 from verl.preflight.steps import Step, run_step
 
@@ -19,7 +21,7 @@ def instead(monkeypatch):
     def of(code: str) -> None:
         real = subprocess.Popen
         monkeypatch.setattr(
-            steps.subprocess, "Popen", lambda command, **more: real([sys.executable, "-c", code], **more)
+            limited.subprocess, "Popen", lambda command, **more: real([sys.executable, "-c", code], **more)
         )
 
     return of
@@ -31,13 +33,19 @@ def test_a_trial_says_its_lines_among_what_others_print(instead):
     assert (line.name, line.state) == ("frame", GOOD) and line.said.startswith("drawn (")
 
 
-def test_one_that_hangs_is_ended_and_told(instead):
-    """With all that it has started."""
+def test_one_that_hangs_is_ended_and_told(instead, tmp_path):
+    """With all that it has started, what does not end when it is asked to as well."""
+    file = tmp_path / "pid"
     instead(
-        "import subprocess, time; print('waiting for a card', flush=True); subprocess.Popen(['sleep', '100']).wait()"
+        "import subprocess, time; quiet = subprocess.DEVNULL; print('waiting for a card', flush=True)\n"
+        "stays = ['sh', '-c', \"trap '' TERM; exec sleep 600\"]\n"
+        f"open({str(file)!r}, 'w').write(str(subprocess.Popen(stays, stdout=quiet, stderr=quiet).pid))\n"
+        "time.sleep(600)"
     )
-    (line,) = run_step(Step("frame", "frame", 1.5), [])
-    assert line.state == BAD and "not done within 2 s" in line.said and "waiting for a card" in line.said
+    (line,) = run_step(Step("frame", "frame", 5), [])
+    assert line.state == BAD and "not done within 5 s" in line.said and "waiting for a card" in line.said
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(file.read_text())).wait(10)
 
 
 def test_one_that_is_killed_is_told(instead):

@@ -8,9 +8,10 @@ import pytest
 
 from tests.verl.envs.fake_env import FakeEnv
 from verl.preflight import trials
-from verl.preflight.line import GOOD
+from verl.preflight.line import GOOD, LOOK
 from verl.preflight.steps import read_lines
 from verl.trainer.load_config import load_config
+from verl.workers.sidecar_host import SidecarHost
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,6 +34,27 @@ def test_the_policy_plays_one_chunk():
 
 def test_a_picture_is_drawn_and_the_renderer_named():
     assert names(trials.frame) == ["frame", "renderer"]
+
+
+def test_drawing_in_software_beside_gpus_is_told_as_a_run_tells_it(monkeypatch):
+    """With the container's setting."""
+    monkeypatch.setattr("verl.envs.egl.renderer", lambda: "softpipe (software rasterizer)")
+    monkeypatch.setattr("evo_vlac.gpu_node.gpus", lambda: 8)
+    _, line = trials.frame(load_config([])[0])
+    assert (line.name, line.state) == ("renderer", LOOK) and "NVIDIA_DRIVER_CAPABILITIES" in line.said
+
+
+def test_a_sidecar_and_its_verdict_are_waited_for_as_a_run_waits(tmp_path, monkeypatch):
+    """By the size of its model."""
+    waited = []
+    monkeypatch.setattr(SidecarHost, "start", lambda self: None)
+    monkeypatch.setattr(SidecarHost, "wait_ready", lambda self, limit_s: waited.append(limit_s))
+    monkeypatch.setattr(trials, "_ask", lambda run_id, ready_s, patience: waited.append(patience))
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(5 * 10**9)  # 200 s at the slowest
+    config, _ = load_config([f"critic.sidecar.config.model={tmp_path}"])
+    list(trials.verdict(config))
+    assert waited == [config.critic.ready_timeout_s + 200, config.critic.verdict_timeout_s + 200]
 
 
 def test_a_sidecar_answers_about_the_shipped_picture():

@@ -57,6 +57,7 @@ def test_a_pair_that_cannot_work_is_one_line(overrides, words):
 def test_gpus_that_torch_does_not_see_are_refused_where_the_run_would_take_them(monkeypatch, caplog):
     """An environment on a shared disk, set up where no GPU was. With 0 GPUs asked, or on a cluster, it is a line."""
     monkeypatch.setattr(gpu_node, "unseen", lambda: LINE)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(ConfigError, match=r"n_gpus_per_node=None: this node has 8 GPU.*0 computes on the CPU"):
         preflight(configured("trainer.n_gpus_per_node=null"))
     with caplog.at_level(logging.WARNING):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from evo_vlac.model_shape import VLAC_2B
 from verl.models.openvla_oft.tiny import TinySize, make_policy, unit_stats
 from verl.trainer import memory_parts as parts
-from verl.trainer.memory_shapes import VLAC_2B, policy_shape
+from verl.trainer.memory_shapes import policy_shape
 
 SIZE = TinySize(
     image=112, patch=14, vision_dim=192, vision_heads=3, depth=5, hidden=384, layers=6, heads=6, mlp=1024

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from unittest import mock
+
 import pytest
 
+from evo_vlac.model_shape import VLAC_2B
+from sidecar.config import MemoryConfig
+from verl.preflight.machine import this_machine
+from verl.preflight.memory import machine_lines
+from verl.trainer import memory_parts as parts
+from verl.trainer.cluster import start_ray
 from verl.trainer.load_config import CONFIG_FOLDER, load_config
-from verl.trainer.memory_plan import CARD, HOST, PHASES, SHM, memory_plan
-from verl.trainer.memory_shapes import VLAC_2B, critic_shape, policy_shape
+from verl.trainer.memory_plan import CARD, HOST, PHASES, SHM, STORE, memory_plan
+from verl.trainer.memory_shapes import critic_shape, policy_shape
+from verl.trainer.ray_store import bucket_of
+from verl.workers.weight_buckets import IN_FLIGHT, ON_CARD_BYTES
 
 GB = 1e9
 PRESETS = sorted(path.stem for path in (CONFIG_FOLDER / "hardware").glob("*.yaml"))
@@ -46,6 +57,36 @@ def test_every_preset_fits_80_gb_in_each_phase(openvla, preset, suite):
     assert plan.most(CARD) > 30 * GB, "the plan has left something out"
     assert plan.most(SHM) < 24 * GB, "docs/hardware.md: --shm-size=24g"
     assert plan.most(HOST) < 1000 * GB
+
+
+def test_the_store_that_is_told_is_the_store_that_is_made(monkeypatch):
+    """And what is on its way in it is what a hand-over lets on its way: the plan said 64 MiB a bucket, whatever the
+    store's size, a run's start took no note of the weights, and made it of another size."""
+    made = {}
+
+    def init(**options):
+        made.update(options)
+        raise KeyboardInterrupt
+
+    config, _ = load_config(["actor_rollout_ref.actor.fsdp_config.world_size=4", "trainer.n_gpus_per_node=0"])
+    monkeypatch.setattr("ray.init", init)
+    with mock.patch.dict(os.environ), pytest.raises(KeyboardInterrupt):
+        start_ray(config)
+    plan = memory_plan(config, policy_shape(None), VLAC_2B)
+    (told,) = [line.said for line in machine_lines(config, plan, this_machine()) if line.name == "Ray's store"]
+    assert f"{made['object_store_memory'] / GB:.2f} GB will be set aside" in told
+    in_flight = 4 * IN_FLIGHT
+    assert plan.most(SHM, STORE) == in_flight * bucket_of(made["object_store_memory"], in_flight)
+
+
+def test_a_bucket_and_the_caches_are_those_of_the_code(openvla):
+    """No number of the plan's own."""
+    assert {f"{name}_cache_mb": mib for name, mib in parts.CACHES_MIB.items()} == {
+        name: getattr(MemoryConfig(), name) for name in ("feature_cache_mb", "prefix_cache_mb")
+    }
+    plan = planned(openvla, "hardware=h100_8")
+    (part,) = [part for part in plan.at(CARD) if part.what == "weights on their way"]
+    assert part.update == IN_FLIGHT * ON_CARD_BYTES
 
 
 def test_the_laptops_preset_needs_no_card_and_fits_8_gb():

@@ -172,8 +172,30 @@ def test_an_own_environment_is_looked_at_before_anything_starts(name, words):
     ["actor_rollout_ref.rollout.device=cuda", "critic.sidecar.config.device=cuda:1", "trainer.n_gpus_per_node=4"],
 )
 def test_a_gpu_that_is_not_there_is_told(monkeypatch, asked):
-    monkeypatch.setattr("verl.trainer.preflight.CARDS", ("/nowhere",))
+    hide_gpus(monkeypatch)
     assert told(asked).startswith(asked) and "no GPU" in told(asked)
+
+
+def hide_gpus(monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def test_a_gpu_that_nobody_uses_here_is_not_looked_for(monkeypatch):
+    """A critic that is not asked, or somebody else's; a cluster's GPUs, seen from a head that has none."""
+    hide_gpus(monkeypatch)
+    cuda = "critic.sidecar.config.device=cuda"
+    for other in ("critic.enable=false", "critic.sidecar.start=false"):
+        preflight(load_config([cuda, other])[0])
+    preflight(load_config(["trainer.n_gpus_per_node=8", "trainer.ray_address=auto"])[0])
+
+
+def test_gpus_that_are_hidden_are_missed_where_they_are_asked_for(monkeypatch):
+    """The node has them: an actor would have found it."""
+    hide_gpus(monkeypatch)
+    monkeypatch.setattr("evo_vlac.gpu_node.gpus", lambda: 8)
+    assert "CUDA_VISIBLE_DEVICES hides it" in told("trainer.n_gpus_per_node=8")
+    preflight(load_config(["trainer.n_gpus_per_node=null"])[0])
 
 
 def test_a_checkpoint_to_go_on_from_is_looked_for_before_anything_starts(tmp_path):
