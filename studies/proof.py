@@ -71,6 +71,13 @@ THRESHOLD, HOLD = 0.9, 2  # set before the first audit
 TEMPERATURE = 0.6  # of the audited policy, as in training
 PATCH = 16  # of 112 px: 49 patches, where the shipped policy has 16
 CHUNK, PROPRIO, LEARNING_RATE = 8, 8, 1.2e-3
+RECIPE = (
+    "data.train_batch_size=5",
+    "data.task_sampling=learnability",
+    "algorithm.norm_adv_by_task=true",
+    "trainer.total_episodes=1000",
+    "trainer.test_freq=5",
+)
 ARMS: dict[str, tuple[str, ...]] = {
     "vlac": (),
     "simulator": ("critic.enable=false",),
@@ -258,7 +265,7 @@ def train_arms(options: argparse.Namespace) -> None:
             command += [f"data.seed={seed}", "trainer.save_freq=1", "trainer.videos=0", "data.val_batch_size=300"]
             command.append(f"data.val_seed={FRESH_SEED}")
             command += [f"critic.threshold={THRESHOLD}", f"critic.hold={HOLD}"]
-            command += [f"critic.sidecar.config.model={judge}", *keys, *options.overrides]
+            command += [f"critic.sidecar.config.model={judge}", *RECIPE, *keys, *options.overrides]
             if (run / "checkpoints").is_dir():
                 command.append("trainer.resume_mode=auto")
             with (folder / f"{run.name}.log").open("ab") as log:
