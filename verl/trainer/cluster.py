@@ -6,7 +6,6 @@ its own node's sidecar), learners one a GPU, or one on a machine without. Where:
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
@@ -20,7 +19,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from verl.config import Config
 from verl.errors import ConfigError, RunFailedError
@@ -93,20 +92,9 @@ class Node:
     node_id: str
     address: str
     sidecar: Any = None
-    ready: Any = None  # of one that comes later: when its sidecar is ready
+    ready: Any = None  # of one that comes later: when its sidecar is ready, without one its cards are known
     workers: list[Any] = field(default_factory=list)
-    visible: list[Any] = field(
-        default_factory=list
-    )  # CUDA_VISIBLE_DEVICES of actors that have a GPU here, once started
-
-    def card(self, index: int) -> str | None:
-        """One that belongs to the run here, for guest ``index``; None where none is known."""
-        there, _ = ray.wait(self.visible, num_returns=len(self.visible), timeout=0) if self.visible else ([], [])
-        known = set()
-        for answer in there:
-            with contextlib.suppress(RayError):  # it has died
-                known.add(ray.get(answer))
-        return sorted(known)[index % len(known)] if known else None
+    cards: Any = None  # a call that tells which of its GPUs are the run's; None: none, or all that are seen
 
 
 class Cluster:
@@ -129,9 +117,14 @@ class Cluster:
         self._unfit: set[str] = set()  # nodes on which no sidecar would start
         self._seats: dict[int, int] = {}  # rollout worker -> place
         self._with_sidecars = False
+        calls = [node.cards for node in self.nodes if node.cards is not None]
+        ray_wait.get(calls, START_TIMEOUT_S, "which GPUs of the nodes are the run's")
 
     def _node(self, place: int, node: Mapping[str, Any]) -> Node:
-        return Node(place, self._names[place], node["NodeID"], node["NodeManagerAddress"])
+        """One on which nothing of the run has a GPU yet; and nothing takes one before its cards are known."""
+        shared = self.config.trainer.ray_address is not None  # other runs may have GPUs there
+        cards = self.placement.cards(place) if shared and self.placement.plan.gpus[place] else None
+        return Node(place, self._names[place], node["NodeID"], node["NodeManagerAddress"], cards=cards)
 
     def look(self) -> list[Node]:
         """Asks Ray which nodes live: the dead are left out, those that come in their place are made ready.
@@ -164,6 +157,7 @@ class Cluster:
             if place not in known and node_id in alive and node_id not in self._unfit:
                 self._coming.append(node := self._node(place, alive[node_id]))
                 logger.warning("node %s (%s) takes the place of the lost one", node.node_id, node.address)
+                node.ready = node.cards
                 if self._with_sidecars:
                     self.make_host(node)
                     if self.config.critic.sidecar.start:
@@ -220,6 +214,7 @@ class Cluster:
             str(self.logs / f"sidecar-{node.run_id}.log"),
             critic.sidecar.python,
             critic.sidecar.max_restarts,
+            node.cards,
         )
 
     def stop_sidecars(self, timeout: float) -> None:
@@ -249,8 +244,6 @@ class Cluster:
             .remote(bound)
         )
         node.workers.append(worker)
-        if bound.gpus:
-            node.visible.append(worker.visible.remote())
         return worker
 
     def _as_guest(self, options: RolloutOptions, node: Node, index: int) -> RolloutOptions:
@@ -264,7 +257,8 @@ class Cluster:
         if not options.gpus or len(others) < self.placement.plan.guests(node.place):
             return options
         self.note(f"rollout worker {index} shares a GPU with another on {node.address}: none is left there")
-        return dataclasses.replace(options, gpus=0.0, device="cuda", visible=node.card(index))
+        cards = ray.get(node.cards)
+        return dataclasses.replace(options, gpus=0.0, device="cuda", visible=cards[index % len(cards)])
 
     def away(self, index: int) -> bool:
         """Whether a rollout worker is a guest on another node although its own place has a node again."""
@@ -279,16 +273,12 @@ class Cluster:
         address = f"{self.nodes[plan.learners[0]].address}:{port}"
         make, world = reporting(Learner), len(plan.learners)
         options = dataclasses.replace(options, gpus=plan.learner_gpus)
-        actors = [
+        return [
             make.options(num_cpus=1, num_gpus=plan.learner_gpus, scheduling_strategy=at(place)).remote(
                 options, rank, world, address
             )
             for rank, place in enumerate(plan.learners)
         ]
-        if plan.learner_gpus:
-            for place, actor in zip(plan.learners, actors):
-                self.nodes[place].visible.append(actor.visible.remote())
-        return actors
 
 
 def _living() -> dict[str, Mapping[str, Any]]:

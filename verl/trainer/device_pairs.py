@@ -17,7 +17,7 @@ GPUS, SHARE, DEVICE = (
 
 def check_devices(config: Config) -> None:
     """Raises ConfigError, naming the first pair."""
-    for check in (_nodes, _workers_share, _workers_device, _critic):
+    for check in (_nodes, _workers_share, _workers_device, _critic, _critics_card):
         check(config)
     if config.trainer.n_gpus_per_node is not None:  # else only the cluster knows how many are there
         make_plan(config, [float(config.trainer.n_gpus_per_node)] * config.trainer.nnodes)
@@ -65,3 +65,17 @@ def _critic(config: Config) -> None:
             "critic.sidecar.per=gpu with critic.sidecar.config.engine=openai: it loads no model here; allowed is node, "
             "and several addresses in critic.sidecar.config.openai.url"
         )
+
+
+def _critics_card(config: Config) -> None:
+    """On a cluster it sees the run's GPUs of its node and no others', numbered from 0."""
+    sidecar, gpus = config.critic.sidecar, config.trainer.n_gpus_per_node
+    if config.trainer.ray_address is None or not gpus or not (config.critic.asked and sidecar.start):
+        return
+    for key in ("device", "devices"):
+        value = str(sidecar.config.get(key))
+        if any(int(index) >= gpus for index in re.findall(r"cuda:(\d+)", value)):
+            raise ConfigError(
+                f"critic.sidecar.config.{key}={value} with {GPUS}={gpus}: on a cluster the critic sees the run's GPUs "
+                f"of its node alone; allowed are cuda:0 to cuda:{gpus - 1}"
+            )

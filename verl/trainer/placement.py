@@ -142,9 +142,22 @@ class Placement:
         """In bundle ``place``."""
         return PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=place)
 
+    def cards(self, place: int) -> Any:
+        """A call that tells which GPUs of its node are in bundle ``place``. It takes them all for a moment, so it ends
+        only where no actor holds one."""
+        look = ray.remote(_cards).options(
+            num_cpus=0, num_gpus=self.plan.gpus[place], scheduling_strategy=self.at(place)
+        )
+        return look.remote()
+
     def release(self) -> None:
         """Gives the room back; Ray ends what still runs in it. Safe to call twice."""
         remove_placement_group(self.group)
+
+
+def _cards() -> list[str]:
+    """The GPUs that Ray gave to this process, as CUDA_VISIBLE_DEVICES names them."""
+    return sorted(ray.get_runtime_context().get_accelerator_ids()["GPU"], key=lambda name: (len(name), name))
 
 
 def holds(there: Mapping[str, float], bundle: Mapping[str, float]) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -241,10 +240,6 @@ class Learner:
     def card(self) -> str | None:
         """See :func:`~verl.workers.weight_receiver.card`."""
         return card(self.device)
-
-    def visible(self) -> str | None:
-        """The cards that Ray gave it, by their numbers on the node."""
-        return os.environ.get("CUDA_VISIBLE_DEVICES")
 
     @at_work
     def hand_over(self, number: int, receivers: list[Receiver], bucket_bytes: int) -> dict[int, str]:

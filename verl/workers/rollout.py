@@ -106,10 +106,6 @@ class RolloutWorker:
         """See :func:`~verl.workers.weight_receiver.card`. An answer shows that the policy is loaded."""
         return card(self.device)
 
-    def visible(self) -> str | None:
-        """The card that it was given, by its number on the node."""
-        return os.environ.get("CUDA_VISIBLE_DEVICES")
-
     def take_weights(self, number: int, pieces: list[Piece], payload: Any) -> None:
         """See :meth:`~verl.workers.weight_receiver.WeightReceiver.take`; learners call it."""
         self.weights.take(number, pieces, payload)

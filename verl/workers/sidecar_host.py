@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,19 @@ class _ForeignSidecarError(Exception):
 class SidecarHost:
     """Starts ``python -m sidecar`` and stands for it. Raises :class:`SidecarLostError` with the last log lines."""
 
-    def __init__(self, run_id: str, config_file: str, log_file: str, python: str | None, max_restarts: int) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        config_file: str,
+        log_file: str,
+        python: str | None,
+        max_restarts: int,
+        cards: Sequence[str] | None = None,
+    ) -> None:
+        """``cards``: the GPUs that the sidecar sees, as CUDA_VISIBLE_DEVICES names them; None: those seen here."""
         self.run_id, self.config_file, self.log_file = run_id, config_file, log_file
         self.python = sidecar_python(python)
+        self.cards = cards
         self.max_restarts, self.restarts = max_restarts, 0
         self.process: subprocess.Popen[bytes] | None = None
         self.controller: Controller | None = None
@@ -114,6 +125,8 @@ class SidecarHost:
         Path(self.log_file).parent.mkdir(parents=True, exist_ok=True)
         self._end_predecessor()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        if self.cards is not None:  # this actor has none of Ray, which hides none from it
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.cards)
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
                 [self.python, "-m", "sidecar", "--config", self.config_file, *late],

@@ -13,6 +13,7 @@ from verl.trainer.load_config import load_config
 from verl.trainer.preflight import preflight
 
 ROLLOUT = "actor_rollout_ref.rollout."
+DEVICES = "+critic.sidecar.config.devices"
 LINE = "this node has 8 GPU(s), and torch sees none: torch 2.13.0+cpu is not a CUDA build"
 
 
@@ -44,8 +45,13 @@ def test_every_preset_passes(preset):
             ["critic.sidecar.per=gpu", "critic.sidecar.config.engine=openai"],
             r"critic\.sidecar\.per=gpu with critic\.sidecar\.config\.engine=openai.*allowed is node",
         ),
+        (
+            ["hardware=h100_2x8", "critic.sidecar.per=node", "critic.sidecar.config.device=cuda:8"],
+            r"sidecar\.config\.device=cuda:8 with trainer\.n_gpus_per_node=8.*allowed are cuda:0 to cuda:7",
+        ),
+        (["hardware=h100_2x8", f"{DEVICES}='cuda:3,cuda:11'"], r"devices=cuda:3,cuda:11 with .*to cuda:7"),
     ],
-    ids=["nodes", "share", "gpu", "cpu", "card", "part", "ranks", "halves", "shares", "critic"],
+    ids=["nodes", "share", "gpu", "cpu", "card", "part", "ranks", "halves", "shares", "critic", "seen", "all seen"],
 )
 def test_a_pair_that_cannot_work_is_one_line(overrides, words):
     """With the key, and by the preflight, where a mistake costs a moment."""

@@ -21,6 +21,7 @@ from verl.trainer.placement import make_plan
 
 PATIENCE_S = 60.0
 SMALL = {"num_cpus": 3, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+TWO = "trainer.n_gpus_per_node=2"
 NOTICED_SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 
 
@@ -155,7 +156,7 @@ def test_a_lost_node_is_left_out_and_its_place_is_taken_by_the_next_that_comes(n
 
 
 class Seeing(Standing):
-    """One that tells which card it was given, too."""
+    """One that tells what it was asked for, and which card Ray gave it."""
 
     def visible(self) -> str | None:
         return os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -183,7 +184,42 @@ def test_a_guest_asks_for_no_share_that_its_host_cannot_give(monkeypatch, tmp_pa
         card = ray.get(workers[0].visible.remote())
         assert ray.get(guest.told.remote(), timeout=PATIENCE_S) == (0.0, "cuda", card) and card == "0"
         assert any("rollout worker 1 shares a GPU" in note for note in notes)
+        made.add_node(**SMALL, num_gpus=1)
+        until(lambda: len(cluster.look()) == 2)
+        assert ray.get(cluster.nodes[1].cards, timeout=PATIENCE_S) == ["0"]
         cluster.placement.release()
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+class Sidecar:
+    """A sidecar's host that tells which cards its sidecar would see."""
+
+    def __init__(self, *given) -> None:
+        self.given = given[-1]
+
+    def told(self) -> list[str] | None:
+        return self.given
+
+
+def test_a_sidecar_sees_the_cards_of_its_run_alone(monkeypatch, tmp_path):
+    """It asks Ray for none: on a cluster's node that others share it took the first card, theirs perhaps. On a Ray of
+    the run's own it sees what is there: a card that no actor takes may be the critic's."""
+    made = RayCluster(initialize_head=True, head_node_args={**SMALL, "num_cpus": 8, "num_gpus": 4})
+    monkeypatch.setattr(cluster_module, "SidecarHost", Sidecar)
+    shared, alone = configured(f"trainer.ray_address={made.address}", TWO), configured(TWO)
+    start_ray(shared)
+    try:
+        others = placement_group([{"GPU": 2}])
+        assert others.wait(PATIENCE_S)
+        for config, seen in ((shared, ["2", "3"]), (alone, None)):
+            cluster = Cluster(config, "run", tmp_path, print)
+            (node,) = cluster.nodes
+            cluster.make_host(node)
+            assert ray.get(node.sidecar.told.remote(), timeout=PATIENCE_S) == seen
+            ray.kill(node.sidecar)
+            cluster.placement.release()
     finally:
         ray.shutdown()
         made.shutdown()

@@ -29,8 +29,8 @@ def make(tmp_path: Path) -> Iterator:
     file.write_text(yaml.safe_dump({"run_id": run_id, "engine": "fixed", "fixed": {"done_at_step": 4}}))
     made: list[SidecarHost] = []
 
-    def host() -> SidecarHost:
-        made.append(SidecarHost(run_id, str(file), str(tmp_path / "sidecar.log"), None, 3))
+    def host(cards: list[str] | None = None) -> SidecarHost:
+        made.append(SidecarHost(run_id, str(file), str(tmp_path / "sidecar.log"), None, 3, cards))
         return made[-1]
 
     yield host
@@ -95,6 +95,13 @@ def test_a_supervisor_that_was_killed_is_started_by_check_and_reaches_the_phase(
     assert host.check() == 1
     host.phase("ROLLOUT", READY_S)
     assert host.status()["ready"]
+
+
+def test_a_sidecar_and_its_service_see_the_cards_that_the_host_was_told(make):
+    host = make(["2", "3"])
+    host.start()
+    host.wait_ready(READY_S)
+    assert {process.environ()["CUDA_VISIBLE_DEVICES"] for process in family(host)} == {"2,3"}
 
 
 def test_a_sidecar_of_somebody_else_that_is_not_there_has_no_log_here(tmp_path):
