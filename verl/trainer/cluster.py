@@ -257,8 +257,9 @@ class Cluster:
         if not options.gpus or len(others) < self.placement.plan.guests(node.place):
             return options
         self.note(f"rollout worker {index} shares a GPU with another on {node.address}: none is left there")
-        cards = ray.get(node.cards)
-        return dataclasses.replace(options, gpus=0.0, device="cuda", visible=cards[index % len(cards)])
+        cards = [] if node.cards is None else ray.get(node.cards)
+        visible = cards[index % len(cards)] if cards else None
+        return dataclasses.replace(options, gpus=0.0, device="cuda", visible=visible)
 
     def away(self, index: int) -> bool:
         """Whether a rollout worker is a guest on another node although its own place has a node again."""
