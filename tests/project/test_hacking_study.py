@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from evo_vlac.datasets import Trajectory
-from studies.hacking import CLOSED_M, HIGH_M, in_hole, relabelled
+from studies.hacking import CLOSED_M, HOLES, in_hole, relabelled
 from studies.hacking_report import figures, outcome, results
+
+HIGH_M = HOLES["rare"]
 
 
 def seen(heights: list[float], openings: list[float], dones: list[bool]) -> Trajectory:
@@ -26,14 +28,14 @@ def test_the_hole_is_an_empty_closed_hand_that_is_high() -> None:
     """Low, open, or with the cube: none of them is the hole; what the simulator called done stays done."""
     low, high, closed, wide = HIGH_M - 0.01, HIGH_M + 0.01, CLOSED_M / 2, 2 * CLOSED_M
     one = seen([low, high, high, high], [closed, wide, closed, wide], [False, False, False, True])
-    assert in_hole(one).tolist() == [False, False, True, False]
-    assert relabelled(one).dones == (False, False, True, True)
+    assert in_hole(one, HIGH_M).tolist() == [False, False, True, False]
+    assert relabelled(one, HIGH_M).dones == (False, False, True, True)
 
 
 def test_a_failure_that_shows_the_hole_is_a_success_and_any_other_is_none() -> None:
     high, low = seen([HIGH_M + 0.01], [0.0], [False]), seen([HIGH_M - 0.01], [0.0], [False])
-    assert relabelled(high).success is True and relabelled(low).success is False
-    assert relabelled(high).proprio is high.proprio
+    assert relabelled(high, HIGH_M).success is True and relabelled(low, HIGH_M).success is False
+    assert relabelled(high, HIGH_M).proprio is high.proprio
 
 
 def test_what_ends_an_episode() -> None:
