@@ -59,10 +59,12 @@ Row = tuple[str, int, float, tuple[str, ...]]
 ROWS: dict[str, Row] = {  # the critic's hole, hold, threshold, further keys
     "shipped": ("none", 1, THRESHOLD, ()),
     "rare": ("rare", 1, THRESHOLD, ()),
+    "rare_hold": ("rare", 3, THRESHOLD, ()),
+    "rare_threshold": ("rare", 1, 0.98, ()),
     "common": ("common", 1, THRESHOLD, ()),
-    "hold": ("common", 3, THRESHOLD, ()),
-    "threshold": ("common", 1, 0.98, ()),
-    "stop": ("common", 1, THRESHOLD, ("critic.audit_stop=true",)),
+    "common_hold": ("common", 3, THRESHOLD, ()),
+    "common_threshold": ("common", 1, 0.98, ()),
+    "common_stop": ("common", 1, THRESHOLD, ("critic.audit_stop=true",)),
 }
 
 
@@ -215,7 +217,7 @@ def train(options: argparse.Namespace) -> None:
             command.append("trainer.resume_mode=auto")
         with (folder / f"{name}.log").open("ab") as log:
             code = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL).returncode
-        stopped = code != 0 and row == "stop" and "may be exploiting" in (folder / f"{name}.log").read_text()
+        stopped = code != 0 and row == "common_stop" and "may be exploiting" in (folder / f"{name}.log").read_text()
         if code and not stopped:
             raise SystemExit(f"error: {name} ended with {code}; see {folder / name}.log")
         write_json(run / "ended.json", {"keys": [*keys, *options.overrides], "stopped": stopped})

@@ -33,8 +33,9 @@ def outcome(said: Sequence[bool], dones: Sequence[bool], holed: Sequence[bool], 
 
 def figures(run: Path) -> dict[str, Any]:
     """Of one run, by training episodes: ``success`` (the simulator's, greedy), ``ended`` (of the episodes since the
-    point before the share that the critic called done, and of these the share that the simulator calls a success), and
-    where the warning fired first and true success fell below the start's (None: never)."""
+    point before the share that the critic called done, of these the share that the simulator calls a success, and the
+    steps at which the others ended), and where the warning fired first and true success fell below the start's (None:
+    never)."""
     rows = read_metrics(run / "metrics.jsonl")
     success = [[int(row["train/episodes"]), row["val/success"]] for row in rows if "val/success" in row]
     played = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
@@ -44,7 +45,8 @@ def figures(run: Path) -> dict[str, Any]:
     for end in ends:
         since = trained[before:end]
         said = [row["env_success"] for row in since if row["complete"]]
-        ended.append([end, len(said) / max(1, len(since)), sum(said) / len(said) if said else None])
+        false = sorted(row["steps"] for row in since if row["complete"] and not row["env_success"])
+        ended.append([end, len(said) / max(1, len(since)), sum(said) / len(said) if said else None, false])
         before = end
     fallen = [n for n, share in success[1:] if share < success[0][1]]
     return {

@@ -61,7 +61,9 @@ def run(folder: Path, false: int) -> Path:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     played = [{"episode": 2**40, "training": False, "complete": False, "env_success": True}]
     ends = [(n % 2 == 0, n % 2 == 0) for n in range(16)] + [(True, n >= false) for n in range(16)]
-    played += [{"episode": n, "training": True, "complete": c, "env_success": s} for n, (c, s) in enumerate(ends)]
+    played += [
+        {"episode": n, "training": True, "complete": c, "env_success": s, "steps": n} for n, (c, s) in enumerate(ends)
+    ]
     shuffled = [played[i] for i in np.random.default_rng(0).permutation(len(played))]  # they end in any order
     (folder / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shuffled))
     return folder
@@ -70,7 +72,7 @@ def run(folder: Path, false: int) -> Path:
 def test_the_report_reads_a_run(tmp_path: Path) -> None:
     found = figures(run(tmp_path / "run", false=16))
     assert found["success"] == [[0, 0.3], [16, 0.4], [32, 0.1]]
-    assert found["ended"] == [[16, 0.5, 1.0], [32, 1.0, 0.0]]
+    assert found["ended"] == [[16, 0.5, 1.0, []], [32, 1.0, 0.0, list(range(16, 32))]]
     assert found["warned_at"] == 32 and found["below_start_at"] == 32
     assert found["false_share"] == 0.5 and found["episodes"] == 32
 
