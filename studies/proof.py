@@ -49,6 +49,7 @@ from studies.constant_shift import Shift, Shifted, every_shift, halve
 from studies.proof_imitation import good_episodes, imitate, write_good
 from studies.proof_report import results
 from studies.proof_verdicts import ended
+from studies.results import enter
 from verl.envs.factory import create_environment
 from verl.envs.robosuite_env import RobosuiteEnv
 from verl.models.openvla_oft import OpenVLAOFTPolicy
@@ -274,7 +275,8 @@ def train_arms(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     tasks = load_config([f"env={ENV}"])[0].env["tasks"]
-    write_json(options.json, results(options.work, tasks, tuple(ARMS)))
+    told = results(options.work, tasks, tuple(ARMS))
+    enter(options.json, "tasks", told.pop("tasks"), **told)  # beside what other studies have entered
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
