@@ -16,7 +16,7 @@ import numpy as np
 from shm_bridge import Orientation
 from verl.config_tree import in_range
 from verl.envs.arm_world import CONTROL_HZ, ArmWorld, numpy_seed
-from verl.envs.base import LARGEST, MOST_SAMPLES, SMALLEST, Camera
+from verl.envs.base import LARGEST, MOST_SAMPLES, SMALLEST, Camera, axis_angle
 from verl.envs.libero_setup import (
     SUITE_STEPS,
     LiberoTask,
@@ -32,6 +32,7 @@ CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 FIXTURE_SEED = 0  # as in the published evaluation; initial states do not hold where furniture stands
 NO_MOTION = np.array([0, 0, 0, 0, 0, 0, -1.0])
 AS_PUBLISHED = "as_published"
+DOWN = np.diag([1.0, -1.0, -1.0])  # how the hand is turned when it points straight down
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,13 @@ class LiberoEnv:
     def proprio(self) -> np.ndarray:
         return self.world.proprio()
 
+    def objects(self) -> dict[str, np.ndarray]:
+        """Where things are (3,), in metres: the end effector (``eef``) and whatever the task's definition speaks of.
+
+        ``eef_turn`` (3,), radians, is how far the hand is turned from pointing straight down. For scripted experts.
+        """
+        return self.world.objects()
+
     def close(self) -> None:
         for world in self._worlds.values():
             world.close()
@@ -195,6 +203,7 @@ class _World(ArmWorld):
             )
         self._wait = config.num_steps_wait
         self._furniture = self.model.body_pos.copy(), self.model.body_quat.copy()
+        self._named = _places(env)
 
     def begin(self, state: int) -> None:
         """Initial state number ``state``, settled."""
@@ -210,6 +219,23 @@ class _World(ArmWorld):
         self.step(action)
         self.env._post_process()  # what a state changes in the picture: a burning stove
         return bool(self.env._check_success())
+
+    def objects(self) -> dict[str, np.ndarray]:
+        data, site = self.data, self.robot.eef_site_id
+        found = {name: getattr(data, kind)[number].copy() for name, (kind, number) in self._named.items()}
+        turn = np.empty(4)
+        self._mj.mju_mat2Quat(turn, (data.xmat[self._hand].reshape(3, 3) @ DOWN).ravel())
+        return found | {"eef": data.site_xpos[site].copy(), "eef_turn": axis_angle(np.roll(turn, -1))}
+
+
+def _places(env: Any) -> dict[str, tuple[str, int]]:
+    """Where MuJoCo keeps the positions of the objects, fixtures and regions that a task's definition speaks of."""
+    names = {*env.obj_of_interest, *(name for state in env.parsed_problem["goal_state"] for name in state[1:])}
+    model = env.sim.model
+    bodies: dict[str, tuple[str, int]] = {
+        name: ("xpos", number) for name, number in env.obj_body_id.items() if name in names
+    }
+    return bodies | {name: ("site_xpos", model.site_name2id(name)) for name in env.object_sites_dict if name in names}
 
 
 def _problem_name(task: LiberoTask) -> str:
