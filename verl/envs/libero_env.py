@@ -2,6 +2,7 @@
 
 An episode is: the model's fixtures placed from a fixed seed, one of the task's initial states (``seed`` modulo the
 number of those held out for evaluation, or of the others), ``num_steps_wait`` steps without motion, then the policy.
+With ``fresh_states`` evaluation's come from LIBERO's placement sampler instead, fixtures too.
 Frames are stored as the renderer leaves them and turned by 180 degrees by strides, as the published checkpoints expect
 (``image[::-1, ::-1]``).
 """
@@ -47,6 +48,8 @@ class LiberoConfig:
         num_trials_per_task: initial states of a task that are used, the first of its table.
         val_trials: the last so many of them are evaluation's alone; ``as_published``: training and evaluation both use
             all, as the literature does.
+        fresh_states: evaluation's states are none of the table: each seed is one, drawn by LIBERO's own placement
+            sampler as its environment does at a reset.
         keep: simulators kept in a process; each task has its own, of some 100 MB.
     """
 
@@ -58,6 +61,7 @@ class LiberoConfig:
     num_steps_wait: int = 10
     num_trials_per_task: int = 50
     val_trials: int | str = 10
+    fresh_states: bool = False
     assets: str | None = None
     effects: bool = True
     samples: int = 4
@@ -98,6 +102,10 @@ class LiberoConfig:
             return range(total)
         return range(total - self.val_trials) if training else range(total - self.val_trials, total)
 
+    def evaluation_states(self) -> int | None:
+        """How many initial states a task has for evaluation; None where each seed is one."""
+        return None if self.fresh_states else len(self.states(training=False))
+
     def camera_specs(self) -> tuple[Camera, ...]:
         size = self.image_size
         return tuple(Camera(name, size, size, Orientation.ROTATE_180) for name in self.cameras)
@@ -136,8 +144,11 @@ class LiberoEnv:
             world = _World(self._tasks[task], self.config, self.assets)
         self._worlds[task] = self._world = world
         self.instruction = self._tasks[task].instruction
-        states = self.config.states(training)
-        world.begin(states[seed % len(states)])
+        if self.config.fresh_states and not training:
+            world.begin_fresh(seed)
+        else:
+            states = self.config.states(training)
+            world.begin(states[seed % len(states)])
 
     @property
     def world(self) -> _World:
@@ -211,6 +222,14 @@ class _World(ArmWorld):
         self.model.body_pos[:], self.model.body_quat[:] = self._furniture
         self.env.sim.set_state_from_flattened(self._states[state])
         self.env.sim.forward()
+        self._settle()
+
+    def begin_fresh(self, seed: int) -> None:
+        """What LIBERO's placement sampler draws from ``seed``, furniture too, settled."""
+        super().reset(seed)
+        self._settle()
+
+    def _settle(self) -> None:
         self.env._post_process()
         for _ in range(self._wait):
             self.advance(NO_MOTION)

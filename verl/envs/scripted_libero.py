@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from verl.envs.scripted import CLOSED, OPEN, Script, Waypoint, behind, pushing
+from verl.envs.scripted import CLOSED, OPEN, Objects, Script, Waypoint, behind, pushing
 
 SUITE = "libero_goal"
 KINDS = ("success", "failure", "idle", "noisy", "random", "expert_then_random", "varied")
@@ -28,7 +28,10 @@ PRESS_M = 0.0  # fingers reach the plate's bottom some 2.5 cm higher: they press
 INSIDE_M = 0.02  # between the plate's middle and the fingers that push it
 PUSHED_M = 0.015  # the plate is this near to the region's middle; it may be 4 cm off
 LEAD_M = 0.05
+AROUND_MET_M = 0.03
+AROUND_M = np.array([0.1, 0.01, 0.0])  # from the region to where the plate goes first: the box would be in its way
 RIM_M = 0.046  # from the bowl's axis to its rim
+LAID_M = 0.048  # the hand over the plate when the bowl touches it
 
 
 def _stove(kind: str, rng: np.random.Generator) -> list[Waypoint]:
@@ -59,7 +62,12 @@ def _stove(kind: str, rng: np.random.Generator) -> list[Waypoint]:
 
 def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     inside = partial(behind, moved=PLATE, goal=FRONT, by=-INSIDE_M)
-    ahead = partial(pushing, moved=PLATE, goal=FRONT, met=PUSHED_M, lead=LEAD_M)
+    push = [
+        Waypoint(_around, (0.0, 0.0, PRESS_M), CLOSED, 50, 0.02),
+        Waypoint(
+            partial(pushing, moved=PLATE, goal=FRONT, met=PUSHED_M, lead=LEAD_M), (0, 0, PRESS_M), CLOSED, 40, 0.02
+        ),
+    ]
     above = Waypoint(inside, (0.0, 0.0, float(rng.uniform(0.07, 0.1))), CLOSED, 40, 0.02)
     down = Waypoint(inside, (0.0, 0.0, PRESS_M), CLOSED, 16, 0.008)
     rise = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.07, 0.1))), CLOSED, 8, 0.02)
@@ -68,18 +76,25 @@ def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         if way == 0:  # goes the way without touching the plate
             return [above, Waypoint(FRONT, (0.0, 0.0, float(rng.uniform(0.07, 0.1))), CLOSED, FOR_EVER)]
         if way == 1:  # lets go on the way
-            early = Waypoint(ahead, (0.0, 0.0, PRESS_M), CLOSED, int(rng.integers(6, 16)))
+            early = Waypoint(_around, (0.0, 0.0, PRESS_M), CLOSED, int(rng.integers(6, 16)))
             return [above, down, early, rise, Waypoint("here", STILL, CLOSED, FOR_EVER)]
         return _hover(above, rng)
-    return [above, down, Waypoint(ahead, (0.0, 0.0, PRESS_M), CLOSED, 80, 0.02), rise]
+    return [above, down, *push, rise]
+
+
+def _around(objects: Objects) -> np.ndarray:
+    """A step ahead of the hand on the plate's way around the box."""
+    seen = {**objects, "around": objects[FRONT] + AROUND_M}
+    return pushing(seen, moved=PLATE, goal="around", met=AROUND_MET_M, lead=LEAD_M)
 
 
 def _bowl(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     above = Waypoint(BOWL, (0.0, RIM_M, float(rng.uniform(0.1, 0.13))), OPEN, 40, 0.015)
+    z = float(rng.uniform(0.034, 0.04))
     lift = [
         above,
-        Waypoint(BOWL, (0.0, RIM_M, 0.045 + float(rng.uniform(-0.004, 0.004))), OPEN, 20, 0.008),
-        Waypoint("here", STILL, CLOSED, 12),
+        Waypoint(BOWL, (0.0, RIM_M, z), OPEN, 20, 0.008),
+        Waypoint(BOWL, (0.0, RIM_M, z), CLOSED, 12),
         Waypoint("here", (0.0, 0.0, float(rng.uniform(0.09, 0.12))), CLOSED, 20, 0.02),
     ]
     high = float(rng.uniform(0.12, 0.15))
@@ -90,11 +105,17 @@ def _bowl(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         rest = [release, leave, Waypoint("here", STILL, OPEN, FOR_EVER)]
         if way == 0:  # closes beside the bowl and rises as if it held it
             y = RIM_M + float(rng.uniform(0.05, 0.07))
-            beside = Waypoint(f"start:{BOWL}", (0.0, y, 0.045), OPEN, 20, 0.008)
-            return [above, beside, lift[2], lift[3], Waypoint("here", STILL, CLOSED, FOR_EVER)]
+            beside = Waypoint(f"start:{BOWL}", (0.0, y, z), OPEN, 20, 0.008)
+            return [
+                above,
+                beside,
+                Waypoint("here", STILL, CLOSED, 12),
+                lift[3],
+                Waypoint("here", STILL, CLOSED, FOR_EVER),
+            ]
         if way == 1:  # puts it down beside the plate
             x = -float(rng.uniform(0.13, 0.16))
-            there, low = (Waypoint(PLATE, (x, RIM_M, z), CLOSED, 30, 0.015) for z in (high, 0.055))
+            there, low = (Waypoint(PLATE, (x, RIM_M, height), CLOSED, 30, 0.015) for height in (high, LAID_M))
             return [*lift, there, low, *rest]
         if way == 2:  # lets go where it was
             return [*lift, *rest]
@@ -102,7 +123,7 @@ def _bowl(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     return [
         *lift,
         Waypoint(PLATE, (0.0, RIM_M, high), CLOSED, 40, 0.015),
-        Waypoint(PLATE, (0.0, RIM_M, 0.055), CLOSED, 20, 0.008),
+        Waypoint(PLATE, (0.0, RIM_M, LAID_M), CLOSED, 20, 0.008),
         release,
         leave,
     ]
