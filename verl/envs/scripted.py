@@ -171,11 +171,11 @@ def behind(objects: Objects, moved: str, goal: str, by: float) -> np.ndarray:
     return objects[moved] - by * _ahead(objects, moved, goal)[0]
 
 
-def pushing(objects: Objects, moved: str, goal: str, met: float, lead: float = PUSH_LEAD_M) -> np.ndarray:
-    """(3,): ``lead`` ahead of the hand on the line from ``moved`` to ``goal``, until they are ``met`` metres apart."""
+def pushing(objects: Objects, moved: str, goal: str, met: float) -> np.ndarray:
+    """(3,): a step ahead of the hand on the line from ``moved`` to ``goal``, until they are ``met`` metres apart."""
     ahead, apart = _ahead(objects, moved, goal)
     reached = float((objects["eef"] - objects[moved]) @ ahead)
-    place: np.ndarray = objects[moved] + (reached + lead * (apart > met)) * ahead
+    place: np.ndarray = objects[moved] + (reached + PUSH_LEAD_M * (apart > met)) * ahead
     return place
 
 
