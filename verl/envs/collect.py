@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import Progress
@@ -33,7 +34,7 @@ from verl.envs import scripted_libero
 from verl.envs.libero_env import LiberoConfig, LiberoEnv
 from verl.envs.libero_setup import instruction_of, suite_tasks
 from verl.envs.robosuite_env import TASKS, RobosuiteConfig, RobosuiteEnv
-from verl.envs.scripted import KINDS, ScriptedExpert
+from verl.envs.scripted import KINDS, TURN, ScriptedExpert
 from verl.errors import ConfigError, UnknownTaskError, VerlError
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,9 @@ def record(env: Env, task: int, kind: str, seed: int) -> Demo:
         seed=seed,
         actions=np.stack(actions),
         proprio=np.stack(proprio),
-        objects={key: np.stack([seen[key] for seen in objects]).astype(np.float32) for key in objects[0]},
+        objects={
+            key: np.stack([seen[key] for seen in objects]).astype(np.float32) for key in objects[0] if key != TURN
+        },
     )
     return Demo(trajectory, kept)
 
@@ -169,21 +172,21 @@ def configure(options: argparse.Namespace) -> Config:
         ConfigError: an option that the environment does not have.
         UnknownTaskError: no such task, or none with a script.
     """
-    given = {key: getattr(options, key) for key in ("max_steps", "image_size") if getattr(options, key) is not None}
+    own = {"robosuite": ("cube_within", "zoom"), "libero": ("suite", "assets", "split_step")}
+    given: dict[str, Any] = {key: value for key, value in vars(options).items() if value is not None}
+    for env, keys in own.items():
+        for key in keys:
+            if key in given and env != options.env:
+                raise ConfigError(f"--{key.replace('_', '-')} is no option of --env {options.env}")
+    given = {key: given[key] for key in ("max_steps", "image_size", *own[options.env]) if key in given}
     given["cameras"] = tuple(options.cameras.split(","))
-    others = {"robosuite": ("suite", "assets", "split_step"), "libero": ("cube_within", "zoom")}
-    for key in others[options.env]:
-        if getattr(options, key):
-            raise ConfigError(f"--{key.replace('_', '-')} is no option of --env {options.env}")
     if options.env == "robosuite":
-        return RobosuiteConfig(
-            (options.task or "Lift",), cube_within=options.cube_within, zoom=options.zoom or 1.0, **given
-        )
+        return RobosuiteConfig((options.task or "Lift",), **given)
     if options.task is None or not options.task.isdecimal():
         raise UnknownTaskError(f"--task {options.task}: with --env libero it is a task's number in the suite")
-    suite = options.suite or scripted_libero.SUITE
-    given = {"max_steps": LIBERO_STEPS, "assets": options.assets, "split_step": options.split_step} | given
-    config = LiberoConfig(suite, (int(options.task),), effects=False, samples=0, **given)
+    given.setdefault("suite", scripted_libero.SUITE)
+    given.setdefault("max_steps", LIBERO_STEPS)
+    config = LiberoConfig(tasks=(int(options.task),), effects=False, samples=0, **given)
     if (name := task_name(config)) not in scripted_libero.SCRIPTS:
         raise UnknownTaskError(f"no script for task {name!r}; allowed are {', '.join(scripted_libero.SCRIPTS)}")
     return config
@@ -205,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cube-within", type=float, help="robosuite; metres: cubes lie in a square of +- so much")
     parser.add_argument("--zoom", type=float, help="robosuite; of the first camera")
     parser.add_argument("--assets", help="LIBERO's assets folder; else as env.assets has it")
-    parser.add_argument("--split-step", action="store_true", help="LIBERO: env.split_step=true")
+    parser.add_argument("--split-step", action="store_true", default=None, help="LIBERO: env.split_step=true")
     return parser
 
 

@@ -36,6 +36,7 @@ _WITH_AN_END = ("success", "drop", "sloppy", "varied")
 OPEN, CLOSED = -1.0, 1.0
 METRES_PER_ACTION = 0.05  # OSC_POSE: an action of 1 moves the controller's goal by this much
 RADIANS_PER_ACTION = 0.5  # ... and turns it by this much
+TURN = "eef_turn"  # of the objects the one that is no position
 TRACKING = 1.6  # gain on the position error; the controller covers about a third of its goal's lead in a step
 
 
@@ -146,8 +147,8 @@ class ScriptedExpert:
             self._index, self._since, self._here = self._index + 1, 0, objects["eef"].copy()
         action = np.zeros(7)
         action[:3] = self._gain * error / METRES_PER_ACTION
-        if "eef_turn" in objects:
-            action[3:6] = (np.array([0.0, 0.0, waypoint.turn]) - objects["eef_turn"]) / RADIANS_PER_ACTION
+        if TURN in objects:
+            action[3:6] = (np.array([0.0, 0.0, waypoint.turn]) - objects[TURN]) / RADIANS_PER_ACTION
         action[6] = waypoint.gripper
         return np.clip(action, -1.0, 1.0)
 

@@ -16,6 +16,7 @@ if importlib.util.find_spec("libero") is None:
 from verl.envs.collect import LIBERO_STEPS, main, record
 from verl.envs.libero_env import LiberoConfig, LiberoEnv
 from verl.envs.libero_setup import find_assets, initial_states, suite_tasks
+from verl.envs.scripted import TURN
 from verl.envs.scripted_libero import SUITE
 from verl.errors import AssetsMissingError
 
@@ -43,12 +44,11 @@ def env() -> Iterator[LiberoEnv]:
 @needs_assets
 @pytest.mark.parametrize("task", range(len(TASKS)), ids=["stove", "plate", "bowl"])
 def test_every_expert_does_its_task(env: LiberoEnv, task: int) -> None:
-    """From two states LIBERO's own success is reached, holds to the end, and the hand stays upright."""
+    """From two states LIBERO's own success is reached and holds to the end; the file's positions are positions."""
     for seed in (4, 22):
         demo = record(env, task, "success", seed).trajectory
         assert demo.dones is not None and demo.dones[-1] and not demo.dones[0]
-        tilt = np.abs(demo.objects["eef_turn"][:, :2]).max()
-        assert tilt < 0.35, "radians"
+        assert "eef" in demo.objects and TURN not in demo.objects
 
 
 @needs_assets
