@@ -160,7 +160,8 @@ def evaluation_states(env: Mapping[str, Any]) -> int | None:
     if env.get("name") == "robosuite":
         return None
     if env.get("name") == "libero":
-        return len(_options(env).states(training=False))
+        states: int | None = _options(env).evaluation_states()
+        return states
     return _said(env).get("evaluation_states")
 
 

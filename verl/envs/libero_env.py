@@ -2,6 +2,7 @@
 
 An episode is: the model's fixtures placed from a fixed seed, one of the task's initial states (``seed`` modulo the
 number of those held out for evaluation, or of the others), ``num_steps_wait`` steps without motion, then the policy.
+With ``fresh_states`` evaluation's come from LIBERO's placement sampler instead, fixtures too.
 Frames are stored as the renderer leaves them and turned by 180 degrees by strides, as the published checkpoints expect
 (``image[::-1, ::-1]``).
 """
@@ -16,7 +17,7 @@ import numpy as np
 from shm_bridge import Orientation
 from verl.config_tree import in_range
 from verl.envs.arm_world import CONTROL_HZ, ArmWorld, numpy_seed
-from verl.envs.base import LARGEST, MOST_SAMPLES, SMALLEST, Camera
+from verl.envs.base import LARGEST, MOST_SAMPLES, SMALLEST, Camera, axis_angle
 from verl.envs.libero_setup import (
     SUITE_STEPS,
     LiberoTask,
@@ -32,6 +33,7 @@ CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 FIXTURE_SEED = 0  # as in the published evaluation; initial states do not hold where furniture stands
 NO_MOTION = np.array([0, 0, 0, 0, 0, 0, -1.0])
 AS_PUBLISHED = "as_published"
+DOWN = np.diag([1.0, -1.0, -1.0])  # how the hand is turned when it points straight down
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class LiberoConfig:
         num_trials_per_task: initial states of a task that are used, the first of its table.
         val_trials: the last so many of them are evaluation's alone; ``as_published``: training and evaluation both use
             all, as the literature does.
+        fresh_states: evaluation's states are none of the table: each seed is one, drawn by LIBERO's own placement
+            sampler as its environment does at a reset.
         keep: simulators kept in a process; each task has its own, of some 100 MB.
     """
 
@@ -57,6 +61,7 @@ class LiberoConfig:
     num_steps_wait: int = 10
     num_trials_per_task: int = 50
     val_trials: int | str = 10
+    fresh_states: bool = False
     assets: str | None = None
     effects: bool = True
     samples: int = 4
@@ -97,6 +102,10 @@ class LiberoConfig:
             return range(total)
         return range(total - self.val_trials) if training else range(total - self.val_trials, total)
 
+    def evaluation_states(self) -> int | None:
+        """How many initial states a task has for evaluation; None where each seed is one."""
+        return None if self.fresh_states else len(self.states(training=False))
+
     def camera_specs(self) -> tuple[Camera, ...]:
         size = self.image_size
         return tuple(Camera(name, size, size, Orientation.ROTATE_180) for name in self.cameras)
@@ -135,8 +144,11 @@ class LiberoEnv:
             world = _World(self._tasks[task], self.config, self.assets)
         self._worlds[task] = self._world = world
         self.instruction = self._tasks[task].instruction
-        states = self.config.states(training)
-        world.begin(states[seed % len(states)])
+        if self.config.fresh_states and not training:
+            world.begin_fresh(seed)
+        else:
+            states = self.config.states(training)
+            world.begin(states[seed % len(states)])
 
     @property
     def world(self) -> _World:
@@ -152,6 +164,13 @@ class LiberoEnv:
 
     def proprio(self) -> np.ndarray:
         return self.world.proprio()
+
+    def objects(self) -> dict[str, np.ndarray]:
+        """Where things are (3,), in metres: the end effector (``eef``) and whatever the task's definition speaks of.
+
+        ``eef_turn`` (3,), radians, is how far the hand is turned from pointing straight down. For scripted experts.
+        """
+        return self.world.objects()
 
     def close(self) -> None:
         for world in self._worlds.values():
@@ -195,6 +214,7 @@ class _World(ArmWorld):
             )
         self._wait = config.num_steps_wait
         self._furniture = self.model.body_pos.copy(), self.model.body_quat.copy()
+        self._named = _places(env)
 
     def begin(self, state: int) -> None:
         """Initial state number ``state``, settled."""
@@ -202,6 +222,14 @@ class _World(ArmWorld):
         self.model.body_pos[:], self.model.body_quat[:] = self._furniture
         self.env.sim.set_state_from_flattened(self._states[state])
         self.env.sim.forward()
+        self._settle()
+
+    def begin_fresh(self, seed: int) -> None:
+        """What LIBERO's placement sampler draws from ``seed``, furniture too, settled."""
+        super().reset(seed)
+        self._settle()
+
+    def _settle(self) -> None:
         self.env._post_process()
         for _ in range(self._wait):
             self.advance(NO_MOTION)
@@ -210,6 +238,23 @@ class _World(ArmWorld):
         self.step(action)
         self.env._post_process()  # what a state changes in the picture: a burning stove
         return bool(self.env._check_success())
+
+    def objects(self) -> dict[str, np.ndarray]:
+        data, site = self.data, self.robot.eef_site_id
+        found = {name: getattr(data, kind)[number].copy() for name, (kind, number) in self._named.items()}
+        turn = np.empty(4)
+        self._mj.mju_mat2Quat(turn, (data.xmat[self._hand].reshape(3, 3) @ DOWN).ravel())
+        return found | {"eef": data.site_xpos[site].copy(), "eef_turn": axis_angle(np.roll(turn, -1))}
+
+
+def _places(env: Any) -> dict[str, tuple[str, int]]:
+    """Where MuJoCo keeps the positions of the objects, fixtures and regions that a task's definition speaks of."""
+    names = {*env.obj_of_interest, *(name for state in env.parsed_problem["goal_state"] for name in state[1:])}
+    model = env.sim.model
+    bodies: dict[str, tuple[str, int]] = {
+        name: ("xpos", number) for name, number in env.obj_body_id.items() if name in names
+    }
+    return bodies | {name: ("site_xpos", model.site_name2id(name)) for name in env.object_sites_dict if name in names}
 
 
 def _problem_name(task: LiberoTask) -> str:

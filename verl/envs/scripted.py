@@ -35,7 +35,13 @@ MOST_NOISE = 0.5
 _WITH_AN_END = ("success", "drop", "sloppy", "varied")
 OPEN, CLOSED = -1.0, 1.0
 METRES_PER_ACTION = 0.05  # OSC_POSE: an action of 1 moves the controller's goal by this much
+RADIANS_PER_ACTION = 0.5  # ... and turns it by this much
+TURN = "eef_turn"  # of the objects the one that is no position
 TRACKING = 1.6  # gain on the position error; the controller covers about a third of its goal's lead in a step
+
+
+Objects = Mapping[str, np.ndarray]
+Place = Callable[[Objects], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,33 +50,43 @@ class Waypoint:
 
     Attributes:
         anchor: an object's name (followed as it moves), or ``start:`` and a name (where it was when the episode began),
-            or ``here`` (where the end effector was when this way point's turn came), or one of :func:`_along`.
+            or ``here`` (where the end effector was when this way point's turn came), or a place (3,) reckoned from all
+            objects, see :func:`behind`.
         steps: most steps spent here; with ``tolerance`` None, exactly this many.
         tolerance: metres from the target at which the next way point's turn comes.
+        turn: radians from above, counterclockwise, by which the hand is to be turned; needs ``eef_turn``.
     """
 
-    anchor: str
+    anchor: str | Place
     offset: tuple[float, float, float]
     gripper: float
     steps: int
     tolerance: float | None = None
+    turn: float = 0.0
+
+
+Script = Callable[[str, np.random.Generator], list[Waypoint]]  # of a kind
 
 
 class ScriptedExpert:
     """Acts in one episode. ``act`` returns None when the script has ended.
 
     Args:
-        task: name of a robosuite task with a script.
+        task: name of a task in ``scripts``.
         kind: one of :data:`KINDS`.
         seed: of everything random about the script.
         max_steps: the episode's length at most.
+        scripts: by the tasks' names; None for robosuite's.
     """
 
-    def __init__(self, task: str, kind: str, seed: int, max_steps: int = 64) -> None:
+    def __init__(
+        self, task: str, kind: str, seed: int, max_steps: int = 64, scripts: Mapping[str, Script] | None = None
+    ) -> None:
+        scripts = _SCRIPTS if scripts is None else scripts
         if kind not in KINDS:
             raise ConfigError(f"kind {kind!r} is unknown; allowed are {', '.join(KINDS)}")
-        if task not in _SCRIPTS:
-            raise UnknownTaskError(f"no script for task {task!r}; allowed are {', '.join(_SCRIPTS)}")
+        if task not in scripts:
+            raise UnknownTaskError(f"no script for task {task!r}; allowed are {', '.join(scripts)}")
         self.rng = np.random.default_rng((seed, KINDS.index(kind), len(task)))
         self.kind, self.max_steps = kind, max_steps
         self.step = self._since = self._index = 0
@@ -83,7 +99,7 @@ class ScriptedExpert:
             incompetence = self.rng.uniform()
             self._noise = 0.02 + incompetence * (MOST_NOISE - 0.02)
             self._aside = self.rng.normal(0.0, incompetence * MOST_ASIDE_M, 3)
-        self._script = _SCRIPTS[task](kind, self.rng) if kind not in ("idle", "random") else []
+        self._script = scripts[task](kind, self.rng) if kind not in ("idle", "random") else []
         leaves = int(self.rng.integers(8, 40)) if kind == "expert_then_random" else max_steps
         self._leaves = 0 if kind == "random" else leaves
         self._length = max_steps if kind in _WITH_AN_END else int(self.rng.integers(min(40, max_steps), max_steps + 1))
@@ -91,8 +107,13 @@ class ScriptedExpert:
         self._start: dict[str, np.ndarray] = {}
         self._here = np.zeros(3)
 
-    def act(self, objects: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """(7,) float32 action in [-1, 1] for the state ``objects`` (see ``RobosuiteEnv.objects``), None at the end."""
+    def act(self, objects: Objects) -> np.ndarray | None:
+        """(7,) float32 action in [-1, 1] for the state ``objects``, None at the end.
+
+        Args:
+            objects: positions in metres, see ``RobosuiteEnv.objects``. With ``eef_turn`` (radians) among them the hand
+                is kept upright: noise would add up in a long episode.
+        """
         if self.step == 0:
             self._start = {f"start:{name}": position.copy() for name, position in objects.items()}
             self._here = objects["eef"].copy()
@@ -113,10 +134,11 @@ class ScriptedExpert:
         """These end with their script; the others run to their drawn length."""
         return self.kind in _WITH_AN_END and self._index >= len(self._script)
 
-    def _follow(self, objects: Mapping[str, np.ndarray]) -> np.ndarray:
+    def _follow(self, objects: Objects) -> np.ndarray:
         waypoint = self._script[min(self._index, len(self._script) - 1)]
-        anchors = {**objects, **self._start, **_along(objects), "here": self._here}
-        error = anchors[waypoint.anchor] + np.array(waypoint.offset) - objects["eef"]
+        anchors = {**objects, **self._start, "here": self._here}
+        place = anchors[waypoint.anchor] if isinstance(waypoint.anchor, str) else waypoint.anchor(objects)
+        error = place + np.array(waypoint.offset) - objects["eef"]
         if waypoint.anchor != "here":
             error = error + self._aside
         self._since += 1
@@ -125,6 +147,8 @@ class ScriptedExpert:
             self._index, self._since, self._here = self._index + 1, 0, objects["eef"].copy()
         action = np.zeros(7)
         action[:3] = self._gain * error / METRES_PER_ACTION
+        if TURN in objects:
+            action[3:6] = (np.array([0.0, 0.0, waypoint.turn]) - objects[TURN]) / RADIANS_PER_ACTION
         action[6] = waypoint.gripper
         return np.clip(action, -1.0, 1.0)
 
@@ -136,20 +160,24 @@ class ScriptedExpert:
         return self._walk.copy()
 
 
-def _along(objects: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Places on the line from cubeA to cubeB, seen from above, at cubeA's height; none without the two.
+def _ahead(objects: Objects, moved: str, goal: str) -> tuple[np.ndarray, float]:
+    """Direction (3,) of length 1 from ``moved`` to ``goal`` and metres between them, seen from above."""
+    way = (objects[goal] - objects[moved]) * np.array([1.0, 1.0, 0.0])
+    apart = max(float(np.linalg.norm(way)), 1e-6)
+    return way / apart, apart
 
-    ``behind``: 7.5 cm before cubeA. ``push``: a step ahead of the hand on that line, until the cubes meet.
-    """
-    if "cubeA" not in objects or "cubeB" not in objects:
-        return {}
-    cube = objects["cubeA"]
-    ahead = (objects["cubeB"] - cube) * np.array([1.0, 1.0, 0.0])
-    apart = max(float(np.linalg.norm(ahead)), 1e-6)
-    ahead = ahead / apart
-    reached = float((objects["eef"] - cube) @ ahead)
-    goal = reached + PUSH_LEAD_M * (apart > MET_M)
-    return {"behind": cube - BEHIND_M * ahead, "push": cube + goal * ahead}
+
+def behind(objects: Objects, moved: str, goal: str, by: float) -> np.ndarray:
+    """(3,): on the line from ``moved`` to ``goal``, ``by`` metres before ``moved``, at its height."""
+    return objects[moved] - by * _ahead(objects, moved, goal)[0]
+
+
+def pushing(objects: Objects, moved: str, goal: str, met: float) -> np.ndarray:
+    """(3,): a step ahead of the hand on the line from ``moved`` to ``goal``, until they are ``met`` metres apart."""
+    ahead, apart = _ahead(objects, moved, goal)
+    reached = float((objects["eef"] - objects[moved]) @ ahead)
+    place: np.ndarray = objects[moved] + (reached + PUSH_LEAD_M * (apart > met)) * ahead
+    return place
 
 
 def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
@@ -217,15 +245,17 @@ def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
 
 def _push(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     """The red cube along the table to the green one, from behind, with closed fingers."""
-    over = Waypoint("behind", (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.02)
-    down = Waypoint("behind", (0.0, 0.0, float(rng.uniform(-0.004, 0.004))), CLOSED, 10, 0.012)
-    push = Waypoint("push", (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
+    start = partial(behind, moved="cubeA", goal="cubeB", by=BEHIND_M)
+    ahead = partial(pushing, moved="cubeA", goal="cubeB", met=MET_M)
+    over = Waypoint(start, (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.02)
+    down = Waypoint(start, (0.0, 0.0, float(rng.uniform(-0.004, 0.004))), CLOSED, 10, 0.012)
+    push = Waypoint(ahead, (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
     stay = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 8)))  # to rise would drag the cube along
     rise = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.09))), CLOSED, int(rng.integers(4, 8)), 0.012)
     if kind == "near_miss":  # stops before they meet
-        return [over, down, Waypoint("push", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(1, 4))), rise, _still(CLOSED)]
+        return [over, down, Waypoint(ahead, (0.0, 0.0, 0.0), CLOSED, int(rng.integers(1, 4))), rise, _still(CLOSED)]
     if kind == "drop":  # pushes too high: over the cube and on
-        return [over, Waypoint("push", (0.0, 0.0, float(rng.uniform(0.04, 0.06))), CLOSED, 20), _still(CLOSED)]
+        return [over, Waypoint(ahead, (0.0, 0.0, float(rng.uniform(0.04, 0.06))), CLOSED, 20), _still(CLOSED)]
     if kind == "failure":
         return _failure("cubeA", rng)
     return [over, down, push, stay]
@@ -259,7 +289,7 @@ def _failure(cube: str, rng: np.random.Generator) -> list[Waypoint]:
     return [*_reach(rng, cube), Waypoint("here", (0.0, 0.0, float(rng.uniform(0.06, 0.14))), OPEN, 20, 0.012), still]
 
 
-_SCRIPTS: dict[str, Callable[..., list[Waypoint]]] = {
+_SCRIPTS: dict[str, Script] = {
     "Lift": _lift,
     "LiftRed": partial(_lift, cube="cubeA"),
     "LiftGreen": partial(_lift, cube="cubeB"),

@@ -105,6 +105,32 @@ def test_an_episode_depends_on_its_seed_alone(env: LiberoEnv) -> None:
 
 
 @needs_assets
+def test_a_fresh_state_is_what_liberos_own_reset_draws() -> None:
+    """To the bit a hard reset under the seed, furniture and objects; training still starts from the table."""
+    config = LiberoConfig("libero_goal", (5,), image_size=64, effects=False, num_steps_wait=0, fresh_states=True)
+    ours, table = LiberoEnv(config), initial_states(suite_tasks("libero_goal")[5])
+    own, _ = liberos_own("libero_goal", 5, 0, 64)
+    try:
+        seen = []
+        for seed in (100_000, 100_001, 100_000):
+            own.seed(seed)
+            own.reset()
+            ours.reset(seed, training=False)
+            assert np.array_equal(ours.world.data.qpos, own.sim.data.qpos)
+            assert np.array_equal(ours.world.model.body_pos, own.sim.model.body_pos)
+            seen.append(ours.world.data.qpos.copy())
+            assert np.abs(table[:, 1 : 1 + len(seen[0])] - seen[-1]).max(axis=1).min() > 1e-3, "a published state"
+        assert np.array_equal(seen[0], seen[2]) and not np.array_equal(seen[0], seen[1])
+        furniture = ours.world.model.body_pos.copy()
+        ours.reset(3)
+        assert np.array_equal(ours.world.data.qpos, table[3, 1 : 1 + len(seen[0])])
+        assert not np.array_equal(furniture, ours.world.model.body_pos)
+    finally:
+        ours.close()
+        own.close()
+
+
+@needs_assets
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITE_STEPS)
 def test_every_suite_runs(suite: str) -> None:

@@ -143,6 +143,16 @@ def test_a_red_cube_held_beside_the_green_one_is_not_pushed_to_it(wide: Robosuit
         assert not wide.step(action)
 
 
+def test_a_hand_that_says_how_it_is_turned_is_kept_upright() -> None:
+    """Without it the noise of a long episode adds up: the rotation's part of the action is noise alone."""
+    place = {"cube": np.array([0.0, 0.0, 0.8]), "eef": np.array([0.1, 0.0, 1.0])}
+    turned = place | {"eef_turn": np.array([0.2, 0.0, -0.3])}
+    plain, kept = (ScriptedExpert("Lift", "success", 3).act(objects) for objects in (place, turned))
+    assert plain is not None and kept is not None
+    assert (kept - plain)[3:6] == pytest.approx([-0.4, 0.0, 0.6], abs=1e-6)
+    assert np.array_equal(np.delete(kept, [3, 4, 5]), np.delete(plain, [3, 4, 5]))
+
+
 def test_the_varied_are_of_every_competence() -> None:
     """From an expert's noise to that of a beginner; none is pushed towards a failure of one kind."""
     noises = [ScriptedExpert("Lift", "varied", seed)._noise for seed in range(200)]

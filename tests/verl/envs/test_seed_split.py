@@ -98,6 +98,8 @@ def test_libero_holds_out_what_the_configuration_says_and_as_published_nothing()
     assert (default.states(True), default.states(False)) == (range(40), range(40, 50))
     assert published.states(True) == published.states(False) == range(50)
     assert dataclasses.replace(default, val_trials=1).states(False) == range(49, 50)
+    assert default.evaluation_states() == 10
+    assert dataclasses.replace(default, fresh_states=True).evaluation_states() is None
 
 
 class SeedOnly:
