@@ -152,11 +152,12 @@ def start(options: argparse.Namespace) -> None:
 
 def replay(options: argparse.Namespace) -> None:
     """``replay.json`` beside each run: its last policy, asked about as in training."""
-    for ended in sorted((options.work / "runs").glob("*/ended.json")):
+    for ended in sorted((options.work / "runs").glob("*-[0-9]*/ended.json")):
         file, row = ended.with_name("replay.json"), ended.parent.name.rpartition("-")[0]
-        if file.exists():
+        policy = ended.with_name("checkpoints") / "last" / "policy"
+        if file.exists() or not policy.is_dir():  # one that was stopped before its first checkpoint
             continue
-        played = _played(ended.with_name("checkpoints") / "last" / "policy", REPLAY_SEED, options.trials)
+        played = _played(policy, REPLAY_SEED, options.trials)
         said = _probabilities(_critic(options, ROWS[row][0]), played)
         found = {"episodes": options.trials, **_truth(played), "endings": _endings(played, said, *ROWS[row][:3])}
         write_json(file, found)

@@ -73,7 +73,7 @@ def results(work: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if (work / "start.json").exists():
         found["start"] = json.loads((work / "start.json").read_text())
-    for run in sorted((work / "runs").glob("*/ended.json")):
+    for run in sorted((work / "runs").glob("*-[0-9]*/ended.json")):
         row = {**json.loads(run.read_text()), **figures(run.parent)}
         replayed = run.with_name("replay.json")
         found[run.parent.name] = row | ({"last": json.loads(replayed.read_text())} if replayed.exists() else {})
