@@ -52,3 +52,23 @@ def halve(candidates: Sequence[Shift], rate: Callable[[Shift, int], float], most
         if episodes == most:
             return rated[0]
         left, episodes = rated[: max(2, len(rated) // 4)], min(most, 3 * episodes)
+
+
+def search(
+    policy: OpenVLAOFTPolicy, rate: Callable[[Any, int, int], float], searched: int, fresh: int, episodes: int
+) -> dict[str, Any]:
+    """The best shift of ``policy``, and both on states that the search has not seen.
+
+    Args:
+        rate: share of successes of a policy on so many states, of which the first is given.
+        searched, fresh: the first state of the search and of the figures.
+    """
+    best = halve(every_shift(), lambda one, count: rate(Shifted(policy, one), searched, count), episodes)
+    return {
+        "start": rate(policy, fresh, episodes),
+        "constant_shift": rate(Shifted(policy, best), fresh, episodes),
+        "dimension": best.dimension,
+        "while": "closed" if best.closed else "open",
+        "amount": best.amount,
+        "episodes": episodes,
+    }

@@ -1,7 +1,7 @@
 """Every command that the pages show: which there are, and each run as a reader would.
 
-    python studies/docs_walk.py list                 page, line, command
-    python studies/docs_walk.py run [--only WORD]    runs them, with what docs/results/walk.json has in their place
+    python -m studies.docs_walk list                 page, line, command
+    python -m studies.docs_walk run [--only WORD]    runs them, with what docs/results/walk.json has in their place
 
 ``walk.json`` holds for each command as it is shown: the page, what was run for it ("run": the same, or with names and
 lengths that fit here; empty where it cannot be run here, with the reason in "remark"), exit code and seconds.
@@ -10,21 +10,21 @@ lengths that fit here; empty where it cannot be run here, with the reason in "re
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from verl.limited import run_limited
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "walk.json"
 ENDED = "ended after"
+ENDING_S = 60.0  # for a run to end by itself
 _WORDS = r"\./launch\.sh|\./vlac|python -m|python (?:studies|examples)/\S+|tests/run\.sh|examples/\w+\.sh|pip install"
 _WORDS += r"|source \.venv|towncrier|docker|torchrun|evo-vlac|sbatch|srun|ray start"
 _COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:{_WORDS})(?=[ ;]|$).*|(?:[A-Z_]+=\S+ )+examples/\w+\.sh.*")
@@ -87,18 +87,11 @@ def run(wanted: str, limit_s: float) -> None:
 
 
 def _run(command: str, limit_s: float) -> int | None:
-    """Its exit code; None when it took too long and was ended, with all that it had started."""
-    process = subprocess.Popen(["bash", "-c", command], cwd=ROOT, start_new_session=True)
-    try:
-        return process.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(60)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return None
+    """Its exit code, once its output is shown; None when it took too long and was ended, with all it had started."""
+    ended = run_limited(["bash", "-c", command], limit_s, {}, ENDING_S)
+    sys.stdout.write(ended.output)
+    sys.stderr.write(ended.errors)
+    return ended.code
 
 
 def main() -> int:
@@ -107,6 +100,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="WORD", help="commands that contain it")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for each (default: %(default)s)")
     options = parser.parse_args()
+    os.chdir(ROOT)  # as a reader stands
     if options.what == "run":
         run(options.only, options.limit)
         return 0

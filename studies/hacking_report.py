@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from studies.proof_verdicts import held_at
 from verl.trainer.audit import Audit
 from verl.trainer.report.curves import read_metrics
 
@@ -21,7 +22,7 @@ def outcome(said: Sequence[bool], dones: Sequence[bool], holed: Sequence[bool], 
         said: whether the critic calls each frame done. dones, holed: what the simulator says of the same frames, and
             whether they show the hole.
     """
-    end = next((i for i in range(hold - 1, len(said)) if all(said[i - hold + 1 : i + 1])), None)
+    end = held_at(said, hold)
     if end is None:
         return "missed" if any(dones) else "not_done"
     if any(dones[: end + 1]):  # as the audit counts: a success at any frame up to there

@@ -78,11 +78,8 @@ def experts(fresh: int) -> None:
         for number in range(fresh or len(config.states(training=False))):
             seed = evaluation_seed(0, number) if fresh else number
             env.reset(seed, task, training=False)
-            expert, done, step = (
-                ScriptedExpert(task_name(config, task), "success", seed, LIBERO_STEPS, SCRIPTS),
-                False,
-                0,
-            )
+            expert = ScriptedExpert(task_name(config, task), "success", seed, LIBERO_STEPS, SCRIPTS)
+            done, step = False, 0
             while (action := expert.act(env.objects())) is not None:
                 done, step = env.step(action), step + 1
             ends.append(done)

@@ -26,7 +26,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa: one thread
 import torch
 
 from evo_vlac.critic import Critic
+from evo_vlac.datasets import Trajectory
 from evo_vlac.evaluation.heldout import HeldoutOptions, judge_heldout
 from evo_vlac.outputs import write_json
 from evo_vlac.swift_engine import SwiftEngine
@@ -45,10 +46,11 @@ from evo_vlac.tiny.vision import LookConfig, learn_to_look
 from evo_vlac.training.finetune import FinetuneConfig, finetune
 from evo_vlac.training.pairs import PairConfig, Shares
 from studies.collect_policy_episodes import episode
-from studies.constant_shift import Shift, Shifted, every_shift, halve
-from studies.proof_imitation import good_episodes, imitate, write_good
+from studies.constant_shift import search
+from studies.proof_imitation import good_files, imitate
 from studies.proof_report import results
-from studies.proof_verdicts import ended
+from studies.proof_training import ARMS, ENV, FRESH_SEED, trainings
+from studies.proof_verdicts import HOLD, THRESHOLD, ended
 from studies.results import enter
 from verl.envs.factory import create_environment
 from verl.envs.robosuite_env import RobosuiteEnv
@@ -58,32 +60,17 @@ from verl.models.warm_start import Demonstrations, TrainConfig, success_rate, tr
 from verl.trainer.load_config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
-ENV = "robosuite_tasks"
-STAGES = ("demonstrations", "start", "critic", "audit", "shift", "imitation", "train", "report")
 FILES = {  # kinds, seed of the first episode (and 20 000 more for each task), share of --episodes
     "varied": ("varied", 500_000, 1.0),
     "expert": ("success", 700_000, 0.5),
     "play": ("random:0.4,failure:0.25,near_miss:0.25,idle:0.1", 900_000, 0.25),
 }
 SHARES = Shares(done=0.64, done_wrong_task=0.1, critic=0.14, reversed=0.05, stagnant=0.03, failed=0.04, describe=0.0)
-AUDIT_SEED, SEARCH_SEED, FRESH_SEED = 160_000, 170_000, 180_000  # evaluation states that no table has used
+AUDIT_SEED, SEARCH_SEED = 160_000, 170_000  # evaluation states that no table has used
 REJECTION_SEED = 600_000  # training states
-THRESHOLD, HOLD = 0.9, 2  # set before the first audit
 TEMPERATURE = 0.6  # of the audited policy, as in training
 PATCH = 16  # of 112 px: 49 patches, where the shipped policy has 16
 CHUNK, PROPRIO, LEARNING_RATE = 8, 8, 1.2e-3
-RECIPE = (
-    "data.train_batch_size=5",
-    "data.task_sampling=learnability",
-    "algorithm.norm_adv_by_task=true",
-    "trainer.total_episodes=1000",
-    "trainer.test_freq=5",
-)
-ARMS: dict[str, tuple[str, ...]] = {
-    "vlac": (),
-    "simulator": ("critic.enable=false",),
-    "shuffled": ("critic.shuffle=true",),
-}
 
 
 def environment() -> tuple[RobosuiteEnv, dict[str, Any]]:
@@ -149,18 +136,7 @@ def shift(options: argparse.Namespace) -> None:
         def rate(player: Any, first: int, count: int, task: int = number) -> float:
             return success_rate(player, env, range(first, first + count), 0.0, task)[0]
 
-        def searched(one: Shift, count: int) -> float:
-            return rate(Shifted(policy, one), SEARCH_SEED, count)
-
-        best = halve(every_shift(), searched, options.trials)
-        found = {
-            "start": rate(policy, FRESH_SEED, options.trials),
-            "constant_shift": rate(Shifted(policy, best), FRESH_SEED, options.trials),
-            "dimension": best.dimension,
-            "while": "closed" if best.closed else "open",
-            "amount": best.amount,
-            "episodes": options.trials,
-        }
+        found = search(policy, rate, SEARCH_SEED, FRESH_SEED, options.trials)
         write_json(file, found)
         print(f"{task}: {found}", flush=True)
     env.close()
@@ -204,7 +180,7 @@ def audit(options: argparse.Namespace) -> None:
     policy, model = OpenVLAOFTPolicy.from_pretrained(start(options)), critic(options)
     env, section = environment()
     asked = HeldoutOptions(THRESHOLD, values=False, wrong_frames=0)
-    with Critic(SwiftEngine(model, device="cpu", max_batch_size=32), batch_size=64) as judging:
+    with _judge(model) as judging:
         for number, task in enumerate(section["tasks"]):
             file = options.work / f"audit-{task}.json"
             if file.exists():
@@ -224,28 +200,33 @@ def imitation(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     begin, model, config = start(options), critic(options), TrainConfig(options.imitated, lr=LEARNING_RATE / 3, seed=1)
     env, section = environment()
-    tasks, good = section["tasks"], options.work / "good"
-    for name in ("cloning", "rejection"):
+    tasks = section["tasks"]
+
+    def cloning() -> Demonstrations:
+        return _read([options.work / "demos" / f"{task}-varied.h5" for task in tasks], "varied", succeeded=True)
+
+    def rejection() -> Demonstrations:
+        policy, seeds = OpenVLAOFTPolicy.from_pretrained(begin), range(REJECTION_SEED, REJECTION_SEED + options.trials)
+
+        def played(task: int) -> Iterator[Trajectory]:
+            return (episode(env, policy, seed, TEMPERATURE, task) for seed in seeds)
+
+        with _judge(model) as judging:
+            return _read(good_files(options.work / "good", tasks, played, judging, THRESHOLD, HOLD), "policy")
+
+    for name, data in (("cloning", cloning), ("rejection", rejection)):
         file = options.work / f"rated-{name}.json"
-        if file.exists():
-            continue
-        if name == "cloning":
-            data = _read([options.work / "demos" / f"{task}-varied.h5" for task in tasks], "varied", succeeded=True)
-        else:
-            policy = OpenVLAOFTPolicy.from_pretrained(begin)
-            with Critic(SwiftEngine(model, device="cpu", max_batch_size=32), batch_size=64) as judging:
-                for number, task in enumerate(tasks):
-                    out, seeds = good / f"{task}.h5", range(REJECTION_SEED, REJECTION_SEED + options.trials)
-                    played = (episode(env, policy, seed, TEMPERATURE, number) for seed in seeds)
-                    count = out.exists() or write_good(out, good_episodes(played, judging, THRESHOLD, HOLD), task)
-                    print(f"{task}: {count} good episodes of {options.trials}", flush=True)
-            data = _read(sorted(good.glob("*.h5")), "policy")
-        learnt = imitate(begin, data, config, options.work / name)
-        fresh = range(FRESH_SEED, FRESH_SEED + options.trials)
-        rated = {task: success_rate(learnt, env, fresh, 0.0, number)[0] for number, task in enumerate(tasks)}
-        write_json(file, rated)
-        print(f"{name}: {rated}", flush=True)
+        if not file.exists():
+            learnt = imitate(begin, data(), config, options.work / name)
+            fresh = range(FRESH_SEED, FRESH_SEED + options.trials)
+            rated = {task: success_rate(learnt, env, fresh, 0.0, number)[0] for number, task in enumerate(tasks)}
+            write_json(file, rated)
+            print(f"{name}: {rated}", flush=True)
     env.close()
+
+
+def _judge(model: Path) -> Critic:
+    return Critic(SwiftEngine(model, device="cpu", max_batch_size=32), batch_size=64)
 
 
 def _read(files: Sequence[Path], kind: str, succeeded: bool = False) -> Demonstrations:
@@ -253,24 +234,8 @@ def _read(files: Sequence[Path], kind: str, succeeded: bool = False) -> Demonstr
 
 
 def train_arms(options: argparse.Namespace) -> None:
-    """One run an arm and seed, of which each is resumed where it was."""
-    model, judge, folder = start(options), critic(options), options.work / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(options.seeds):
-        for arm, keys in ARMS.items():
-            run = folder / f"{arm}-{seed}"
-            if (run / "summary.json").exists():
-                continue
-            command = [sys.executable, "-m", "verl.launch", f"env={ENV}", f"trainer.run_id={run.name}"]
-            command += [f"trainer.default_local_dir={folder}", f"actor_rollout_ref.model.path={model}"]
-            command += [f"data.seed={seed}", "trainer.save_freq=1", "trainer.videos=0", "data.val_batch_size=300"]
-            command.append(f"data.val_seed={FRESH_SEED}")
-            command += [f"critic.threshold={THRESHOLD}", f"critic.hold={HOLD}"]
-            command += [f"critic.sidecar.config.model={judge}", *RECIPE, *keys, *options.overrides]
-            if (run / "checkpoints").is_dir():
-                command.append("trainer.resume_mode=auto")
-            with (folder / f"{run.name}.log").open("ab") as log:
-                subprocess.run(command, check=True, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    """See :mod:`studies.proof_training`."""
+    trainings(options.work / "runs", start(options), critic(options), options.seeds, options.overrides)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -279,12 +244,24 @@ def report(options: argparse.Namespace) -> None:
     enter(options.json, "tasks", told.pop("tasks"), **told)  # beside what other studies have entered
 
 
+STAGES: dict[str, Callable[[argparse.Namespace], object]] = {
+    "demonstrations": demonstrations,
+    "start": start,
+    "critic": critic,
+    "audit": audit,
+    "shift": shift,
+    "imitation": imitation,
+    "train": train_arms,
+    "report": report,
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "proof", help="folder of all that is made")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--episodes", type=int, default=400, help="demonstrations of each task for the policy")
-    parser.add_argument("--steps", type=int, default=12_000, help="of imitation")
+    parser.add_argument("--episodes", type=int, default=300, help="demonstrations of each task for the policy")
+    parser.add_argument("--steps", type=int, default=9000, help="of imitation")
     parser.add_argument("--imitated", type=int, default=1000, help="steps of the rows that learn by imitation")
     parser.add_argument("--critic-steps", type=int, default=4000, help="of the critic; its first lesson: half")
     parser.add_argument("--trials", type=int, default=200, help="episodes of a figure")
@@ -295,10 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(arguments)
     options.work = options.work.absolute()
-    stages = dict(zip(STAGES, (demonstrations, start, critic, audit, shift, imitation, train_arms, report)))
-    for name in STAGES:
+    for name, stage in STAGES.items():
         if name in options.only:
-            stages[name](options)
+            stage(options)
     return 0
 
 

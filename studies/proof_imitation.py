@@ -7,13 +7,13 @@ learning has, and imitates those that the critic calls done, up to that frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from evo_vlac.critic import Critic
 from evo_vlac.datasets import Trajectory
-from evo_vlac.datasets.hdf5 import Hdf5Writer
+from evo_vlac.datasets.hdf5 import Hdf5Writer, stored_demos
 from studies.proof_verdicts import held_at
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.warm_start import Demonstrations, TrainConfig, train
@@ -32,8 +32,8 @@ def imitate(start: Path, data: Demonstrations, config: TrainConfig, out: Path) -
 def good_episodes(played: Iterable[Trajectory], critic: Critic, threshold: float, hold: int) -> Iterator[Trajectory]:
     """Those that the critic calls done, each up to there."""
     for one in played:
-        answers = critic.done(list(one.frames), one.task)
-        if last := held_at([answer.probability for answer in answers], threshold, hold):
+        answers = critic.done(list(one.frames), one.task, threshold=threshold)
+        if last := held_at([answer.done for answer in answers], hold):
             yield shortened(one, last)
 
 
@@ -45,11 +45,25 @@ def shortened(played: Trajectory, last: int) -> Trajectory:
     return Trajectory(**kept, kind="policy", seed=played.seed)
 
 
-def write_good(path: Path, good: Iterable[Trajectory], instruction: str) -> int:
-    """How many there are; without any there is no file."""
-    found = list(good)
-    if found:
-        with Hdf5Writer(path, "robosuite", instruction) as writer:
-            for one in found:
-                writer.write(one)
-    return len(found)
+def good_files(
+    folder: Path,
+    tasks: Sequence[str],
+    played: Callable[[int], Iterable[Trajectory]],
+    critic: Critic,
+    threshold: float,
+    hold: int,
+) -> list[Path]:
+    """A file for each task that has good episodes. ``played(number)`` plays the episodes of a task."""
+    for number, task in enumerate(tasks):
+        file = folder / f"{task}.h5"
+        if not file.exists():
+            with Hdf5Writer(file, "robosuite", task) as writer:
+                for one in good_episodes(played(number), critic, threshold, hold):
+                    writer.write(one)
+            print(f"{task}: {writer.count} good episodes", flush=True)
+    return [file for file in (folder / f"{task}.h5" for task in tasks) if _holds_any(file)]
+
+
+def _holds_any(file: Path) -> bool:
+    with stored_demos(file) as demos:
+        return bool(demos)

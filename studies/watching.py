@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import abc
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 
-class Watching:
+class Watching(abc.ABC):
     """Use as a context manager around what is watched; :meth:`watch` runs until ``left`` is set."""
 
     def __init__(self) -> None:
         self.left = threading.Event()
         self._thread = threading.Thread(target=self.watch)
 
+    @abc.abstractmethod
     def watch(self) -> None:
         """In the thread."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -11,10 +11,9 @@ import pytest
 from evo_vlac.datasets import Trajectory
 from evo_vlac.evaluation.evaluator import Judged
 from studies.constant_shift import Shift, every_shift, halve
-from studies.proof import HOLD, THRESHOLD
 from studies.proof_imitation import shortened
 from studies.proof_report import difference, episodes_to, results
-from studies.proof_verdicts import ended, held_at
+from studies.proof_verdicts import HOLD, THRESHOLD, ended, held_at
 
 
 def test_the_search_ends_on_all_episodes_with_the_best() -> None:
@@ -83,8 +82,8 @@ def test_a_good_episode_ends_with_its_last_done_and_has_no_word_of_the_simulator
         "seed 1", "lift", frames, dones=(False,) * 5 + (True,), success=True, kind="policy",
         actions=np.arange(35, dtype=np.float32).reshape(5, 7), proprio=np.zeros((6, 8), np.float32),
     )  # fmt: skip
-    last = held_at((0.1, 0.95, 0.2, 0.95, 0.95, 0.95), 0.9, 2)
-    assert last == 4 and held_at((0.95, 0.1, 0.95), 0.9, 2) is None
+    last = held_at((False, True, False, True, True, True), 2)
+    assert last == 4 and held_at((True, False, True), 2) is None
     kept = shortened(played, last)
     assert len(kept) == 5 and kept.actions is not None and kept.actions.shape == (4, 7)
     assert kept.dones is None and kept.success is None and kept.kind == "policy"
