@@ -275,7 +275,8 @@ def test_ray_actor_as_owner_killed(sidecar, run_id):
     ray = pytest.importorskip("ray")
     sidecar()
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
+    # a Ray of its own: without an address it would join whichever other tests, or somebody else, run on this machine
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
 
     class Owner:
         def attach(self, run: str) -> int:

@@ -48,6 +48,7 @@ class Client:
         os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
         self.ray: Any = importlib.import_module("ray")
         self.ray.init(
+            address="local",  # never the cluster that somebody runs on this machine
             num_cpus=2,
             include_dashboard=False,
             log_to_driver=False,

@@ -79,6 +79,12 @@ def kill_node(raylet: psutil.Process) -> None:
                 continue
 
 
+def servers_with_lanes(mark: str) -> set[str]:
+    """Names of the sidecars that a worker has a lane of."""
+    lanes = {file.removeprefix("sem.") for file in os.listdir("/dev/shm") if mark in file and ":lane" in file}
+    return {lane.rsplit(":lane", 1)[0] for lane in lanes}
+
+
 def wait_for_episodes(launched: Launched, count: int) -> None:
     path, deadline = launched.run / "episodes.jsonl", time.monotonic() + START_S
     while not path.exists() or len(path.read_text().splitlines()) < count:
@@ -88,12 +94,13 @@ def wait_for_episodes(launched: Launched, count: int) -> None:
 
 def test_a_node_is_killed_in_mid_rollout(tmp_path, cluster, mark):
     """Its workers go on where the other node is; every episode is there once; nothing is left."""
-    launched = Launched(tmp_path, [*RUN, f"trainer.ray_address={cluster.address}"], mark=mark)
+    slow = "env.step_s=0.15"  # a node whose worker comes seconds later has episodes too
+    launched = Launched(tmp_path, [*RUN, slow, f"trainer.ray_address={cluster.address}"], mark=mark)
+    both = {f"vlac:{mark}-n{i}" for i in range(2)}
+    launched.until(lambda: servers_with_lanes(mark) == both, START_S, "lanes on both nodes")
     wait_for_episodes(launched, 4)
     first, second = (node_of(launched, f"sidecar-{mark}-n{i}.yaml") for i in range(2))
     assert first.pid != second.pid
-    servers = {lane.rsplit(":lane", 1)[0] for lane in os.listdir("/dev/shm") if mark in lane and ":lane" in lane}
-    assert {name.removeprefix("sem.") for name in servers} == {f"vlac:{mark}-n{i}" for i in range(2)}
     kill_node(second)
 
     assert launched.wait(START_S) == 0, launched.text()
