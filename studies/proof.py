@@ -4,8 +4,8 @@
     python -m studies.proof --only demonstrations start      # these stages alone
     python -m studies.proof --only report                    # docs/results/proof.json of what is there
 
-demonstrations  scripted episodes, a file a task: of drawn competence (no step towards a failure) for the policy; by the
-                expert, and play, for the critic
+demonstrations  scripted episodes, a file a task: by experts who misjudge the scene, each more or less, for the policy;
+                by the expert, and play, for the critic
 start           one policy by plain imitation of the first
 critic          one label-free critic from the pictures of the other two
 audit           its verdicts on the start policy's episodes beside the simulator's, for each task
@@ -13,7 +13,8 @@ shift           for each task the best constant added to one action while the gr
                 states of its own
 imitation       two rows without reinforcement learning: of the successful demonstrations; of the start's episodes that
                 the critic calls done
-train           RL under each critic and seed: VLAC's verdicts, the simulator's done, VLAC's rewards shuffled
+train           RL under each critic and seed: VLAC's verdicts, the simulator's done, VLAC's rewards shuffled, VLAC
+                asked about another task
 report          success by task and method on fresh states (start and shift: 200 a task, trainings: 300 in all), and
                 episodes to 80 %
 
@@ -61,9 +62,9 @@ from verl.trainer.load_config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {  # kinds, seed of the first episode (and 20 000 more for each task), share of --episodes
-    "varied": ("varied", 500_000, 1.0),
-    "expert": ("success", 700_000, 0.5),
-    "play": ("random:0.4,failure:0.25,near_miss:0.25,idle:0.1", 900_000, 0.25),
+    "biased": ("biased", 500_000, 1.0),
+    "expert": ("success", 700_000, 1.0),
+    "play": ("random:0.3,failure:0.25,near_miss:0.4,idle:0.05", 900_000, 0.5),
 }
 SHARES = Shares(done=0.64, done_wrong_task=0.1, critic=0.14, reversed=0.05, stagnant=0.03, failed=0.04, describe=0.0)
 AUDIT_SEED, SEARCH_SEED = 160_000, 170_000  # evaluation states that no table has used
@@ -102,8 +103,8 @@ def start(options: argparse.Namespace) -> Path:
     if (final / "config.json").exists():
         return final
     tasks = load_config([f"env={ENV}"])[0].env["tasks"]
-    files = [options.work / "demos" / f"{task}-varied.h5" for task in tasks]
-    data = _read(files, "varied")
+    files = [options.work / "demos" / f"{task}-biased.h5" for task in tasks]
+    data = _read(files, "biased")
     random = options.work / "random"
     if not (random / "config.json").exists():
         make_policy(random, TinySize(patch=PATCH), {ENV: data.norm_stats()}, PROPRIO, seed=0)
@@ -203,7 +204,7 @@ def imitation(options: argparse.Namespace) -> None:
     tasks = section["tasks"]
 
     def cloning() -> Demonstrations:
-        return _read([options.work / "demos" / f"{task}-varied.h5" for task in tasks], "varied", succeeded=True)
+        return _read([options.work / "demos" / f"{task}-biased.h5" for task in tasks], "biased", succeeded=True)
 
     def rejection() -> Demonstrations:
         policy, seeds = OpenVLAOFTPolicy.from_pretrained(begin), range(REJECTION_SEED, REJECTION_SEED + options.trials)

@@ -19,10 +19,17 @@ RECIPE = (
     "trainer.total_episodes=1000",
     "trainer.test_freq=5",
 )
+OTHER_TASK = {  # what the policy is told, and what the critic is asked in that arm
+    "lift the red cube": "push the red cube to the green cube",
+    "lift the green cube": "lift the red cube",
+    "stack the red cube on the green cube": "lift the green cube",
+    "push the red cube to the green cube": "stack the red cube on the green cube",
+}
 ARMS: dict[str, tuple[str, ...]] = {
     "vlac": (),
     "simulator": ("critic.enable=false",),
     "shuffled": ("critic.shuffle=true",),
+    "other_task": (f"critic.instructions=[{', '.join(f'[{told}, {asked}]' for told, asked in OTHER_TASK.items())}]",),
 }
 
 

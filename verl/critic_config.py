@@ -55,6 +55,7 @@ class CriticConfig:
 
     Attributes:
         run_id: of the sidecar; None until it is bound to a run.
+        instructions: pairs of an episode's instruction and the words that the critic is asked with in its place.
         noise: seeded by ``data.seed``.
         verdict_noise: ``noise``, or None where it changes nothing.
         done_rules, reward_rules: built from the keys here.
@@ -79,6 +80,7 @@ class CriticConfig:
     audit_stop: bool
     noise: VerdictNoise
     shuffle: bool
+    instructions: tuple[tuple[str, str], ...]
     ready_timeout_s: float
     sidecar: SidecarConfig
     verdict_noise: VerdictNoise | None = field(init=False)
@@ -102,6 +104,10 @@ class CriticConfig:
         in_range("critic.invalid_stop_share", self.invalid_stop_share, 0, 1)
         in_range("critic.audit_min_precision", self.audit_min_precision, 0, 1)
         in_range("critic.max_failures", self.max_failures, 1)
+        if wrong := [pair for pair in self.instructions if not all(pair)]:
+            raise ConfigError(
+                f"critic.instructions: {list(wrong[0])}, but both, what is told and what is asked, need words"
+            )
 
     @property
     def asked(self) -> bool:

@@ -77,6 +77,7 @@ class CriticLink:
 
     def begin(self, episode: int, instruction: str) -> None:
         """Starts an episode; frames drawn from here on are kept until :meth:`end`."""
+        instruction = dict(self.config.instructions).get(instruction, instruction)
         self._slots.clear()
         self._asked.clear()
         self._failed.clear()

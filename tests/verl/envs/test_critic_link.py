@@ -189,6 +189,27 @@ def test_one_write_per_frame_between_renderer_and_engine(run_id: str) -> None:
             link.close()
 
 
+def test_the_critic_may_be_asked_in_other_words_than_the_policy_is_told(run_id: str) -> None:
+    """By ``critic.instructions``; an instruction that is not there is asked as it is."""
+    with Server.create(run_id) as server:
+        server.set_ready(True)
+        env = FakeEnv({})
+        words = critic_config(run_id, instructions=(("lift it", "pick the red cube up"),))
+        link = CriticLink(words, env.cameras[0], 8, "words", lambda: None)
+        try:
+            for episode, (told, asked) in enumerate((("lift it", "pick the red cube up"), ("push it", "push it"))):
+                link.begin(episode, told)
+                link.draw(env, 0)
+                link.ask_done(0)
+                server.wait(5.0)
+                (question,) = server.poll()
+                assert question.task == asked
+                server.answer(question, Reply(done=False, probability=0.0))
+                link.end()
+        finally:
+            link.close()
+
+
 def bytes_behind(image: np.ndarray) -> tuple[str, int]:
     """The file mapped behind an image, and the offset in it of the image's lowest address."""
     address = np.lib.array_utils.byte_bounds(image)[0]

@@ -10,7 +10,7 @@ import pytest
 from verl.envs.collect import record
 from verl.envs.factory import create_environment
 from verl.envs.robosuite_env import RobosuiteConfig, RobosuiteEnv
-from verl.envs.scripted import ScriptedExpert
+from verl.envs.scripted import ScriptedExpert, behind, misjudged
 from verl.errors import ConfigError, UnknownTaskError
 from verl.trainer.load_config import load_config
 
@@ -159,3 +159,36 @@ def test_the_varied_are_of_every_competence() -> None:
     asides = np.stack([ScriptedExpert("Lift", "varied", seed)._aside for seed in range(200)])
     assert min(noises) < 0.05 and max(noises) > 0.45
     assert np.abs(asides.mean(axis=0)).max() < 0.001
+
+
+def closes_at(task: str, seed: int, objects: dict[str, np.ndarray]) -> np.ndarray:
+    """Where the hand of a biased expert first closes, in a world where the hand goes where it is told and nothing else
+    moves."""
+    world = {**objects, "eef": np.array([0.0, 0.0, 0.2])}
+    expert = ScriptedExpert(task, "biased", seed, 80)
+    while (action := expert.act(world)) is not None and action[6] < 0:
+        world["eef"] = world["eef"] + 0.03 * action[:3].astype(float)
+    return world["eef"]
+
+
+def test_what_a_biased_expert_is_off_by_depends_on_the_scene() -> None:
+    """Lift: outwards from the table's middle, and more the farther out; LiftRed: towards the other cube, LiftGreen away
+    from it: no vector would put all of it right."""
+    for side in (-1.0, 1.0):
+        cube = np.array([0.08 * side, 0.0, 0.02])
+        off = [(closes_at("Lift", seed, {"cube": cube}) - cube)[0] * side for seed in range(40)]
+        assert -0.01 < min(off) < 0.02 and 0.04 < max(off) < 0.08, (min(off), max(off))
+        red, green = np.zeros(3), np.array([0.12 * side, 0.0, 0.0])
+        two = {"cubeA": red, "cubeB": green}
+        off = [closes_at("LiftRed", seed, two)[0] * side for seed in range(40)]
+        assert -0.01 < min(off) < 0.02 and 0.035 < max(off) < 0.07, (min(off), max(off))
+        off = [(closes_at("LiftGreen", seed, two) - green)[0] * side for seed in range(40)]
+        assert -0.01 < min(off) < 0.02 and 0.035 < max(off) < 0.07, (min(off), max(off))
+
+
+def test_the_places_that_biased_experts_aim_at() -> None:
+    objects = {"cubeA": np.array([0.0, 0.0, 0.02]), "cubeB": np.array([0.1, 0.0, 0.025])}
+    half = misjudged(objects, "cubeB", "cubeA", 0.5)
+    assert np.allclose(half, [0.05, 0.0, 0.025]), "at its own height"
+    assert np.allclose(misjudged(objects, "cubeB", None, -0.5), [0.15, 0.0, 0.025])
+    assert np.allclose(behind(objects, "cubeA", "cubeB", 0.07, turn=np.pi / 2), [0.0, -0.07, 0.02])

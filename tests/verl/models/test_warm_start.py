@@ -53,6 +53,21 @@ def test_a_sample_is_an_observation_and_the_actions_that_follow(file: Path, data
     assert np.array_equal(data.actions[sample, 7], actions[-1])
 
 
+def test_goals_are_where_the_gripper_first_closes_and_where_the_hand_ends(file: Path) -> None:
+    """Of a gripper that was closed from the start: where the hand first comes low; of one that never closes: NaN."""
+    with h5py.File(file, "a") as changed:
+        for name, gripper in (("demo_0", [-1, -1, 1, 1, 1]), ("demo_1", [1] * 9)):
+            changed[f"data/{name}/actions"][:, -1] = gripper
+        heights = [0.3, 0.2, 0.109, 0.104, 0.1, 0.1, 0.12, 0.2, 0.2, 0.15]
+        changed["data/demo_1/obs/proprio"][:, 2] = heights
+        hands = [changed[f"data/demo_{i}/obs/proprio"][:, :3] for i in range(3)]
+        changed["data/demo_2/actions"][:, -1] = -1
+    goals = Demonstrations.read(file, ["agentview"], 8, kinds=("success", "failure")).goals
+    assert np.array_equal(goals[0], np.concatenate([hands[0][2], hands[0][5]]))
+    assert np.array_equal(goals[5], np.concatenate([hands[1][2], hands[1][9]]))
+    assert np.isnan(goals[14, :3]).all() and np.array_equal(goals[14, 3:], hands[2][12])
+
+
 def test_the_simulators_word_is_read_only_when_asked_for(file: Path) -> None:
     assert Demonstrations.read(file, ["agentview"], 8, kinds=("success", "failure")).episodes == 3
     assert Demonstrations.read(file, ["agentview"], 8, kinds=("success", "failure"), succeeded=True).episodes == 2

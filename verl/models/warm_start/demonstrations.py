@@ -19,6 +19,7 @@ from evo_vlac.errors import DatasetError
 from verl.models.openvla_oft import norm_stats
 from verl.models.openvla_oft.errors import InputError
 
+LOW_M = 0.01
 _ROTATION = slice(3, 6)
 _ARRAYS = ("images", "proprio", "actions", "mask", "goals")
 
@@ -32,7 +33,9 @@ class Demonstrations:
         proprio: (N, P) float32.
         actions: (N, chunk, action_dim) float32, the robot's units.
         mask: (N, chunk) bool, whether the action was really taken.
-        goals: (N, 3) float32, where the hand is when the episode's gripper first closes (metres); NaN if it never does.
+        goals: (N, 6) float32 metres, where the hand is when the episode's gripper first closes (of one that was closed
+            from the start: when the hand is first within a centimetre of as low as it comes), NaN if it never does; and
+            where it is at the episode's end.
         instructions: N texts.
         episodes: how many episodes they come from.
     """
@@ -130,7 +133,10 @@ def _samples(demo: StoredDemo, chunk: int) -> tuple[np.ndarray, ...]:
         raise InputError(f"{demo.name} has no {'actions' if actions is None else 'proprioception (obs/proprio)'}")
     steps = len(actions)
     ahead = np.arange(steps)[:, None] + np.arange(chunk)[None, :]
-    closing = np.flatnonzero(actions[:, -1] > 0)
-    goal = proprio[closing[0], :3] if len(closing) else np.full(3, np.nan, np.float32)
-    goals = np.broadcast_to(goal, (steps, 3))
+    hand, closed = proprio[:, :3], actions[:, -1] > 0
+    if closed[0]:
+        first = hand[np.argmax(hand[:, 2] < hand[:, 2].min() + LOW_M)]
+    else:
+        first = hand[np.argmax(closed)] if closed.any() else np.full(3, np.nan, np.float32)
+    goals = np.broadcast_to(np.concatenate([first, hand[-1]]), (steps, 6))
     return proprio[:steps], actions[np.minimum(ahead, steps - 1)], ahead < steps, goals

@@ -1,4 +1,4 @@
-"""An auxiliary task that teaches the policy to look: where will the hand be when the gripper first closes?
+"""An auxiliary task that teaches the policy to look: where will the hand be when the gripper first closes, and last?
 
 The target is in every demonstration (hindsight), so nothing privileged is used. Without it, the likelihood of actions
 alone leaves a small model blind for thousands of steps: the hand goes to the average place. Two kinds of linear heads,
@@ -20,10 +20,10 @@ from verl.models.openvla_oft import OpenVLAOFTPolicy
 
 
 class GoalHeads(nn.Module):
-    """Predict normalised goals (3 numbers) from patches and from hidden states.
+    """Predict normalised goals (G numbers) from patches and from hidden states.
 
     Args:
-        goals: (N, 3) float32 metres, NaN where there is none.
+        goals: (N, G) float32 metres, NaN where there is none.
         instructions: N texts.
     """
 
@@ -33,15 +33,17 @@ class GoalHeads(nn.Module):
         patches = policy.vision_backbone.num_patches * policy.config.num_images_in_input
         texts, which = np.unique(np.asarray(instructions), return_inverse=True)
         self.which = torch.from_numpy(which.astype(np.int64))
-        self.from_patches = nn.Linear(patches * width, 3 * len(texts))
-        self.from_hidden = nn.Linear(width, 3)
-        known = goals[~np.isnan(goals).any(1)]
-        mean, std = (known.mean(0), known.std(0) + 1e-4) if len(known) else (np.zeros(3), np.ones(3))
+        self.size = goals.shape[1]
+        self.from_patches = nn.Linear(patches * width, self.size * len(texts))
+        self.from_hidden = nn.Linear(width, self.size)
+        known = [column[~np.isnan(column)] for column in goals.T]
+        mean = np.array([column.mean() if len(column) else 0.0 for column in known])
+        std = np.array([column.std() if len(column) else 1.0 for column in known]) + 1e-4
         self.targets = torch.from_numpy(((goals - mean) / std).astype(np.float32))
 
     def patch_loss(self, patches: torch.Tensor, index: np.ndarray) -> torch.Tensor:
         """Mean squared error, in standard deviations of the goals, of (B, N, D) patches."""
-        every = self.from_patches(patches.flatten(1)).unflatten(1, (-1, 3))
+        every = self.from_patches(patches.flatten(1)).unflatten(1, (-1, self.size))
         return self._loss(every[torch.arange(len(index)), self.which[index]], index)
 
     def hidden_loss(self, hidden: torch.Tensor, index: np.ndarray) -> torch.Tensor:

@@ -1,0 +1,133 @@
+"""What a policy does in each of the proof's tasks, in numbers: where and when its hand closes, lets go, or pushes.
+
+    python -m studies.proof_learnt runs/proof/start runs/proof/runs/vlac-0/checkpoints/last/policy --json FILE
+
+Greedy, on fresh states (the tables' own), with the simulator's positions. Of each task's episodes:
+
+share     of the way along which the demonstrations are biased (verl.envs.scripted), from what the hand aims at: to the
+          table's middle (Lift), to the other cube (LiftRed, LiftGreen), both where the gripper first closes; to where
+          the red cube lay (Stack), where it opens again. 0 is no bias; negative: beyond
+aside_mm  what is left of the offset, seen from above
+high_mm   of the hand over the cube's centre, there
+step      at which it happens
+turn_deg  Push: between the line from the hand to the red cube, where the hand first comes low, and the way to the green
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ.setdefault("LP_NUM_THREADS", "0")
+
+import numpy as np
+import torch
+
+from evo_vlac.outputs import write_json
+from studies.proof_training import ENV, FRESH_SEED
+from verl.envs.factory import create_environment
+from verl.envs.robosuite_env import RobosuiteEnv
+from verl.models.openvla_oft import OpenVLAOFTPolicy
+from verl.models.warm_start import success_rate
+from verl.trainer.load_config import load_config
+
+AIMED = {"Lift": "cube", "LiftRed": "cubeA", "LiftGreen": "cubeB", "Stack": "cubeB", "Push": "cubeA"}
+OTHER = {"LiftRed": "cubeB", "LiftGreen": "cubeA", "Stack": "cubeA"}
+LOW_M = 0.03  # of the hand over the cube's centre: it has come down to push
+Scene = Mapping[str, np.ndarray]
+
+
+class Watched:
+    """An environment that remembers each episode: the scene before every step, and the step's gripper action."""
+
+    def __init__(self, env: RobosuiteEnv) -> None:
+        self.env, self.episodes = env, list[list[tuple[Scene, float]]]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+    def reset(self, seed: int, task: int = 0, training: bool = True) -> None:
+        self.env.reset(seed, task, training)
+        self.episodes.append([])
+
+    def step(self, action: np.ndarray) -> bool:
+        self.episodes[-1].append((self.env.objects(), float(action[6])))
+        return self.env.step(action)
+
+
+def moment(task: str, episode: Sequence[tuple[Scene, float]]) -> int | None:
+    """The step that counts, see above; None: it never comes."""
+    closed = np.array([gripper > 0 for _, gripper in episode])
+    if task == "Push":
+        low = [scene["eef"][2] - scene["cubeA"][2] < LOW_M for scene, _ in episode]
+        return int(np.argmax(low)) if any(low) else None
+    if not closed.any():
+        return None
+    first = int(np.argmax(closed))
+    if task != "Stack":
+        return first
+    opened = ~closed[first:]
+    return first + int(np.argmax(opened)) if opened.any() else None
+
+
+def measured(task: str, episode: Sequence[tuple[Scene, float]]) -> dict[str, float] | None:
+    """The numbers of one episode; None where the moment never comes."""
+    step = moment(task, episode)
+    if step is None:
+        return None
+    scene, begun = episode[step][0], episode[0][0]
+    aimed = scene[AIMED[task]]
+    off = (scene["eef"] - aimed)[:2]
+    told = {"step": float(step), "high_mm": 1000 * float(scene["eef"][2] - aimed[2])}
+    if task == "Push":
+        way = (scene["cubeB"] - aimed)[:2]
+        turn = np.arctan2(off[1], off[0]) - np.arctan2(-way[1], -way[0])
+        return told | {"turn_deg": float(np.degrees((turn + np.pi) % (2 * np.pi) - np.pi))}
+    way = ((begun[OTHER[task]] if task in OTHER else np.zeros(3)) - aimed)[:2]
+    share = float(off @ way / max(float(way @ way), 1e-6))
+    return told | {"share": share, "aside_mm": 1000 * float(np.linalg.norm(off - share * way))}
+
+
+def look(policy: OpenVLAOFTPolicy, env: RobosuiteEnv, tasks: Sequence[str], episodes: int) -> dict[str, Any]:
+    """By task: success, how many episodes had the moment, and quartiles of each number."""
+    found: dict[str, Any] = {}
+    for number, task in enumerate(tasks):
+        watched: Any = Watched(env)
+        success, _ = success_rate(policy, watched, range(FRESH_SEED, FRESH_SEED + episodes), 0.0, number)
+        rows = [row for one in watched.episodes if (row := measured(task, one)) is not None]
+        columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
+        spread = {key: np.quantile(column, (0.25, 0.5, 0.75)).round(3).tolist() for key, column in columns.items()}
+        found[task] = {"success": success, "episodes": episodes, "counted": len(rows), **spread}
+        print(f"{task}: {found[task]}", flush=True)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("policies", nargs="+", type=Path)
+    parser.add_argument("--episodes", type=int, default=60, help="of each task")
+    parser.add_argument("--json", type=Path, help="written here, by policy")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    section = load_config([f"env={ENV}"])[0].env
+    env = create_environment(section)
+    assert isinstance(env, RobosuiteEnv)
+    found = {}
+    for folder in options.policies:
+        print(folder, flush=True)
+        policy = OpenVLAOFTPolicy.from_pretrained(folder)
+        found[str(folder)] = look(policy, env, section["tasks"], options.episodes)
+        if options.json is not None:
+            write_json(options.json, found)
+    env.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
