@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from evo_vlac.datasets import Trajectory
-from evo_vlac.datasets.hdf5 import CAMERA, Hdf5Writer
+from evo_vlac.datasets.hdf5 import Hdf5Writer
+from verl.envs.libero_env import LiberoEnv
 from verl.envs.robosuite_env import RobosuiteConfig, RobosuiteEnv
 from verl.models.openvla_oft.policy import OpenVLAOFTPolicy
 
@@ -27,17 +28,23 @@ logger = logging.getLogger("collect_policy_episodes")
 
 
 def episode(
-    env: RobosuiteEnv, policy: OpenVLAOFTPolicy, seed: int, temperature: float, task: int = 0, training: bool = True
+    env: RobosuiteEnv | LiberoEnv,
+    policy: OpenVLAOFTPolicy,
+    seed: int,
+    temperature: float,
+    task: int = 0,
+    training: bool = True,
 ) -> Trajectory:
     """One episode to its last step: what comes after a success (a drop, say) is worth seeing too."""
     env.reset(seed, task, training)
     generator = torch.Generator().manual_seed(seed)
-    buffer = np.empty((env.config.image_size, env.config.image_size, 3), np.uint8)
+    camera = env.cameras[0]
+    buffer = np.empty(camera.shape, np.uint8)
     frames, dones, proprio, objects, actions = [], [False], [env.proprio()], [env.objects()], []
 
     def see() -> None:
-        env.render(CAMERA, buffer)
-        frames.append(np.ascontiguousarray(buffer[::-1]))
+        env.render(camera.name, buffer)
+        frames.append(np.ascontiguousarray(camera.upright(buffer)))
 
     see()
     while len(actions) < env.max_steps:

@@ -42,7 +42,7 @@ def every_shift() -> list[Shift]:
     return [Shift(d, closed, amount) for d in range(DIMENSIONS) for closed in (False, True) for amount in SHIFTS]
 
 
-def halve(candidates: Sequence[Shift], rate: Callable[[Shift, int], float], most: int, least: int = 20) -> Shift:
+def halve(candidates: Sequence[Shift], rate: Callable[[Shift, int], float], most: int, least: int = 8) -> Shift:
     """The best of ``candidates`` by successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943): all are rated on
     ``least`` episodes, the better quarter on three times as many, and so on, the last ones on ``most``.
     ``rate(candidate, episodes)`` is a share of successes."""
@@ -55,18 +55,18 @@ def halve(candidates: Sequence[Shift], rate: Callable[[Shift, int], float], most
 
 
 def search(
-    policy: OpenVLAOFTPolicy, rate: Callable[[Any, int, int], float], searched: int, fresh: int, episodes: int
+    policy: OpenVLAOFTPolicy, searched: Callable[[Any, int], float], rated: Callable[[Any], float], episodes: int
 ) -> dict[str, Any]:
     """The best shift of ``policy``, and both on states that the search has not seen.
 
     Args:
-        rate: share of successes of a policy on so many states, of which the first is given.
-        searched, fresh: the first state of the search and of the figures.
+        searched: share of successes of a policy on so many states of the search. rated: on those of the figures.
+        episodes: of the search's last round.
     """
-    best = halve(every_shift(), lambda one, count: rate(Shifted(policy, one), searched, count), episodes)
+    best = halve(every_shift(), lambda one, count: searched(Shifted(policy, one), count), episodes)
     return {
-        "start": rate(policy, fresh, episodes),
-        "constant_shift": rate(Shifted(policy, best), fresh, episodes),
+        "start": rated(policy),
+        "constant_shift": rated(Shifted(policy, best)),
         "dimension": best.dimension,
         "while": "closed" if best.closed else "open",
         "amount": best.amount,

@@ -3,6 +3,7 @@
     python -m studies.proof                                  # everything, about the length of a night on two cores
     python -m studies.proof --only demonstrations start      # these stages alone
     python -m studies.proof --only report                    # docs/results/proof.json of what is there
+    python -m studies.proof --world libero                   # three tasks of LIBERO's own, in runs/proof-libero
 
 demonstrations  scripted episodes, a file a task: by experts who misjudge the scene, each more or less, for the policy;
                 by the expert, and play, for the critic
@@ -50,21 +51,20 @@ from studies.collect_policy_episodes import episode
 from studies.constant_shift import search
 from studies.proof_imitation import good_files, imitate
 from studies.proof_report import results
-from studies.proof_training import ARMS, ENV, FRESH_SEED, trainings
+from studies.proof_training import ARMS, trainings
 from studies.proof_verdicts import HOLD, THRESHOLD, ended
+from studies.proof_worlds import FRESH_SEED, WORLDS
 from studies.results import enter
-from verl.envs.factory import create_environment
-from verl.envs.robosuite_env import RobosuiteEnv
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.tiny import TinySize, make_policy
 from verl.models.warm_start import Demonstrations, TrainConfig, success_rate, train
 from verl.trainer.load_config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = {  # kinds, seed of the first episode (and 20 000 more for each task), share of --episodes
+FILES = {  # kinds (None: the world's play), seed of the first episode (and 20 000 more a task), share of --episodes
     "biased": ("biased", 500_000, 1.0),
     "expert": ("success", 700_000, 1.0),
-    "play": ("random:0.3,failure:0.25,near_miss:0.4,idle:0.05", 900_000, 0.5),
+    "play": (None, 900_000, 0.5),
 }
 SHARES = Shares(done=0.64, done_wrong_task=0.1, critic=0.14, reversed=0.05, stagnant=0.03, failed=0.04, describe=0.0)
 AUDIT_SEED, SEARCH_SEED = 160_000, 170_000  # evaluation states that no table has used
@@ -74,26 +74,17 @@ PATCH = 16  # of 112 px: 49 patches, where the shipped policy has 16
 CHUNK, PROPRIO, LEARNING_RATE = 8, 8, 1.2e-3
 
 
-def environment() -> tuple[RobosuiteEnv, dict[str, Any]]:
-    """The tasks' environment and its keys, as a training has them."""
-    section = load_config([f"env={ENV}"])[0].env
-    env = create_environment(section)
-    assert isinstance(env, RobosuiteEnv)
-    return env, section
-
-
 def demonstrations(options: argparse.Namespace) -> None:
     """A file a task and kind, by the environment's collector."""
-    section = load_config([f"env={ENV}"])[0].env
-    for number, (task, steps) in enumerate(zip(section["tasks"], section["task_steps"])):
+    world = WORLDS[options.world]
+    for number, (task, arguments) in enumerate(world.collected.items()):
         for name, (kinds, first, share) in FILES.items():
             out = options.work / "demos" / f"{task}-{name}.h5"
             if out.exists():
                 continue
-            command = [sys.executable, "-m", "verl.envs.collect", "--task", task, "--out", out, "--kinds", kinds]
-            command += ["--episodes", max(1, round(share * options.episodes))]
-            command += ["--seed", first + 20_000 * number, "--workers", options.workers, "--max-steps", steps]
-            command += ["--cube-within", section["cube_within"], "--zoom", section["zoom"]]
+            command = [sys.executable, "-m", "verl.envs.collect", *arguments, "--out", out]
+            command += ["--kinds", kinds or world.play, "--episodes", max(1, round(share * options.episodes))]
+            command += ["--seed", first + 20_000 * number, "--workers", options.workers]
             subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
 
 
@@ -102,12 +93,12 @@ def start(options: argparse.Namespace) -> Path:
     final = options.work / "start"
     if (final / "config.json").exists():
         return final
-    tasks = load_config([f"env={ENV}"])[0].env["tasks"]
-    files = [options.work / "demos" / f"{task}-biased.h5" for task in tasks]
-    data = _read(files, "biased")
+    world = WORLDS[options.world]
+    data = _read([options.work / "demos" / f"{task}-biased.h5" for task in world.tasks], "biased")
     random = options.work / "random"
     if not (random / "config.json").exists():
-        make_policy(random, TinySize(patch=PATCH), {ENV: data.norm_stats()}, PROPRIO, seed=0)
+        key = load_config(list(world.keys))[0].env["unnorm_key"]
+        make_policy(random, TinySize(patch=PATCH), {key: data.norm_stats()}, PROPRIO, seed=0)
     policy = OpenVLAOFTPolicy.from_pretrained(random)
     steps = options.steps
     config = TrainConfig(steps, vision_steps=steps // 4, goal_weight=0.3, lr=LEARNING_RATE)
@@ -127,20 +118,25 @@ def _told(name: str, steps: int) -> Callable[[int, float], None]:
 def shift(options: argparse.Namespace) -> None:
     """``shift-TASK.json`` for each task: the start's success, the best shift, and its success on fresh states."""
     torch.set_num_threads(1)
-    policy = OpenVLAOFTPolicy.from_pretrained(start(options))
-    env, section = environment()
-    for number, task in enumerate(section["tasks"]):
+    policy, world = OpenVLAOFTPolicy.from_pretrained(start(options)), WORLDS[options.world]
+    (env, _), (fresh, _) = world.environment(), world.environment(fresh=True)
+    for number, task in enumerate(world.tasks):
         file = options.work / f"shift-{task}.json"
         if file.exists():
             continue
 
-        def rate(player: Any, first: int, count: int, task: int = number) -> float:
-            return success_rate(player, env, range(first, first + count), 0.0, task)[0]
+        def searched(player: Any, count: int, task: int = number) -> float:
+            seeds = range(SEARCH_SEED, SEARCH_SEED + count)
+            return success_rate(player, env, seeds, 0.0, task, training=True)[0]
 
-        found = search(policy, rate, SEARCH_SEED, FRESH_SEED, options.trials)
+        def rated(player: Any, task: int = number) -> float:
+            return success_rate(player, fresh, range(FRESH_SEED, FRESH_SEED + options.trials), 0.0, task)[0]
+
+        found = search(policy, searched, rated, options.trials)
         write_json(file, found)
         print(f"{task}: {found}", flush=True)
     env.close()
+    fresh.close()
 
 
 def critic(options: argparse.Namespace) -> Path:
@@ -179,10 +175,11 @@ def audit(options: argparse.Namespace) -> None:
     """``audit-TASK.json`` for each task: precision and recall by frame, and episodes as training ends them."""
     torch.set_num_threads(1)
     policy, model = OpenVLAOFTPolicy.from_pretrained(start(options)), critic(options)
-    env, section = environment()
+    world = WORLDS[options.world]
+    env, _ = world.environment()
     asked = HeldoutOptions(THRESHOLD, values=False, wrong_frames=0)
     with _judge(model) as judging:
-        for number, task in enumerate(section["tasks"]):
+        for number, task in enumerate(world.tasks):
             file = options.work / f"audit-{task}.json"
             if file.exists():
                 continue
@@ -200,30 +197,32 @@ def imitation(options: argparse.Namespace) -> None:
     """``rated-cloning.json`` and ``rated-rejection.json``: success by task on fresh states."""
     torch.set_num_threads(1)
     begin, model, config = start(options), critic(options), TrainConfig(options.imitated, lr=LEARNING_RATE / 3, seed=1)
-    env, section = environment()
-    tasks = section["tasks"]
+    world = WORLDS[options.world]
+    (env, _), (fresh, _), tasks = world.environment(), world.environment(fresh=True), world.tasks
 
     def cloning() -> Demonstrations:
         return _read([options.work / "demos" / f"{task}-biased.h5" for task in tasks], "biased", succeeded=True)
 
-    def rejection() -> Demonstrations:
+    def rejection() -> Demonstrations | None:
         policy, seeds = OpenVLAOFTPolicy.from_pretrained(begin), range(REJECTION_SEED, REJECTION_SEED + options.trials)
 
         def played(task: int) -> Iterator[Trajectory]:
             return (episode(env, policy, seed, TEMPERATURE, task) for seed in seeds)
 
         with _judge(model) as judging:
-            return _read(good_files(options.work / "good", tasks, played, judging, THRESHOLD, HOLD), "policy")
+            files = good_files(options.work / "good", tasks, played, judging, THRESHOLD, HOLD)
+        return _read(files, "policy") if files else None
 
     for name, data in (("cloning", cloning), ("rejection", rejection)):
         file = options.work / f"rated-{name}.json"
         if not file.exists():
             learnt = imitate(begin, data(), config, options.work / name)
-            fresh = range(FRESH_SEED, FRESH_SEED + options.trials)
-            rated = {task: success_rate(learnt, env, fresh, 0.0, number)[0] for number, task in enumerate(tasks)}
+            states = range(FRESH_SEED, FRESH_SEED + options.trials)
+            rated = {task: success_rate(learnt, fresh, states, 0.0, number)[0] for number, task in enumerate(tasks)}
             write_json(file, rated)
             print(f"{name}: {rated}", flush=True)
     env.close()
+    fresh.close()
 
 
 def _judge(model: Path) -> Critic:
@@ -236,13 +235,18 @@ def _read(files: Sequence[Path], kind: str, succeeded: bool = False) -> Demonstr
 
 def train_arms(options: argparse.Namespace) -> None:
     """See :mod:`studies.proof_training`."""
-    trainings(options.work / "runs", start(options), critic(options), options.seeds, options.overrides)
+    world = WORLDS[options.world]
+    trainings(world, options.work / "runs", start(options), critic(options), options.seeds, options.overrides)
 
 
 def report(options: argparse.Namespace) -> None:
-    tasks = load_config([f"env={ENV}"])[0].env["tasks"]
-    told = results(options.work, tasks, tuple(ARMS))
-    enter(options.json, "tasks", told.pop("tasks"), **told)  # beside what other studies have entered
+    """Beside what other studies have entered."""
+    told = results(options.work, WORLDS[options.world].tasks, tuple(ARMS))
+    tasks = told.pop("tasks")
+    if options.world == "robosuite":
+        enter(options.json, "tasks", tasks, **told)
+    else:
+        enter(options.json, options.world, tasks, **{f"{options.world}_{key}": told[key] for key in told})
 
 
 STAGES: dict[str, Callable[[argparse.Namespace], object]] = {
@@ -259,7 +263,8 @@ STAGES: dict[str, Callable[[argparse.Namespace], object]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "proof", help="folder of all that is made")
+    parser.add_argument("--world", choices=WORLDS, default="robosuite")
+    parser.add_argument("--work", type=Path, help="folder of all that is made; runs/proof, or runs/proof-WORLD")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--episodes", type=int, default=300, help="demonstrations of each task for the policy")
     parser.add_argument("--steps", type=int, default=9000, help="of imitation")
@@ -272,7 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=ROOT / "docs" / "results" / "proof.json")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(arguments)
-    options.work = options.work.absolute()
+    folder = "proof" if options.world == "robosuite" else f"proof-{options.world}"
+    options.work = (options.work or ROOT / "runs" / folder).absolute()
     for name, stage in STAGES.items():
         if name in options.only:
             stage(options)

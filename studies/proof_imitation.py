@@ -19,12 +19,14 @@ from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.warm_start import Demonstrations, TrainConfig, train
 
 
-def imitate(start: Path, data: Demonstrations, config: TrainConfig, out: Path) -> OpenVLAOFTPolicy:
-    """``start`` after so many steps on ``data``; kept in ``out``, and read from there the next time."""
+def imitate(start: Path, data: Demonstrations | None, config: TrainConfig, out: Path) -> OpenVLAOFTPolicy:
+    """``start`` after so many steps on ``data`` (None: there is nothing to imitate, it stays what it is); kept in
+    ``out``, and read from there the next time."""
     if (out / "config.json").exists():
         return OpenVLAOFTPolicy.from_pretrained(out)
     policy = OpenVLAOFTPolicy.from_pretrained(start)
-    train(policy, data, config, out.with_suffix(".pt"))
+    if data is not None:
+        train(policy, data, config, out.with_suffix(".pt"))
     policy.save_pretrained(out)
     return policy
 

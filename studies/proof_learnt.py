@@ -30,12 +30,10 @@ import numpy as np
 import torch
 
 from evo_vlac.outputs import write_json
-from studies.proof_training import ENV, FRESH_SEED
-from verl.envs.factory import create_environment
+from studies.proof_worlds import FRESH_SEED, WORLDS
 from verl.envs.robosuite_env import RobosuiteEnv
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.warm_start import success_rate
-from verl.trainer.load_config import load_config
 
 AIMED = {"Lift": "cube", "LiftRed": "cubeA", "LiftGreen": "cubeB", "Stack": "cubeB", "Push": "cubeA"}
 OTHER = {"LiftRed": "cubeB", "LiftGreen": "cubeA", "Stack": "cubeA"}
@@ -115,14 +113,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="written here, by policy")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    section = load_config([f"env={ENV}"])[0].env
-    env = create_environment(section)
+    world = WORLDS["robosuite"]
+    env, _ = world.environment()
     assert isinstance(env, RobosuiteEnv)
     found = {}
     for folder in options.policies:
         print(folder, flush=True)
         policy = OpenVLAOFTPolicy.from_pretrained(folder)
-        found[str(folder)] = look(policy, env, section["tasks"], options.episodes)
+        found[str(folder)] = look(policy, env, world.tasks, options.episodes)
         if options.json is not None:
             write_json(options.json, found)
     env.close()

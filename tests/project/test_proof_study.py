@@ -14,6 +14,13 @@ from studies.constant_shift import Shift, every_shift, halve
 from studies.proof_imitation import shortened
 from studies.proof_report import difference, episodes_to, results
 from studies.proof_verdicts import HOLD, THRESHOLD, ended, held_at
+from studies.proof_worlds import OTHER_TASK, WORLDS
+from verl.envs.collect import _parser, configure, parse_kinds, task_name
+from verl.envs.factory import create_environment
+from verl.envs.libero_env import LiberoEnv
+from verl.envs.libero_setup import instruction_of
+from verl.envs.robosuite_env import TASKS, RobosuiteEnv
+from verl.trainer.load_config import load_config
 
 
 def test_the_search_ends_on_all_episodes_with_the_best() -> None:
@@ -105,3 +112,23 @@ def test_the_difference_is_paired_by_task_and_seed_and_its_interval_is_over_seed
     assert (
         speed["mean"] == -75 and speed["low"] is None and (speed["seeds"], speed["pairs"], speed["open"]) == (1, 2, 2)
     )
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_world_plays_the_tasks_that_its_demonstrations_show(name: str) -> None:
+    """In the same order, with the same limits and pictures; each instruction has another one for the arm that asks
+    about it, and the recipe's keys exist."""
+    world = WORLDS[name]
+    section = load_config([*world.keys, *world.fresh, *world.recipe])[0].env
+    env = create_environment(section)
+    assert isinstance(env, RobosuiteEnv | LiberoEnv)
+    for number, arguments in enumerate(world.collected.values()):
+        config = configure(_parser().parse_args([*arguments, "--out", "x.h5"]))
+        parse_kinds(world.play)
+        assert task_name(config) == task_name(env.config, number)
+        assert config.image_size == env.config.image_size == section["image_size"]
+        limit = env.config.steps_of(number) if isinstance(env, RobosuiteEnv) else env.max_steps
+        assert config.step_limit() == limit
+        words = TASKS[task_name(config)].instruction if name == "robosuite" else instruction_of(task_name(config))
+        assert OTHER_TASK[words] not in (words, None)
+    env.close()

@@ -88,6 +88,8 @@ def test_files_that_say_too_little_are_named(file: Path, tmp_path: Path) -> None
         del changed["data/demo_1/obs/proprio"]
     with pytest.raises(InputError, match="demo_1 has no proprioception"):
         Demonstrations.read(file, ["agentview"], 8)
+    with pytest.raises(InputError, match="no file of demonstrations"):
+        Demonstrations.read([], ["agentview"], 8)
     with pytest.raises(InputError, match="no such HDF5 file"):
         Demonstrations.read(tmp_path / "none.h5", ["agentview"], 8)
 

@@ -72,6 +72,8 @@ class Demonstrations:
         try:
             with ExitStack() as files:
                 demos: list[StoredDemo] = []
+                if not paths:
+                    raise InputError("no file of demonstrations is given")
                 for path in [paths] if isinstance(paths, Path) else paths:
                     found = [one for one in files.enter_context(stored_demos(path)) if _wanted(one, kinds, succeeded)]
                     if not found:

@@ -7,34 +7,36 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from verl.envs.base import Environment
 from verl.envs.robosuite_env import RobosuiteConfig, RobosuiteEnv
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 
 
 def success_rate(
     policy: OpenVLAOFTPolicy,
-    env: RobosuiteEnv,
+    env: Environment,
     seeds: Sequence[int],
     temperature: float,
     task: int = 0,
     sampling_seed: int = 0,
     progress: Callable[[bool], None] = lambda success: None,
+    training: bool = False,
 ) -> tuple[float, list[int]]:
     """Runs one episode of the environment's ``task`` a seed; returns the share of successes and each one's step.
 
     Actions are sampled at ``temperature`` (0: greedy) from a generator of ``sampling_seed``. Without success the step
-    is -1.
+    is -1. ``training``: on training's states instead of evaluation's.
     """
     generator = torch.Generator().manual_seed(sampling_seed)
     steps = []
     for seed in seeds:
-        env.reset(seed, task, training=False)
+        env.reset(seed, task, training)
         steps.append(_episode(policy, env, temperature, generator))
         progress(steps[-1] >= 0)
     return float(np.mean([step >= 0 for step in steps])), steps
 
 
-def _episode(policy: OpenVLAOFTPolicy, env: RobosuiteEnv, temperature: float, generator: torch.Generator) -> int:
+def _episode(policy: OpenVLAOFTPolicy, env: Environment, temperature: float, generator: torch.Generator) -> int:
     frames = {camera.name: np.zeros(camera.shape, np.uint8) for camera in env.cameras}
     step = 0
     while step < env.max_steps:

@@ -1,0 +1,102 @@
+"""Where the proof is played: five tasks of robosuite, and three of LIBERO's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from verl.envs.factory import create_environment
+from verl.envs.libero_env import LiberoEnv
+from verl.envs.robosuite_env import RobosuiteEnv
+from verl.trainer.load_config import load_config
+
+FRESH_SEED = 180_000  # of the evaluation states of every row
+OTHER_TASK = {  # what the policy is told, and what the critic is asked in the arm "other_task"
+    "lift the red cube": "push the red cube to the green cube",
+    "lift the green cube": "lift the red cube",
+    "stack the red cube on the green cube": "lift the green cube",
+    "push the red cube to the green cube": "stack the red cube on the green cube",
+    "push the plate to the front of the stove": "turn on the stove",
+    "turn on the stove": "put the bowl on the plate",
+    "put the bowl on the plate": "push the plate to the front of the stove",
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """A configuration's environment, and how its demonstrations are collected.
+
+    Attributes:
+        keys: ``key=value`` of the configuration, as a training has them.
+        fresh: more of them where evaluation's states are to be ones that nobody has published; none are needed where
+            each seed is a state.
+        collected: by a task's name, its arguments of ``verl.envs.collect``.
+        play: kinds of the critic's films of play, and their weights.
+        recipe: ``key=value`` of every training.
+    """
+
+    keys: tuple[str, ...]
+    fresh: tuple[str, ...]
+    collected: Mapping[str, tuple[str, ...]]
+    play: str
+    recipe: tuple[str, ...]
+
+    def environment(self, fresh: bool = False) -> tuple[RobosuiteEnv | LiberoEnv, dict[str, Any]]:
+        """The environment and its section of the configuration."""
+        section = load_config([*self.keys, *(self.fresh if fresh else ())])[0].env
+        env = create_environment(section)
+        assert isinstance(env, RobosuiteEnv | LiberoEnv)
+        return env, section
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.collected)
+
+
+_COMMON = ("data.task_sampling=learnability", "algorithm.norm_adv_by_task=true")
+_ROBOSUITE = ("--cube-within", "0.1", "--zoom", "2.0")
+_LIBERO = ("--env", "libero", "--suite", "libero_goal", "--image-size", "112", "--max-steps", "150")
+WORLDS = {
+    "robosuite": World(
+        keys=("env=robosuite_tasks",),
+        fresh=(),
+        collected={
+            task: ("--task", task, "--max-steps", str(steps), *_ROBOSUITE)
+            for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Stack", 80), ("Push", 64))
+        },
+        play="random:0.3,failure:0.25,near_miss:0.4,idle:0.05",
+        recipe=(
+            *_COMMON,
+            "data.train_batch_size=5",
+            "trainer.total_episodes=1000",
+            "trainer.test_freq=5",
+            "data.val_batch_size=300",
+        ),
+    ),
+    "libero": World(
+        keys=(
+            "env=libero",
+            "data.task_suite_name=libero_goal",
+            "env.tasks=[5, 7, 8]",
+            "env.max_steps=150",
+            "env.image_size=112",
+            "env.effects=false",
+            "env.samples=0",
+            "env.keep=3",
+        ),
+        fresh=("env.fresh_states=true",),
+        collected={
+            name: ("--task", number, *_LIBERO)
+            for name, number in (("push_the_plate", "5"), ("turn_on_the_stove", "7"), ("bowl_on_the_plate", "8"))
+        },
+        play="random:0.3,failure:0.65,idle:0.05",
+        recipe=(
+            *_COMMON,
+            "data.train_batch_size=3",
+            "trainer.total_episodes=600",
+            "trainer.test_freq=5",
+            "data.val_batch_size=30",
+        ),
+    ),
+}
