@@ -16,8 +16,8 @@ imitation       two rows without reinforcement learning: of the successful demon
                 the critic calls done
 train           RL under each critic and seed: VLAC's verdicts, the simulator's done, VLAC's rewards shuffled, VLAC
                 asked about another task
-report          success by task and method on fresh states (start and shift: 200 a task, trainings: 300 in all), and
-                episodes to 80 %
+rate            success of the start and of each training's last policy on fresh states, --rated a task
+report          success by task and method on fresh states, and episodes to 80 % by the trainings' own evaluations
 
 What is there is not made again; a training that was interrupted goes on. ``key=value`` arguments go to every training.
 """
@@ -43,12 +43,9 @@ from evo_vlac.datasets import Trajectory
 from evo_vlac.evaluation.heldout import HeldoutOptions, judge_heldout
 from evo_vlac.outputs import write_json
 from evo_vlac.swift_engine import SwiftEngine
-from evo_vlac.tiny.model import TinyConfig, build_tiny_vlac
-from evo_vlac.tiny.vision import LookConfig, learn_to_look
-from evo_vlac.training.finetune import FinetuneConfig, finetune
-from evo_vlac.training.pairs import PairConfig, Shares
 from studies.collect_policy_episodes import episode
 from studies.constant_shift import search
+from studies.proof_critic import label_free
 from studies.proof_imitation import good_files, imitate
 from studies.proof_report import results
 from studies.proof_training import ARMS, trainings
@@ -66,7 +63,6 @@ FILES = {  # kinds (None: the world's play), seed of the first episode (and 20 0
     "expert": ("success", 700_000, 1.0),
     "play": (None, 900_000, 0.5),
 }
-SHARES = Shares(done=0.64, done_wrong_task=0.1, critic=0.14, reversed=0.05, stagnant=0.03, failed=0.04, describe=0.0)
 AUDIT_SEED, SEARCH_SEED = 160_000, 170_000  # evaluation states that no table has used
 REJECTION_SEED = 600_000  # training states
 TEMPERATURE = 0.6  # of the audited policy, as in training
@@ -140,35 +136,8 @@ def shift(options: argparse.Namespace) -> None:
 
 
 def critic(options: argparse.Namespace) -> Path:
-    """Looks, then is fine-tuned; neither reads anything but pictures and instructions, and nothing is chosen here."""
-    folder = options.work / "critic"
-    demos, play = (tuple(sorted((options.work / "demos").glob(f"*-{name}.h5"))) for name in ("expert", "play"))
-    if not (folder / "base/model.safetensors").is_file():
-        build_tiny_vlac(folder / "base", TinyConfig(seed=0))
-    if not (folder / "look").is_dir():
-        lesson = LookConfig(steps=options.critic_steps // 2, label_free=True)
-        learn_to_look(folder / "base", [*demos, *play], folder / "look", lesson)
-    final: Path = folder / "training" / "final"
-    if not final.is_dir():
-        pairs = PairConfig(count=32 * options.critic_steps, shares=SHARES, near=0.0, label_free=True)
-        finetune(
-            FinetuneConfig(
-                model=folder / "look",
-                output=folder / "training",
-                demos=demos,
-                play=play,
-                pairs=pairs,
-                tuner="full",
-                train_vision=True,
-                steps=options.critic_steps,
-                batch_size=32,
-                learning_rate=1e-3,
-                threads=1,
-                save_steps=100,
-                resume=True,
-            )
-        )
-    return final
+    demos, play = (sorted((options.work / "demos").glob(f"*-{name}.h5")) for name in ("expert", "play"))
+    return label_free(options.work / "critic", demos, play, options.critic_steps)
 
 
 def audit(options: argparse.Namespace) -> None:
@@ -236,7 +205,25 @@ def _read(files: Sequence[Path], kind: str, succeeded: bool = False) -> Demonstr
 def train_arms(options: argparse.Namespace) -> None:
     """See :mod:`studies.proof_training`."""
     world = WORLDS[options.world]
-    trainings(world, options.work / "runs", start(options), critic(options), options.seeds, options.overrides)
+    trainings(
+        world, options.work / "runs", start(options), critic(options), options.arms, options.seeds, options.overrides
+    )
+
+
+def rate(options: argparse.Namespace) -> None:
+    """``rated-start.json``, and ``rated.json`` in the folder of each training that has ended: greedy success by task."""
+    torch.set_num_threads(1)
+    world, states = WORLDS[options.world], range(FRESH_SEED, FRESH_SEED + options.rated)
+    env, _ = world.environment(fresh=True)
+    finished = sorted((options.work / "runs").glob("*/summary.json"))
+    wanted = {run.with_name("rated.json"): run.with_name("checkpoints") / "last" / "policy" for run in finished}
+    for file, policy in {options.work / "rated-start.json": start(options), **wanted}.items():
+        if not file.exists():
+            player = OpenVLAOFTPolicy.from_pretrained(policy)
+            rated = {task: success_rate(player, env, states, 0.0, number)[0] for number, task in enumerate(world.tasks)}
+            write_json(file, rated)
+            print(f"{file}: {rated}", flush=True)
+    env.close()
 
 
 def report(options: argparse.Namespace) -> None:
@@ -257,6 +244,7 @@ STAGES: dict[str, Callable[[argparse.Namespace], object]] = {
     "shift": shift,
     "imitation": imitation,
     "train": train_arms,
+    "rate": rate,
     "report": report,
 }
 
@@ -272,6 +260,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--critic-steps", type=int, default=4000, help="of the critic; its first lesson: half")
     parser.add_argument("--trials", type=int, default=200, help="episodes of a figure")
     parser.add_argument("--audited", type=int, default=60, help="episodes of each task that the critic is audited on")
+    parser.add_argument(
+        "--rated", type=int, default=60, help="episodes of each task that a training's policy is rated on"
+    )
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="trainings: these alone")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1, help="processes that collect")
     parser.add_argument("--json", type=Path, default=ROOT / "docs" / "results" / "proof.json")

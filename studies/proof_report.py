@@ -30,19 +30,20 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
         file = work / f"shift-{task}.json"
         if file.exists():
             told = json.loads(file.read_text())
-            for method in ("start", "constant_shift"):
-                found[task][method] = {"success": [told[method]], "episodes_to_80": [None]}
-            found[task]["constant_shift"] |= {key: told[key] for key in ("dimension", "while", "amount")}
-    for name in ("cloning", "rejection"):
+            found[task]["constant_shift"] = {"success": [told["constant_shift"]], "episodes_to_80": [None]}
+            found[task]["constant_shift"] |= {key: told[key] for key in ("start", "dimension", "while", "amount")}
+    for name in ("start", "cloning", "rejection"):
         file = work / f"rated-{name}.json"
         for task, success in json.loads(file.read_text()).items() if file.exists() else ():
             found[task][name] = {"success": [success], "episodes_to_80": [None]}
     for arm in arms:
         for run in sorted((work / "runs").glob(f"{arm}-*/summary.json")):
+            file = run.with_name("rated.json")
+            rated = json.loads(file.read_text()) if file.exists() else {}
             for name, points in _curves(run.parent / "metrics.jsonl", tasks).items():
                 task = found.setdefault(name, {})
                 row = task.setdefault(arm, {"success": [], "episodes_to_80": []})
-                row["success"].append(points[-1][1])
+                row["success"].append(rated.get(name, points[-1][1]))
                 row["episodes_to_80"].append(episodes_to(points))
     audits = {task: work / f"audit-{task}.json" for task in tasks}
     judged = {task: json.loads(file.read_text()) for task, file in audits.items() if file.exists()}

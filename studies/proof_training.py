@@ -19,11 +19,13 @@ ARMS: dict[str, tuple[str, ...]] = {
 }
 
 
-def trainings(world: World, folder: Path, model: Path, judge: Path, seeds: int, overrides: Sequence[str]) -> None:
+def trainings(
+    world: World, folder: Path, model: Path, judge: Path, arms: Sequence[str], seeds: int, overrides: Sequence[str]
+) -> None:
     """Trains ``model``, with ``judge`` as the critic, in ``folder``. ``overrides``: ``key=value`` for all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
-        for arm, keys in ARMS.items():
+        for arm in arms:
             run = folder / f"{arm}-{seed}"
             if (run / "summary.json").exists():
                 continue
@@ -32,7 +34,7 @@ def trainings(world: World, folder: Path, model: Path, judge: Path, seeds: int, 
             command += [f"data.seed={seed}", "trainer.save_freq=1", "trainer.videos=0"]
             command.append(f"data.val_seed={FRESH_SEED}")
             command += [f"critic.threshold={THRESHOLD}", f"critic.hold={HOLD}"]
-            command += [f"critic.sidecar.config.model={judge}", *world.recipe, *keys, *overrides]
+            command += [f"critic.sidecar.config.model={judge}", *world.recipe, *ARMS[arm], *overrides]
             if (run / "checkpoints").is_dir():
                 command.append("trainer.resume_mode=auto")
             with (folder / f"{run.name}.log").open("ab") as log:

@@ -71,7 +71,7 @@ WORLDS = {
             "data.train_batch_size=5",
             "trainer.total_episodes=1000",
             "trainer.test_freq=5",
-            "data.val_batch_size=300",
+            "data.val_batch_size=100",
         ),
     ),
     "libero": World(

@@ -58,9 +58,14 @@ def test_the_report_tells_each_task_and_method_by_seed(tmp_path: Path) -> None:
             for n, s in ((0, 0.3), (200, last))
         ]
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rated-start.json").write_text(json.dumps({"Lift": 0.35}))
+    (tmp_path / "runs" / "vlac-1" / "rated.json").write_text(json.dumps({"Lift": 0.65}))
     found = results(tmp_path, ["Lift", "LiftRed"], ("vlac", "simulator"))
-    assert found["tasks"]["Lift"]["vlac"] == {"success": [0.9, 0.6], "episodes_to_80": [200, None]}
-    assert found["tasks"]["Lift"]["start"] == {"success": [0.3], "episodes_to_80": [None]}
+    assert found["tasks"]["Lift"]["vlac"] == {"success": [0.9, 0.65], "episodes_to_80": [200, None]}, (
+        "rated counts more"
+    )
+    assert found["tasks"]["Lift"]["start"] == {"success": [0.35], "episodes_to_80": [None]}
+    assert found["tasks"]["Lift"]["constant_shift"]["success"] == [0.5]
     assert found["tasks"]["LiftRed"] == {"vlac": {"success": [0.1, 0.1], "episodes_to_80": [None, None]}}
     assert {"commit", "versions", "date"} <= found.keys()
 
