@@ -211,7 +211,7 @@ def train_arms(options: argparse.Namespace) -> None:
 
 
 def rate(options: argparse.Namespace) -> None:
-    """``rated-start.json``, and ``rated.json`` in the folder of each training that has ended: greedy success by task."""
+    """``rated-start.json``, and ``rated.json`` in the folder of each ended training: greedy success by task."""
     torch.set_num_threads(1)
     world, states = WORLDS[options.world], range(FRESH_SEED, FRESH_SEED + options.rated)
     env, _ = world.environment(fresh=True)
@@ -220,7 +220,8 @@ def rate(options: argparse.Namespace) -> None:
     for file, policy in {options.work / "rated-start.json": start(options), **wanted}.items():
         if not file.exists():
             player = OpenVLAOFTPolicy.from_pretrained(policy)
-            rated = {task: success_rate(player, env, states, 0.0, number)[0] for number, task in enumerate(world.tasks)}
+            rates = (success_rate(player, env, states, 0.0, number)[0] for number in range(len(world.tasks)))
+            rated = dict(zip(world.tasks, rates))
             write_json(file, rated)
             print(f"{file}: {rated}", flush=True)
     env.close()
