@@ -5,7 +5,7 @@
     python -m studies.proof --only report                    # docs/results/proof.json of what is there
     python -m studies.proof --world libero                   # three tasks of LIBERO's own, in runs/proof-libero
 
-demonstrations  scripted episodes, a file a task: by experts who misjudge the scene, each more or less, for the policy;
+demonstrations  scripted episodes, a file a task: by people of whom two thirds make the task's mistake, for the policy;
                 by the expert, and play, for the critic
 start           one policy by plain imitation of the first
 critic          one label-free critic from the pictures of the other two
@@ -59,7 +59,7 @@ from verl.trainer.load_config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {  # kinds (None: the world's play), seed of the first episode (and 20 000 more a task), share of --episodes
-    "biased": ("biased", 500_000, 1.0),
+    "mixed": ("mixed", 500_000, 1.0),
     "expert": ("success", 700_000, 1.0),
     "play": (None, 900_000, 0.5),
 }
@@ -90,7 +90,7 @@ def start(options: argparse.Namespace) -> Path:
     if (final / "config.json").exists():
         return final
     world = WORLDS[options.world]
-    data = _read([options.work / "demos" / f"{task}-biased.h5" for task in world.tasks], "biased")
+    data = _read([options.work / "demos" / f"{task}-mixed.h5" for task in world.tasks], "mixed")
     random = options.work / "random"
     if not (random / "config.json").exists():
         key = load_config(list(world.keys))[0].env["unnorm_key"]
@@ -170,7 +170,7 @@ def imitation(options: argparse.Namespace) -> None:
     (env, _), (fresh, _), tasks = world.environment(), world.environment(fresh=True), world.tasks
 
     def cloning() -> Demonstrations:
-        return _read([options.work / "demos" / f"{task}-biased.h5" for task in tasks], "biased", succeeded=True)
+        return _read([options.work / "demos" / f"{task}-mixed.h5" for task in tasks], "mixed", succeeded=True)
 
     def rejection() -> Demonstrations | None:
         policy, seeds = OpenVLAOFTPolicy.from_pretrained(begin), range(REJECTION_SEED, REJECTION_SEED + options.trials)

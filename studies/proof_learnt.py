@@ -1,16 +1,14 @@
-"""What a policy does in each of the proof's tasks, in numbers: where and when its hand closes, lets go, or pushes.
+"""What a policy does in each of the proof's tasks, in numbers: where and when its hand closes, lets go, stops to push.
 
     python -m studies.proof_learnt runs/proof/start runs/proof/runs/vlac-0/checkpoints/last/policy --json FILE
 
 Greedy, on fresh states (the tables' own), with the simulator's positions. Of each task's episodes:
 
-share     of the way along which the demonstrations are biased (verl.envs.scripted), from what the hand aims at: to the
-          table's middle (Lift), to the other cube (LiftRed, LiftGreen), both where the gripper first closes; to where
-          the red cube lay (Stack), where it opens again. 0 is no bias; negative: beyond
-aside_mm  what is left of the offset, seen from above
-high_mm   of the hand over the cube's centre, there
+high_mm   of the hand over the cube's centre, where the gripper first closes (Lift, LiftRed, LiftGreen)
+aside_mm  of the hand from that centre, seen from above; Stack: from the green cube's, where the gripper opens again
+other     share of the episodes in which the other cube is the nearer one there (LiftRed, LiftGreen)
+apart_mm  Push: between the cubes' centres, the least of the episode
 step      at which it happens
-turn_deg  Push: between the line from the hand to the red cube, where the hand first comes low, and the way to the green
 """
 
 from __future__ import annotations
@@ -35,9 +33,8 @@ from verl.envs.robosuite_env import RobosuiteEnv
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.warm_start import success_rate
 
-AIMED = {"Lift": "cube", "LiftRed": "cubeA", "LiftGreen": "cubeB", "Stack": "cubeB", "Push": "cubeA"}
-OTHER = {"LiftRed": "cubeB", "LiftGreen": "cubeA", "Stack": "cubeA"}
-LOW_M = 0.03  # of the hand over the cube's centre: it has come down to push
+AIMED = {"Lift": "cube", "LiftRed": "cubeA", "LiftGreen": "cubeB", "Stack": "cubeB"}
+OTHER = {"LiftRed": "cubeB", "LiftGreen": "cubeA"}
 Scene = Mapping[str, np.ndarray]
 
 
@@ -61,10 +58,9 @@ class Watched:
 
 def moment(task: str, episode: Sequence[tuple[Scene, float]]) -> int | None:
     """The step that counts, see above; None: it never comes."""
-    closed = np.array([gripper > 0 for _, gripper in episode])
     if task == "Push":
-        low = [scene["eef"][2] - scene["cubeA"][2] < LOW_M for scene, _ in episode]
-        return int(np.argmax(low)) if any(low) else None
+        return int(np.argmin([_apart(scene) for scene, _ in episode]))
+    closed = np.array([gripper > 0 for _, gripper in episode])
     if not closed.any():
         return None
     first = int(np.argmax(closed))
@@ -79,17 +75,21 @@ def measured(task: str, episode: Sequence[tuple[Scene, float]]) -> dict[str, flo
     step = moment(task, episode)
     if step is None:
         return None
-    scene, begun = episode[step][0], episode[0][0]
-    aimed = scene[AIMED[task]]
-    off = (scene["eef"] - aimed)[:2]
-    told = {"step": float(step), "high_mm": 1000 * float(scene["eef"][2] - aimed[2])}
+    scene = episode[step][0]
     if task == "Push":
-        way = (scene["cubeB"] - aimed)[:2]
-        turn = np.arctan2(off[1], off[0]) - np.arctan2(-way[1], -way[0])
-        return told | {"turn_deg": float(np.degrees((turn + np.pi) % (2 * np.pi) - np.pi))}
-    way = ((begun[OTHER[task]] if task in OTHER else np.zeros(3)) - aimed)[:2]
-    share = float(off @ way / max(float(way @ way), 1e-6))
-    return told | {"share": share, "aside_mm": 1000 * float(np.linalg.norm(off - share * way))}
+        return {"step": float(step), "apart_mm": 1000 * _apart(scene)}
+    off = scene["eef"] - scene[AIMED[task]]
+    told = {"step": float(step), "aside_mm": 1000 * float(np.hypot(*off[:2]))}
+    if task != "Stack":
+        told["high_mm"] = 1000 * float(off[2])
+    if task in OTHER:
+        told["other"] = float(np.hypot(*(scene["eef"] - scene[OTHER[task]])[:2]) < np.hypot(*off[:2]))
+    return told
+
+
+def _apart(scene: Scene) -> float:
+    """Metres between the cubes' centres, seen from above."""
+    return float(np.hypot(*(scene["cubeA"] - scene["cubeB"])[:2]))
 
 
 def look(policy: OpenVLAOFTPolicy, env: RobosuiteEnv, tasks: Sequence[str], episodes: int) -> dict[str, Any]:
@@ -100,8 +100,9 @@ def look(policy: OpenVLAOFTPolicy, env: RobosuiteEnv, tasks: Sequence[str], epis
         success, _ = success_rate(policy, watched, range(FRESH_SEED, FRESH_SEED + episodes), 0.0, number)
         rows = [row for one in watched.episodes if (row := measured(task, one)) is not None]
         columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
+        other = {"other": round(float(np.mean(columns.pop("other"))), 3)} if "other" in columns else {}
         spread = {key: np.quantile(column, (0.25, 0.5, 0.75)).round(3).tolist() for key, column in columns.items()}
-        found[task] = {"success": success, "episodes": episodes, "counted": len(rows), **spread}
+        found[task] = {"success": success, "episodes": episodes, "counted": len(rows), **spread, **other}
         print(f"{task}: {found[task]}", flush=True)
     return found
 

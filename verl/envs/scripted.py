@@ -12,8 +12,9 @@ An expert is a list of way points worked off by a proportional controller. Each 
     varied             the successful list by an expert of a drawn competence: it aims beside by up to some 15 mm, under
                        action noise of 0.02 to 0.5; mostly succeeds
     sloppy             Lift: closes 0.5 to 4 cm over the cube's centre; over about 2 cm the fingers slip off
-    biased             the successful list by an expert who misjudges the scene, each time in the task's way and by a
-                       drawn amount, see _BIASES; all else alike, action noise of 0.02
+    mixed              the successful list by two sorts of people. The first, MISTAKEN of all, make the task's mistake:
+                       close too high (Lift), take the other cube (LiftRed, LiftGreen), let go before the tower (Stack),
+                       stop before the cubes meet (Push). All else is alike, action noise of 0.02
 
 Everything is drawn from the seed given; the simulator's success is never looked at.
 """
@@ -39,22 +40,18 @@ KINDS = (
     "expert_then_random",
     "sloppy",
     "varied",
-    "biased",
+    "mixed",
 )
 SLOPPY_NOISE = 0.02
 BEHIND_M, PUSH_LEAD_M = 0.075, 0.03
 MET_M = 0.06  # between the centres of cubeA and cubeB, seen from above: they touch, or nearly do
 MOST_ASIDE_M = 0.008  # standard deviation of the aim of the least competent of the varied
 MOST_NOISE = 0.5
-# Least and most of what a biased expert's aim is off by; none of it is one vector that is the same in every scene.
-_BIASES = {
-    "Lift": (-0.7, -0.1),  # beyond the cube, seen from the table's middle, by this share of the way between them
-    "LiftRed": (0.05, 0.45),  # towards the green cube, by this share of the way there
-    "LiftGreen": (-0.45, -0.05),  # away from the red one
-    "Stack": (0.2, 0.9),  # lets go before the green cube, by this share of the way from where the red one lay
-    "Push": (0.4, 1.4),  # comes from aside: the line of the push is turned by so many radians
-}
-_WITH_AN_END = ("success", "drop", "sloppy", "varied", "biased")
+MISTAKEN = 0.65
+HIGH_M = (0.03, 0.04)  # over the cube's centre, where the mistaken close: the fingers slip off
+SHORT_M = 0.07  # before the green cube's centre, seen from above, where the mistaken let go
+APART_M = 0.095  # between the cubes' centres where the mistaken stop to push
+_WITH_AN_END = ("success", "drop", "sloppy", "varied", "mixed")
 OPEN, CLOSED = -1.0, 1.0
 METRES_PER_ACTION = 0.05  # OSC_POSE: an action of 1 moves the controller's goal by this much
 RADIANS_PER_ACTION = 0.5  # ... and turns it by this much
@@ -116,7 +113,7 @@ class ScriptedExpert:
         self._noise = {"noisy": self.rng.uniform(0.35, 0.8), "idle": 0.02}.get(kind, self.rng.uniform(0.02, 0.12))
         if kind in (
             "sloppy",
-            "biased",
+            "mixed",
         ):  # where they differ is the height, or the aim: noise is what a policy gradient drowns in
             self._gain, self._noise = TRACKING, SLOPPY_NOISE
         self._aside = np.zeros(3)
@@ -185,35 +182,34 @@ class ScriptedExpert:
         return self._walk.copy()
 
 
-def _ahead(objects: Objects, moved: str, goal: str, turn: float) -> tuple[np.ndarray, float]:
-    """Direction (3,) of length 1 from ``moved`` to ``goal``, turned by ``turn`` radians counterclockwise, and metres
-    between them, seen from above."""
+def _ahead(objects: Objects, moved: str, goal: str) -> tuple[np.ndarray, float]:
+    """Direction (3,) of length 1 from ``moved`` to ``goal`` and metres between them, seen from above."""
     way = (objects[goal] - objects[moved]) * np.array([1.0, 1.0, 0.0])
     apart = max(float(np.linalg.norm(way)), 1e-6)
-    c, s = np.cos(turn), np.sin(turn)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]) @ way / apart, apart
+    return way / apart, apart
 
 
-def behind(objects: Objects, moved: str, goal: str, by: float, turn: float = 0.0) -> np.ndarray:
-    """(3,): on the line from ``moved`` to ``goal``, turned about ``moved``, ``by`` metres before it, at its height."""
-    return objects[moved] - by * _ahead(objects, moved, goal, turn)[0]
+def behind(objects: Objects, moved: str, goal: str, by: float) -> np.ndarray:
+    """(3,): on the line from ``moved`` to ``goal``, ``by`` metres before ``moved``, at its height."""
+    return objects[moved] - by * _ahead(objects, moved, goal)[0]
 
 
-def misjudged(objects: Objects, aimed: str, other: str | None, share: float) -> np.ndarray:
-    """(3,): ``share`` of the way from ``aimed`` to ``other`` (None: the table's middle), at the height of ``aimed``. A
-    negative share lies beyond ``aimed``, as for somebody who looks from aside."""
-    to = np.zeros(3) if other is None else objects[other]
-    place: np.ndarray = objects[aimed] + share * (to - objects[aimed]) * np.array([1.0, 1.0, 0.0])
-    return place
+def short_of(objects: Objects, goal: str, start: str, by: float) -> np.ndarray:
+    """(3,): ``by`` metres before ``goal`` on the way there from ``start``, at the height of ``goal``."""
+    return objects[goal] + by * _ahead(objects, goal, start)[0]
 
 
-def pushing(objects: Objects, moved: str, goal: str, met: float, turn: float = 0.0) -> np.ndarray:
-    """(3,): a step ahead of the hand on the line from ``moved`` to ``goal``, turned about ``moved``, until they are
-    ``met`` metres apart."""
-    ahead, apart = _ahead(objects, moved, goal, turn)
+def pushing(objects: Objects, moved: str, goal: str, met: float) -> np.ndarray:
+    """(3,): a step ahead of the hand on the line from ``moved`` to ``goal``, until they are ``met`` metres apart."""
+    ahead, apart = _ahead(objects, moved, goal)
     reached = float((objects["eef"] - objects[moved]) @ ahead)
     place: np.ndarray = objects[moved] + (reached + PUSH_LEAD_M * (apart > met)) * ahead
     return place
+
+
+def mistaken(kind: str, rng: np.random.Generator) -> bool:
+    """Whether a demonstration makes its task's mistake: drawn for the mixed, never for other kinds."""
+    return kind == "mixed" and bool(rng.uniform() < MISTAKEN)
 
 
 def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
@@ -222,7 +218,7 @@ def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, f
     return float(length * np.cos(angle)), float(length * np.sin(angle))
 
 
-def _reach(rng: np.random.Generator, cube: str | Place, aside: tuple[float, float] = (0.0, 0.0)) -> list[Waypoint]:
+def _reach(rng: np.random.Generator, cube: str, aside: tuple[float, float] = (0.0, 0.0)) -> list[Waypoint]:
     """Above the cube (or beside it by ``aside``), then down to it."""
     x, y = (float(v + rng.uniform(-0.004, 0.004)) for v in aside)
     low = float(rng.uniform(-0.006, 0.006))
@@ -236,17 +232,18 @@ def _grasp(cube: str, rng: np.random.Generator) -> Waypoint:
     return Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 7)))
 
 
-def _lift(
-    kind: str, rng: np.random.Generator, task: str = "Lift", cube: str = "cube", other: str | None = None
-) -> list[Waypoint]:
-    """The cube, up by 2 cm at least. ``other``: what the aim of the task's biased expert depends on."""
+def _lift(kind: str, rng: np.random.Generator, cube: str = "cube", other: str | None = None) -> list[Waypoint]:
+    """The cube, up by 2 cm at least. ``other``: the cube that the mistaken take."""
+    wrong = mistaken(kind, rng)
+    if wrong and other is not None:
+        cube = other
     high = float(rng.uniform(0.06, 0.14))
     up = Waypoint("here", (0.0, 0.0, high), CLOSED, 14, 0.012)
     hold = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(3, 9)))
     full = [*_reach(rng, cube), _grasp(cube, rng), up, hold]
-    if kind == "biased":
-        share = float(rng.uniform(*_BIASES[task]))
-        return [*_reach(rng, partial(misjudged, aimed=cube, other=other, share=share)), *full[2:]]
+    if wrong and other is None:
+        grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(*HIGH_M))), OPEN, 14, 0.012)
+        return [full[0], grip, *full[2:]]
     if kind == "sloppy":  # demonstrations that a policy can learn from and then surpass
         grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(0.005, 0.04))), OPEN, 14, 0.012)
         return [full[0], grip, *full[2:]]
@@ -266,10 +263,8 @@ def _lift(
 
 def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     """The red cube onto the green one: cubeA's centre ends 4.5 cm over cubeB's."""
-    share = float(rng.uniform(*_BIASES["Stack"])) if kind == "biased" else 0.0
-    goal = partial(misjudged, aimed="cubeB", other="start:cubeA", share=share)
-    over = Waypoint(goal, (0.0, 0.0, float(rng.uniform(0.075, 0.095))), CLOSED, 22, 0.012)
-    down = Waypoint(goal, (0.0, 0.0, 0.047), CLOSED, 8, 0.006)
+    over = Waypoint("cubeB", (0.0, 0.0, float(rng.uniform(0.075, 0.095))), CLOSED, 22, 0.012)
+    down = Waypoint("cubeB", (0.0, 0.0, 0.047), CLOSED, 8, 0.006)
     release = Waypoint("here", (0.0, 0.0, 0.0), OPEN, 4)
     leave = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.04, 0.09))), OPEN, int(rng.integers(4, 9)))
     up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.075, 0.1))), CLOSED, 9, 0.015)
@@ -283,14 +278,16 @@ def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         return [*grasp, early, leave]
     if kind == "failure":
         return _failure("cubeA", rng)
+    if mistaken(kind, rng):
+        before = partial(short_of, goal="cubeB", start="start:cubeA", by=SHORT_M)
+        return [*grasp, Waypoint(before, over.offset, CLOSED, 22, 0.012), release, leave]
     return [*grasp, over, down, release, leave]
 
 
 def _push(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     """The red cube along the table to the green one, from behind, with closed fingers."""
-    turn = float(rng.uniform(*_BIASES["Push"])) if kind == "biased" else 0.0
-    start = partial(behind, moved="cubeA", goal="cubeB", by=BEHIND_M, turn=turn)
-    ahead = partial(pushing, moved="cubeA", goal="cubeB", met=MET_M, turn=turn)
+    start = partial(behind, moved="cubeA", goal="cubeB", by=BEHIND_M)
+    ahead = partial(pushing, moved="cubeA", goal="cubeB", met=MET_M)
     over = Waypoint(start, (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.02)
     down = Waypoint(start, (0.0, 0.0, float(rng.uniform(-0.004, 0.004))), CLOSED, 10, 0.012)
     push = Waypoint(ahead, (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
@@ -302,6 +299,9 @@ def _push(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         return [over, Waypoint(ahead, (0.0, 0.0, float(rng.uniform(0.04, 0.06))), CLOSED, 20), _still(CLOSED)]
     if kind == "failure":
         return _failure("cubeA", rng)
+    if mistaken(kind, rng):
+        part = Waypoint(partial(ahead, met=APART_M), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
+        return [over, down, part, stay, rise]
     return [over, down, push, stay]
 
 
@@ -335,8 +335,8 @@ def _failure(cube: str, rng: np.random.Generator) -> list[Waypoint]:
 
 _SCRIPTS: dict[str, Script] = {
     "Lift": _lift,
-    "LiftRed": partial(_lift, task="LiftRed", cube="cubeA", other="cubeB"),
-    "LiftGreen": partial(_lift, task="LiftGreen", cube="cubeB", other="cubeA"),
+    "LiftRed": partial(_lift, cube="cubeA", other="cubeB"),
+    "LiftGreen": partial(_lift, cube="cubeB", other="cubeA"),
     "Stack": _stack,
     "Push": _push,
 }

@@ -16,16 +16,10 @@ from functools import partial
 
 import numpy as np
 
-from verl.envs.scripted import CLOSED, OPEN, Objects, Script, Waypoint, behind, misjudged
+from verl.envs.scripted import CLOSED, OPEN, Objects, Script, Waypoint, behind, mistaken, short_of
 
 SUITE = "libero_goal"
-KINDS = ("success", "failure", "idle", "noisy", "random", "expert_then_random", "varied", "biased")
-# Least and most of what a biased expert is off by.
-BIASES = {
-    "stove": (0.1, 0.8),  # turns the knob by this share of what an expert does; about half would do
-    "plate": (0.1, 0.7),  # stops before the place, by this share of the way from where the plate was
-    "bowl": (0.0, 0.6),  # lets go before the plate, by this share of the way from where the bowl was
-}
+KINDS = ("success", "failure", "idle", "noisy", "random", "expert_then_random", "varied", "mixed")
 STOVE, PLATE, BOWL = "flat_stove_1", "plate_1", "akita_black_bowl_1"
 FRONT = "main_table_stove_front_region"
 STILL = (0.0, 0.0, 0.0)
@@ -39,6 +33,8 @@ LEAD_M = 0.08
 AROUND_M, AROUND_MET_M = 0.08, 0.03  # to the right of the goal, where the plate goes first
 PUSHED_M = 0.015  # the plate is this near to its goal; 4 cm from the region's middle would do
 BEYOND_M = 0.015  # from the region's middle to the goal, away from the box
+SHORT_M = 0.09  # before the place, where the mistaken stop to push, or let the bowl go
+TOO_LITTLE_RAD = 0.3  # by which the mistaken turn the knob
 OFF_M = 0.085  # the hand has slipped off the plate
 RIM_M = 0.046  # from the bowl's axis to its rim
 LAID_M = 0.048  # the hand over the plate when the bowl touches it
@@ -59,7 +55,7 @@ def _stove(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         if way == 1:  # turns above the knob
             return [*above, Waypoint("here", STILL, CLOSED, 12), Waypoint("here", STILL, CLOSED, FOR_EVER, turn=ON_RAD)]
         return _hover(above[0], rng)
-    turn = ON_RAD * _bias(kind, "stove", rng, 1.0)
+    turn = TOO_LITTLE_RAD if mistaken(kind, rng) else ON_RAD
     return [
         *above,
         down,
@@ -73,8 +69,8 @@ def _stove(kind: str, rng: np.random.Generator) -> list[Waypoint]:
 
 def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     inside = partial(behind, moved=PLATE, goal=FRONT, by=-INSIDE_M)
-    onwards = partial(_onwards, share=_bias(kind, "plate", rng))
-    first, then = partial(onwards, aside=AROUND_M, met=AROUND_MET_M), partial(onwards, aside=0.0, met=PUSHED_M)
+    end = SHORT_M if mistaken(kind, rng) else PUSHED_M
+    first, then = partial(_onwards, aside=AROUND_M, met=AROUND_MET_M), partial(_onwards, aside=0.0, met=end)
     push = [Waypoint(way, (0.0, 0.0, PRESS_M), CLOSED, most, 0.02) for way, most in ((first, 50), (then, 40))]
     above = Waypoint(inside, (0.0, 0.0, float(rng.uniform(0.07, 0.1))), CLOSED, 40, 0.02)
     down = Waypoint(inside, (0.0, 0.0, PRESS_M), CLOSED, 16, 0.008)
@@ -90,16 +86,10 @@ def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     return [above, down, *push, rise]
 
 
-def _bias(kind: str, task: str, rng: np.random.Generator, without: float = 0.0) -> float:
-    """Drawn for a biased expert; ``without`` for all others."""
-    return float(rng.uniform(*BIASES[task])) if kind == "biased" else without
-
-
-def _onwards(objects: Objects, aside: float, met: float, share: float) -> np.ndarray:
-    """From the hand a step in the direction in which the plate has to go, but for the last ``share`` of the way from
-    where it was; none when it is there, or lost."""
+def _onwards(objects: Objects, aside: float, met: float) -> np.ndarray:
+    """From the hand a step in the direction in which the plate has to go; none when it is there, or lost."""
     hand, plate = objects["eef"], objects[PLATE]
-    way = (misjudged(objects, FRONT, f"start:{PLATE}", share) + np.array([aside, BEYOND_M, 0.0]) - plate)[:2]
+    way = (objects[FRONT] + np.array([aside, BEYOND_M, 0.0]) - plate)[:2]
     apart = float(np.linalg.norm(way))
     lost = float(np.linalg.norm(hand[:2] - plate[:2])) > OFF_M
     x, y = hand[:2] + way / max(apart, 1e-6) * LEAD_M * (apart > met and not lost)
@@ -133,11 +123,13 @@ def _bowl(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         if way == 2:  # lets go where it was
             return [*lift, *rest]
         return _hover(above, rng)
-    place = partial(misjudged, aimed=PLATE, other=f"start:{BOWL}", share=_bias(kind, "bowl", rng))
+    if mistaken(kind, rng):
+        before = partial(short_of, goal=PLATE, start=f"start:{BOWL}", by=SHORT_M)
+        return [*lift, Waypoint(before, (0.0, RIM_M, high), CLOSED, 40, 0.015), release, leave]
     return [
         *lift,
-        Waypoint(place, (0.0, RIM_M, high), CLOSED, 40, 0.015),
-        Waypoint(place, (0.0, RIM_M, LAID_M), CLOSED, 20, 0.008),
+        Waypoint(PLATE, (0.0, RIM_M, high), CLOSED, 40, 0.015),
+        Waypoint(PLATE, (0.0, RIM_M, LAID_M), CLOSED, 20, 0.008),
         release,
         leave,
     ]

@@ -206,7 +206,7 @@ def _train(config: Config, tree: dict[str, Any], folder: RunFolder, console: Con
     with ExitStack() as parts:
         recorder = Recorder(config, folder, tree, rewind(folder, checkpoint))
         parts.callback(recorder.close)
-        with Progress(console, config.trainer.total_episodes) as progress:
+        with Progress(console, config.trainer.total_episodes, config.critic.enable) as progress:
             progress.stage("starting Ray", None)
             ids = _ids(config, folder.run_id)
             session = parts.enter_context(ray_session(config, ids, folder.file("logs")))

@@ -39,8 +39,9 @@ class _Count(MofNCompleteColumn):
 class Progress:
     """Use as a context manager. On a terminal the current stage is one live line; finished stages stay as text."""
 
-    def __init__(self, console: Console, total_episodes: int) -> None:
-        self.console, self.total_episodes = console, total_episodes
+    def __init__(self, console: Console, total_episodes: int, critic: bool = True) -> None:
+        """``critic``: whether the critic decides in training; else the simulator does."""
+        self.console, self.total_episodes, self.critic = console, total_episodes, critic
         self.bar = Bar(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -131,10 +132,10 @@ class Progress:
             self.name = ""
             return
         self.console.print(
-            f"rollout: {self.trained}/{self.total_episodes} episodes, VLAC says done in {self.done} of {self.seen}, "
-            f"{time.monotonic() - self.started:.0f} s"
+            f"rollout: {self.trained}/{self.total_episodes} episodes, {'VLAC' if self.critic else 'the simulator'} says "
+            f"done in {self.done} of {self.seen}, {time.monotonic() - self.started:.0f} s"
         )
         self._rollouts_without_done = 0 if self.done else self._rollouts_without_done + 1
-        if self._rollouts_without_done == 2:
+        if self._rollouts_without_done == 2 and self.critic:
             self.console.print(NO_DONES)
         self.name = ""

@@ -10,10 +10,10 @@ from rich.console import Console
 from verl.trainer.progress import NO_DONES, Progress
 
 
-def recorded() -> tuple[Progress, Console]:
+def recorded(critic: bool = True) -> tuple[Progress, Console]:
     """A progress whose words are kept."""
     console = Console(record=True, width=200, highlight=False)
-    return Progress(console, 100), console
+    return Progress(console, 100, critic), console
 
 
 def played(done: bool) -> Any:
@@ -57,6 +57,18 @@ def test_rollouts_without_a_done_ask_about_the_critic_once() -> None:
         progress.stage("update", None)
     text = console.export_text()
     assert text.count(NO_DONES[:40]) == 1 and text.partition(NO_DONES[:40])[0].count("rollout: ") == 4
+
+
+def test_where_the_simulator_decides_nothing_is_said_of_the_critic() -> None:
+    """`critic.enable=false`: neither that VLAC said done, nor a question what is wrong with it."""
+    progress, console = recorded(critic=False)
+    with progress:
+        for _ in range(3):
+            progress.stage("rollout", 1)
+            progress.episode(played(False), None)
+        progress.stage("update", None)
+    text = console.export_text()
+    assert text.count("the simulator says done in 0 of 1") == 3 and "VLAC" not in text and NO_DONES[:40] not in text
 
 
 def test_what_is_noted_is_shown_as_it_is() -> None:
