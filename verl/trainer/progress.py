@@ -131,9 +131,10 @@ class Progress:
         if quiet or self.name != "rollout" or not self.seen:
             self.name = ""
             return
+        who, took = "VLAC" if self.critic else "the simulator", time.monotonic() - self.started
         self.console.print(
-            f"rollout: {self.trained}/{self.total_episodes} episodes, {'VLAC' if self.critic else 'the simulator'} says "
-            f"done in {self.done} of {self.seen}, {time.monotonic() - self.started:.0f} s"
+            f"rollout: {self.trained}/{self.total_episodes} episodes, {who} says done in {self.done} of {self.seen}, "
+            f"{took:.0f} s"
         )
         self._rollouts_without_done = 0 if self.done else self._rollouts_without_done + 1
         if self._rollouts_without_done == 2 and self.critic:
