@@ -50,7 +50,7 @@ from studies.proof_imitation import good_files, imitate
 from studies.proof_report import results
 from studies.proof_training import ARMS, trainings
 from studies.proof_verdicts import HOLD, THRESHOLD, ended
-from studies.proof_worlds import FRESH_SEED, WORLDS
+from studies.proof_worlds import CHUNK, FRESH_SEED, WORLDS
 from studies.results import enter
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.tiny import TinySize, make_policy
@@ -67,7 +67,7 @@ AUDIT_SEED, SEARCH_SEED = 160_000, 170_000  # evaluation states that no table ha
 REJECTION_SEED = 600_000  # training states
 TEMPERATURE = 0.6  # of the audited policy, as in training
 PATCH = 16  # of 112 px: 49 patches, where the shipped policy has 16
-CHUNK, PROPRIO, LEARNING_RATE = 8, 8, 1.2e-3
+PROPRIO, LEARNING_RATE = 8, 1.2e-3
 
 
 def demonstrations(options: argparse.Namespace) -> None:
@@ -94,7 +94,7 @@ def start(options: argparse.Namespace) -> Path:
     random = options.work / "random"
     if not (random / "config.json").exists():
         key = load_config(list(world.keys))[0].env["unnorm_key"]
-        make_policy(random, TinySize(patch=PATCH), {key: data.norm_stats()}, PROPRIO, seed=0)
+        make_policy(random, TinySize(patch=PATCH), {key: data.norm_stats()}, PROPRIO, num_actions_chunk=CHUNK)
     policy = OpenVLAOFTPolicy.from_pretrained(random)
     steps = options.steps
     config = TrainConfig(steps, vision_steps=steps // 4, goal_weight=0.3, lr=LEARNING_RATE)

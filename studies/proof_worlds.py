@@ -12,6 +12,7 @@ from verl.envs.robosuite_env import RobosuiteEnv
 from verl.trainer.load_config import load_config
 
 FRESH_SEED = 180_000  # of the evaluation states of every row
+CHUNK = 4  # actions that the policy takes at a time; with 8 it looked twice before it closed its hand
 OTHER_TASK = {  # what the policy is told, and what the critic is asked in the arm "other_task"
     "lift the red cube": "push the red cube to the green cube",
     "lift the green cube": "lift the red cube",
@@ -54,7 +55,13 @@ class World:
         return tuple(self.collected)
 
 
-_COMMON = ("data.task_sampling=learnability", "algorithm.norm_adv_by_task=true")
+_COMMON = (
+    f"actor_rollout_ref.model.action_chunks_len={CHUNK}",
+    "data.task_sampling=learnability",
+    "algorithm.norm_adv_by_task=true",
+    "algorithm.loss_agg_mode=seq-mean-token-mean",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=40",
+)
 _ROBOSUITE = ("--cube-within", "0.1", "--zoom", "2.0")
 _LIBERO = ("--env", "libero", "--suite", "libero_goal", "--image-size", "112", "--max-steps", "150")
 WORLDS = {

@@ -94,7 +94,7 @@ def record(env: Env, task: int, kind: str, seed: int) -> Demo:
     actions, dones, proprio, objects = [], [False], [env.proprio()], [env.objects()]
     _draw(env, frames, 0)
     while (action := expert.act(objects[-1])) is not None:
-        dones.append(env.step(action))
+        dones.append(env.step(expert.disturbed(action)))
         actions.append(action)
         proprio.append(env.proprio())
         objects.append(env.objects())

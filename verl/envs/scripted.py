@@ -13,8 +13,8 @@ An expert is a list of way points worked off by a proportional controller. Each 
                        action noise of 0.02 to 0.5; mostly succeeds
     sloppy             Lift: closes 0.5 to 4 cm over the cube's centre; over about 2 cm the fingers slip off
     mixed              the successful list by two sorts of people. The first, MISTAKEN of all, make the task's mistake:
-                       close too high (Lift), take the other cube (LiftRed, LiftGreen), let go before the tower (Stack),
-                       stop before the cubes meet (Push). All else is alike, action noise of 0.02
+                       close too high (Lift, LiftRed), let go at once (LiftGreen) or before the tower (Stack), stop
+                       before the cubes meet (Push). All else is alike; see :meth:`ScriptedExpert.disturbed`
 
 Everything is drawn from the seed given; the simulator's success is never looked at.
 """
@@ -43,11 +43,13 @@ KINDS = (
     "mixed",
 )
 SLOPPY_NOISE = 0.02
+DISTURBANCE = 0.1  # standard deviation of what a mixed demonstration's moves are disturbed by
 BEHIND_M, PUSH_LEAD_M = 0.075, 0.03
 MET_M = 0.06  # between the centres of cubeA and cubeB, seen from above: they touch, or nearly do
 MOST_ASIDE_M = 0.008  # standard deviation of the aim of the least competent of the varied
 MOST_NOISE = 0.5
 MISTAKEN = 0.65
+BRIEF_STEPS = 2  # for which the mistaken close: the fingers do not reach the cube
 HIGH_M = (0.03, 0.04)  # over the cube's centre, where the mistaken close: the fingers slip off
 SHORT_M = 0.07  # before the green cube's centre, seen from above, where the mistaken let go
 APART_M = 0.095  # between the cubes' centres where the mistaken stop to push
@@ -152,6 +154,16 @@ class ScriptedExpert:
         clipped: np.ndarray = np.clip(action + noise, -1.0, 1.0).astype(np.float32)
         return clipped
 
+    def disturbed(self, action: np.ndarray) -> np.ndarray:
+        """(7,) float32: what is to be done for an ``action`` that :meth:`act` returned. A mixed demonstration is
+        disturbed and its action kept as it was meant: corrections are shown, and no noise is imitated (DART, Laskey et
+        al. 2017, arXiv:1703.09327). All other kinds do what they mean."""
+        if self.kind != "mixed":
+            return action
+        off = self.rng.normal(0.0, DISTURBANCE, 7) * np.array([1, 1, 1, 0, 0, 0, 0])
+        done: np.ndarray = np.clip(action + off, -1.0, 1.0).astype(np.float32)
+        return done
+
     def _ended(self) -> bool:
         """These end with their script; the others run to their drawn length."""
         return self.kind in _WITH_AN_END and self._index >= len(self._script)
@@ -218,12 +230,14 @@ def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, f
     return float(length * np.cos(angle)), float(length * np.sin(angle))
 
 
-def _reach(rng: np.random.Generator, cube: str, aside: tuple[float, float] = (0.0, 0.0)) -> list[Waypoint]:
-    """Above the cube (or beside it by ``aside``), then down to it."""
+def _reach(
+    rng: np.random.Generator, cube: str, aside: tuple[float, float] = (0.0, 0.0), exact: bool = False
+) -> list[Waypoint]:
+    """Above the cube (or beside it by ``aside``), then down to it. ``exact``: only once it is above to a centimetre."""
     x, y = (float(v + rng.uniform(-0.004, 0.004)) for v in aside)
     low = float(rng.uniform(-0.006, 0.006))
     return [
-        Waypoint(cube, (x, y, float(rng.uniform(0.05, 0.09))), OPEN, 24, 0.025),
+        Waypoint(cube, (x, y, float(rng.uniform(0.05, 0.09))), OPEN, 24, 0.01 if exact else 0.025),
         Waypoint(cube, (x, y, low), OPEN, 14, 0.012),
     ]
 
@@ -232,18 +246,20 @@ def _grasp(cube: str, rng: np.random.Generator) -> Waypoint:
     return Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 7)))
 
 
-def _lift(kind: str, rng: np.random.Generator, cube: str = "cube", other: str | None = None) -> list[Waypoint]:
-    """The cube, up by 2 cm at least. ``other``: the cube that the mistaken take."""
-    wrong = mistaken(kind, rng)
-    if wrong and other is not None:
-        cube = other
+def _lift(kind: str, rng: np.random.Generator, cube: str = "cube", brief: bool = False) -> list[Waypoint]:
+    """The cube, up by 2 cm at least. The mistaken close too high, or (``brief``) for too short."""
     high = float(rng.uniform(0.06, 0.14))
     up = Waypoint("here", (0.0, 0.0, high), CLOSED, 14, 0.012)
     hold = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(3, 9)))
     full = [*_reach(rng, cube), _grasp(cube, rng), up, hold]
-    if wrong and other is None:
+    if mistaken(kind, rng):
+        if brief:
+            touch = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, BRIEF_STEPS)
+            return [*_reach(rng, cube, exact=True), touch, Waypoint("here", (0.0, 0.0, high), OPEN, 14, 0.012)]
         grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(*HIGH_M))), OPEN, 14, 0.012)
-        return [full[0], grip, *full[2:]]
+        return [_reach(rng, cube, exact=True)[0], grip, *full[2:]]
+    if kind == "mixed":
+        return [*_reach(rng, cube, exact=True), *full[2:]]
     if kind == "sloppy":  # demonstrations that a policy can learn from and then surpass
         grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(0.005, 0.04))), OPEN, 14, 0.012)
         return [full[0], grip, *full[2:]]
@@ -268,7 +284,7 @@ def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     release = Waypoint("here", (0.0, 0.0, 0.0), OPEN, 4)
     leave = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.04, 0.09))), OPEN, int(rng.integers(4, 9)))
     up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.075, 0.1))), CLOSED, 9, 0.015)
-    grasp = [*_reach(rng, "cubeA"), _grasp("cubeA", rng), up]
+    grasp = [*_reach(rng, "cubeA", exact=kind == "mixed"), _grasp("cubeA", rng), up]
     if kind == "near_miss":
         x, y = _beside(rng, 0.035, 0.09)
         beside = Waypoint("start:cubeB", (x, y, 0.085), CLOSED, 22, 0.012)
@@ -288,7 +304,7 @@ def _push(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     """The red cube along the table to the green one, from behind, with closed fingers."""
     start = partial(behind, moved="cubeA", goal="cubeB", by=BEHIND_M)
     ahead = partial(pushing, moved="cubeA", goal="cubeB", met=MET_M)
-    over = Waypoint(start, (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.02)
+    over = Waypoint(start, (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.01 if kind == "mixed" else 0.02)
     down = Waypoint(start, (0.0, 0.0, float(rng.uniform(-0.004, 0.004))), CLOSED, 10, 0.012)
     push = Waypoint(ahead, (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
     stay = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 8)))  # to rise would drag the cube along
@@ -335,8 +351,8 @@ def _failure(cube: str, rng: np.random.Generator) -> list[Waypoint]:
 
 _SCRIPTS: dict[str, Script] = {
     "Lift": _lift,
-    "LiftRed": partial(_lift, cube="cubeA", other="cubeB"),
-    "LiftGreen": partial(_lift, cube="cubeB", other="cubeA"),
+    "LiftRed": partial(_lift, cube="cubeA"),
+    "LiftGreen": partial(_lift, cube="cubeB", brief=True),
     "Stack": _stack,
     "Push": _push,
 }
