@@ -215,7 +215,8 @@ def rate(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     world, states = WORLDS[options.world], range(FRESH_SEED, FRESH_SEED + options.rated)
     env, _ = world.environment(fresh=True)
-    finished = sorted((options.work / "runs").glob("*/summary.json"))
+    runs = (one for one in (options.work / "runs").glob("*/summary.json") if not one.parent.is_symlink())  # "latest"
+    finished = sorted(runs)
     wanted = {run.with_name("rated.json"): run.with_name("checkpoints") / "last" / "policy" for run in finished}
     for file, policy in {options.work / "rated-start.json": start(options), **wanted}.items():
         if not file.exists():
@@ -256,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder of all that is made; runs/proof, or runs/proof-WORLD")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--episodes", type=int, default=300, help="demonstrations of each task for the policy")
-    parser.add_argument("--steps", type=int, default=9000, help="of imitation")
+    parser.add_argument("--steps", type=int, default=7000, help="of imitation")
     parser.add_argument("--imitated", type=int, default=1000, help="steps of the rows that learn by imitation")
     parser.add_argument("--critic-steps", type=int, default=4000, help="of the critic; its first lesson: half")
     parser.add_argument("--trials", type=int, default=200, help="episodes of a figure")
