@@ -17,7 +17,7 @@ from verl.envs.collect import LIBERO_STEPS, main, record
 from verl.envs.libero_env import LiberoConfig, LiberoEnv
 from verl.envs.libero_setup import find_assets, initial_states, suite_tasks
 from verl.envs.scripted import TURN
-from verl.envs.scripted_libero import SUITE
+from verl.envs.scripted_libero import SCRIPTS, SUITE
 from verl.errors import AssetsMissingError
 
 try:
@@ -97,3 +97,18 @@ def test_a_wrong_option_ends_in_one_line(
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("task", SCRIPTS)
+def test_of_the_mixed_two_thirds_make_the_tasks_mistake_and_the_others_do_it_as_an_expert(task: str) -> None:
+    """The knob turned by too little, the plate or the bowl left before the place: by the way points."""
+
+    def ends(kind: str, seed: int) -> list[tuple[object, ...]]:
+        anchors = SCRIPTS[task](kind, np.random.default_rng(seed))
+        places = [
+            getattr(one.anchor, "keywords", one.anchor) for one in anchors
+        ]  # of a place that is reckoned, its numbers
+        return list(zip(places, (one.turn for one in anchors)))
+
+    right = [ends("mixed", seed) == ends("success", 0) for seed in range(100)]
+    assert 20 <= sum(right) <= 50
