@@ -52,23 +52,3 @@ def halve(candidates: Sequence[Shift], rate: Callable[[Shift, int], float], most
         if episodes == most:
             return rated[0]
         left, episodes = rated[: max(2, len(rated) // 4)], min(most, 3 * episodes)
-
-
-def search(
-    policy: OpenVLAOFTPolicy, searched: Callable[[Any, int], float], rated: Callable[[Any], float], episodes: int
-) -> dict[str, Any]:
-    """The best shift of ``policy``, and both on states that the search has not seen.
-
-    Args:
-        searched: share of successes of a policy on so many states of the search. rated: on those of the figures.
-        episodes: of the search's last round.
-    """
-    best = halve(every_shift(), lambda one, count: searched(Shifted(policy, one), count), episodes)
-    return {
-        "start": rated(policy),
-        "constant_shift": rated(Shifted(policy, best)),
-        "dimension": best.dimension,
-        "while": "closed" if best.closed else "open",
-        "amount": best.amount,
-        "episodes": episodes,
-    }

@@ -1,6 +1,6 @@
 """The proof's study: several tasks, one policy, and what each method makes of them. Resumable at any point.
 
-    python -m studies.proof                                  # everything, about the length of a night on two cores
+    python -m studies.proof                                  # everything
     python -m studies.proof --only demonstrations start      # these stages alone
     python -m studies.proof --only report                    # docs/results/proof.json of what is there
     python -m studies.proof --world libero                   # three tasks of LIBERO's own, in runs/proof-libero
@@ -11,7 +11,7 @@ start           one policy by plain imitation of the first
 critic          one label-free critic from the pictures of the other two
 audit           its verdicts on the start policy's episodes beside the simulator's, for each task
 shift           for each task the best constant added to one action while the gripper is open or closed, searched on
-                states of its own
+                --trials states of its own
 imitation       two rows without reinforcement learning: of the successful demonstrations; of the start's episodes that
                 the critic calls done
 train           RL under each critic and seed: VLAC's verdicts, the simulator's done, VLAC's rewards shuffled, VLAC
@@ -29,6 +29,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from evo_vlac.evaluation.heldout import HeldoutOptions, judge_heldout
 from evo_vlac.outputs import write_json
 from evo_vlac.swift_engine import SwiftEngine
 from studies.collect_policy_episodes import episode
-from studies.constant_shift import search
+from studies.constant_shift import Shifted, every_shift, halve
 from studies.proof_critic import label_free
 from studies.proof_imitation import good_files, imitate
 from studies.proof_report import results
@@ -52,6 +53,7 @@ from studies.proof_training import ARMS, trainings
 from studies.proof_verdicts import HOLD, THRESHOLD, ended
 from studies.proof_worlds import CHUNK, FRESH_SEED, WORLDS
 from studies.results import enter
+from verl.envs.base import Environment
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.tiny import TinySize, make_policy
 from verl.models.warm_start import Demonstrations, TrainConfig, success_rate, train
@@ -112,7 +114,7 @@ def _told(name: str, steps: int) -> Callable[[int, float], None]:
 
 
 def shift(options: argparse.Namespace) -> None:
-    """``shift-TASK.json`` for each task: the start's success, the best shift, and its success on fresh states."""
+    """``shift-TASK.json`` for each task: the best shift of the start, and its success on fresh states."""
     torch.set_num_threads(1)
     policy, world = OpenVLAOFTPolicy.from_pretrained(start(options)), WORLDS[options.world]
     (env, _), (fresh, _) = world.environment(), world.environment(fresh=True)
@@ -125,14 +127,25 @@ def shift(options: argparse.Namespace) -> None:
             seeds = range(SEARCH_SEED, SEARCH_SEED + count)
             return success_rate(player, env, seeds, 0.0, task, training=True)[0]
 
-        def rated(player: Any, task: int = number) -> float:
-            return success_rate(player, fresh, range(FRESH_SEED, FRESH_SEED + options.trials), 0.0, task)[0]
-
-        found = search(policy, searched, rated, options.trials)
+        best = halve(every_shift(), lambda one, count: searched(Shifted(policy, one), count), options.trials)
+        found = {"success": _success(Shifted(policy, best), fresh, number, options), **asdict(best)}
         write_json(file, found)
         print(f"{task}: {found}", flush=True)
     env.close()
     fresh.close()
+
+
+def _success(player: Any, fresh: Environment, task: int, options: argparse.Namespace) -> float:
+    """Greedy, on the fresh states that every row of the table is rated on."""
+    return success_rate(player, fresh, range(FRESH_SEED, FRESH_SEED + options.rated), 0.0, task)[0]
+
+
+def _rate(file: Path, player: Any, fresh: Environment, options: argparse.Namespace) -> None:
+    """Writes the success of each task."""
+    tasks = WORLDS[options.world].tasks
+    rated = {task: _success(player, fresh, number, options) for number, task in enumerate(tasks)}
+    write_json(file, rated)
+    print(f"{file}: {rated}", flush=True)
 
 
 def critic(options: argparse.Namespace) -> Path:
@@ -185,11 +198,7 @@ def imitation(options: argparse.Namespace) -> None:
     for name, data in (("cloning", cloning), ("rejection", rejection)):
         file = options.work / f"rated-{name}.json"
         if not file.exists():
-            learnt = imitate(begin, data(), config, options.work / name)
-            states = range(FRESH_SEED, FRESH_SEED + options.trials)
-            rated = {task: success_rate(learnt, fresh, states, 0.0, number)[0] for number, task in enumerate(tasks)}
-            write_json(file, rated)
-            print(f"{name}: {rated}", flush=True)
+            _rate(file, imitate(begin, data(), config, options.work / name), fresh, options)
     env.close()
     fresh.close()
 
@@ -211,21 +220,15 @@ def train_arms(options: argparse.Namespace) -> None:
 
 
 def rate(options: argparse.Namespace) -> None:
-    """``rated-start.json``, and ``rated.json`` in the folder of each ended training: greedy success by task."""
+    """``rated-start.json``, and ``rated.json`` in the folder of each ended training: success by task."""
     torch.set_num_threads(1)
-    world, states = WORLDS[options.world], range(FRESH_SEED, FRESH_SEED + options.rated)
-    env, _ = world.environment(fresh=True)
-    runs = (one for one in (options.work / "runs").glob("*/summary.json") if not one.parent.is_symlink())  # "latest"
-    finished = sorted(runs)
+    fresh, _ = WORLDS[options.world].environment(fresh=True)
+    finished = sorted((options.work / "runs").glob("*-[0-9]*/summary.json"))
     wanted = {run.with_name("rated.json"): run.with_name("checkpoints") / "last" / "policy" for run in finished}
     for file, policy in {options.work / "rated-start.json": start(options), **wanted}.items():
         if not file.exists():
-            player = OpenVLAOFTPolicy.from_pretrained(policy)
-            rates = (success_rate(player, env, states, 0.0, number)[0] for number in range(len(world.tasks)))
-            rated = dict(zip(world.tasks, rates))
-            write_json(file, rated)
-            print(f"{file}: {rated}", flush=True)
-    env.close()
+            _rate(file, OpenVLAOFTPolicy.from_pretrained(policy), fresh, options)
+    fresh.close()
 
 
 def report(options: argparse.Namespace) -> None:
@@ -260,11 +263,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=7000, help="of imitation")
     parser.add_argument("--imitated", type=int, default=1000, help="steps of the rows that learn by imitation")
     parser.add_argument("--critic-steps", type=int, default=4000, help="of the critic; its first lesson: half")
-    parser.add_argument("--trials", type=int, default=200, help="episodes of a figure")
+    parser.add_argument("--trials", type=int, default=200, help="states of a search, and of rejection")
     parser.add_argument("--audited", type=int, default=60, help="episodes of each task that the critic is audited on")
-    parser.add_argument(
-        "--rated", type=int, default=60, help="episodes of each task that a training's policy is rated on"
-    )
+    parser.add_argument("--rated", type=int, default=60, help="fresh states of each task that every row is rated on")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="trainings: these alone")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1, help="processes that collect")

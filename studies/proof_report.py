@@ -30,8 +30,7 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
         file = work / f"shift-{task}.json"
         if file.exists():
             told = json.loads(file.read_text())
-            found[task]["constant_shift"] = {"success": [told["constant_shift"]], "episodes_to_80": [None]}
-            found[task]["constant_shift"] |= {key: told[key] for key in ("start", "dimension", "while", "amount")}
+            found[task]["constant_shift"] = {**told, "success": [told["success"]], "episodes_to_80": [None]}
     for name in ("start", "cloning", "rejection"):
         file = work / f"rated-{name}.json"
         for task, success in json.loads(file.read_text()).items() if file.exists() else ():

@@ -15,11 +15,13 @@ from studies.proof_imitation import shortened
 from studies.proof_report import difference, episodes_to, results
 from studies.proof_verdicts import HOLD, THRESHOLD, ended, held_at
 from studies.proof_worlds import OTHER_TASK, WORLDS
+from verl.envs import scripted_libero
 from verl.envs.collect import _parser, configure, parse_kinds, task_name
 from verl.envs.factory import create_environment
 from verl.envs.libero_env import LiberoEnv
 from verl.envs.libero_setup import instruction_of
 from verl.envs.robosuite_env import TASKS, RobosuiteEnv
+from verl.envs.scripted import KINDS
 from verl.trainer.load_config import load_config
 
 
@@ -47,7 +49,7 @@ def test_episodes_to_the_goal_are_the_first_that_reach_it() -> None:
 
 
 def test_the_report_tells_each_task_and_method_by_seed(tmp_path: Path) -> None:
-    shift = {"start": 0.3, "constant_shift": 0.5, "dimension": 2, "while": "open", "amount": -0.4, "episodes": 200}
+    shift = {"success": 0.5, "dimension": 2, "closed": False, "amount": -0.4}
     (tmp_path / "shift-Lift.json").write_text(json.dumps(shift))
     for seed, last in ((0, 0.9), (1, 0.6)):
         run = tmp_path / "runs" / f"vlac-{seed}"
@@ -65,7 +67,8 @@ def test_the_report_tells_each_task_and_method_by_seed(tmp_path: Path) -> None:
         "rated counts more"
     )
     assert found["tasks"]["Lift"]["start"] == {"success": [0.35], "episodes_to_80": [None]}
-    assert found["tasks"]["Lift"]["constant_shift"]["success"] == [0.5]
+    shifted = found["tasks"]["Lift"]["constant_shift"]
+    assert shifted == {**shift, "success": [0.5], "episodes_to_80": [None]}
     assert found["tasks"]["LiftRed"] == {"vlac": {"success": [0.1, 0.1], "episodes_to_80": [None, None]}}
     assert {"commit", "versions", "date"} <= found.keys()
 
@@ -129,7 +132,7 @@ def test_a_world_plays_the_tasks_that_its_demonstrations_show(name: str) -> None
     assert isinstance(env, RobosuiteEnv | LiberoEnv)
     for number, arguments in enumerate(world.collected.values()):
         config = configure(_parser().parse_args([*arguments, "--out", "x.h5"]))
-        parse_kinds(world.play)
+        parse_kinds(world.play, scripted_libero.KINDS if name == "libero" else KINDS)
         assert task_name(config) == task_name(env.config, number)
         assert config.image_size == env.config.image_size == section["image_size"]
         limit = env.config.steps_of(number) if isinstance(env, RobosuiteEnv) else env.max_steps
