@@ -1,4 +1,4 @@
-"""Scripted experts for three tasks of libero_goal, which share a scene; the way points are :mod:`verl.envs.scripted`'s.
+"""Scripted experts for three tasks of libero_goal, which share a scene; kinds are :mod:`verl.envs.scripted`'s.
 
     turn on the stove                        grips the knob's handle from above and turns the hand
     push the plate to the front of the stove closed fingers press into the plate and push its far rim, first past the
@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from verl.envs.scripted import CLOSED, OPEN, Objects, Script, Waypoint, behind, mistaken, short_of
+from verl.envs.waypoints import CLOSED, OPEN, Objects, Script, Waypoint, behind, mistaken, short_of
 
 SUITE = "libero_goal"
 KINDS = ("success", "failure", "idle", "noisy", "random", "expert_then_random", "varied", "mixed")

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shm_bridge import LaneReader, Reply, Server
 from shm_bridge.liveness.cleaning import clean_run
 from shm_bridge.names import entries
 from tests.verl.critic import critic_config
-from tests.verl.envs.fake_env import FakeEnv
+from tests.verl.envs.mapped import bytes_behind
 from tests.verl.envs.test_pool import FAKE, drive
-from verl.envs.critic_link import CriticLink, scored_frames
+from verl.envs.critic_link import scored_frames
 from verl.envs.messages import Observation
 from verl.envs.pool import EnvPool
 from verl.episode import EpisodeEnd, EpisodeLost, EpisodeRequest
@@ -156,69 +155,6 @@ def test_the_policy_reads_the_lane(run_id: str, start: Any) -> None:
         pool.submit(training(0))
         drive(pool, 1, look)
     assert seen == [0, 8, 16]
-
-
-def test_one_write_per_frame_between_renderer_and_engine(run_id: str) -> None:
-    """The copy budget: the buffer the renderer writes, the lane's view, the policy's view and the engine's image are
-    the same bytes of the same segment; the renderer writes them once.
-    """
-    with Server.create(run_id) as server:
-        server.set_ready(True)
-        env = FakeEnv({})
-        link = CriticLink(critic_config(run_id), env.cameras[0], 8, "budget", lambda: None)
-        written: list[np.ndarray] = []
-        render = env.render
-        env.render = lambda camera, out: (written.append(out), render(camera, out))  # type: ignore[method-assign]
-        try:
-            link.begin(1, "task")
-            place = link.draw(env, 0)
-            link.ask_done(0)
-            server.wait(5.0)
-            (question,) = server.poll()
-            (image,) = question.images()
-            assert len(written) == 1, "one write a frame"
-            with LaneReader.open(run_id, "budget") as reader:
-                seen_by_policy = reader.view(place)
-                looks = [written[0], link.view(0), seen_by_policy, image]
-                assert len({bytes_behind(look) for look in looks}) == 1
-                assert ":lane." in bytes_behind(image)[0]
-                assert not image.flags.writeable and not seen_by_policy.flags.writeable
-            server.answer(question, Reply(done=False, probability=0.0))
-            link.end()
-        finally:
-            link.close()
-
-
-def test_the_critic_may_be_asked_in_other_words_than_the_policy_is_told(run_id: str) -> None:
-    """By ``critic.instructions``; an instruction that is not there is asked as it is."""
-    with Server.create(run_id) as server:
-        server.set_ready(True)
-        env = FakeEnv({})
-        words = critic_config(run_id, instructions=(("lift it", "pick the red cube up"),))
-        link = CriticLink(words, env.cameras[0], 8, "words", lambda: None)
-        try:
-            for episode, (told, asked) in enumerate((("lift it", "pick the red cube up"), ("push it", "push it"))):
-                link.begin(episode, told)
-                link.draw(env, 0)
-                link.ask_done(0)
-                server.wait(5.0)
-                (question,) = server.poll()
-                assert question.task == asked
-                server.answer(question, Reply(done=False, probability=0.0))
-                link.end()
-        finally:
-            link.close()
-
-
-def bytes_behind(image: np.ndarray) -> tuple[str, int]:
-    """The file mapped behind an image, and the offset in it of the image's lowest address."""
-    address = np.lib.array_utils.byte_bounds(image)[0]
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        span, _, offset, _, _, *name = line.split(maxsplit=5)
-        low, high = (int(part, 16) for part in span.split("-"))
-        if low <= address < high:
-            return (name[0] if name else ""), int(offset, 16) + address - low
-    raise AssertionError("not mapped")
 
 
 def test_a_restarted_sidecar_is_waited_for(run_id: str, start: Any) -> None:

@@ -1,0 +1,148 @@
+"""Scripts of robosuite's tasks: way points for each kind of episode, see :mod:`verl.envs.scripted`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from verl.envs.waypoints import CLOSED, OPEN, Script, Waypoint, behind, mistaken, pushing, short_of
+
+BEHIND_M = 0.075  # between the red cube and the hand that is to push it
+MET_M = 0.06  # between the centres of cubeA and cubeB, seen from above: they touch, or nearly do
+BRIEF_STEPS = 2  # for which the mistaken close: the fingers do not reach the cube
+HIGH_M = (0.03, 0.04)  # over the cube's centre, where the mistaken close: the fingers slip off
+SHORT_M = 0.07  # before the green cube's centre, seen from above, where the mistaken let go
+APART_M = 0.095  # between the cubes' centres where the mistaken stop to push
+
+
+def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
+    """A horizontal offset of ``low`` to ``high`` metres in a random direction."""
+    angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(low, high)
+    return float(length * np.cos(angle)), float(length * np.sin(angle))
+
+
+def _reach(
+    rng: np.random.Generator, cube: str, aside: tuple[float, float] = (0.0, 0.0), exact: bool = False
+) -> list[Waypoint]:
+    """Above the cube (or beside it by ``aside``), then down to it. ``exact``: only once it is above to a centimetre."""
+    x, y = (float(v + rng.uniform(-0.004, 0.004)) for v in aside)
+    low = float(rng.uniform(-0.006, 0.006))
+    return [
+        Waypoint(cube, (x, y, float(rng.uniform(0.05, 0.09))), OPEN, 24, 0.01 if exact else 0.025),
+        Waypoint(cube, (x, y, low), OPEN, 14, 0.012),
+    ]
+
+
+def _grasp(cube: str, rng: np.random.Generator) -> Waypoint:
+    return Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 7)))
+
+
+def _lift(kind: str, rng: np.random.Generator, cube: str = "cube", brief: bool = False) -> list[Waypoint]:
+    """The cube, up by 2 cm at least. The mistaken close too high, or (``brief``) for too short."""
+    high = float(rng.uniform(0.06, 0.14))
+    up = Waypoint("here", (0.0, 0.0, high), CLOSED, 14, 0.012)
+    hold = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(3, 9)))
+    full = [*_reach(rng, cube, exact=kind == "mixed"), _grasp(cube, rng), up, hold]
+    if mistaken(kind, rng):
+        if brief:
+            touch = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, BRIEF_STEPS)
+            return [*full[:2], touch, Waypoint("here", (0.0, 0.0, high), OPEN, 14, 0.012)]
+        grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(*HIGH_M))), OPEN, 14, 0.012)
+        return [full[0], grip, *full[2:]]
+    if kind == "sloppy":  # demonstrations that a policy can learn from and then surpass
+        grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(0.005, 0.04))), OPEN, 14, 0.012)
+        return [full[0], grip, *full[2:]]
+    if kind == "near_miss":
+        if rng.random() < 0.5:
+            barely = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.003, 0.011))), CLOSED, 64)
+            return [*_reach(rng, cube), _grasp(cube, rng), barely]
+        aside = _miss(rng)
+        return [*_reach(rng, f"start:{cube}", aside), _grasp(cube, rng), up, Waypoint("here", (0, 0, 0), CLOSED, 64)]
+    if kind == "drop":
+        away = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.0, 0.05))), OPEN, int(rng.integers(12, 20)))
+        return [*full[:3], up, Waypoint("here", (0, 0, 0), CLOSED, int(rng.integers(1, 5))), away]
+    if kind == "failure":
+        return _failure(cube, rng)
+    return full
+
+
+def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
+    """The red cube onto the green one: cubeA's centre ends 4.5 cm over cubeB's."""
+    over = Waypoint("cubeB", (0.0, 0.0, float(rng.uniform(0.075, 0.095))), CLOSED, 22, 0.012)
+    down = Waypoint("cubeB", (0.0, 0.0, 0.047), CLOSED, 8, 0.006)
+    release = Waypoint("here", (0.0, 0.0, 0.0), OPEN, 4)
+    leave = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.04, 0.09))), OPEN, int(rng.integers(4, 9)))
+    up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.075, 0.1))), CLOSED, 9, 0.015)
+    grasp = [*_reach(rng, "cubeA", exact=kind == "mixed"), _grasp("cubeA", rng), up]
+    if kind == "near_miss":
+        x, y = _beside(rng, 0.035, 0.09)
+        beside = Waypoint("start:cubeB", (x, y, 0.085), CLOSED, 22, 0.012)
+        return [*grasp, beside, Waypoint("here", (0.0, 0.0, -0.07), CLOSED, 9, 0.008), release, leave]
+    if kind == "drop":
+        early = Waypoint("here", (0.0, 0.0, 0.0), OPEN, int(rng.integers(12, 20)))
+        return [*grasp, early, leave]
+    if kind == "failure":
+        return _failure("cubeA", rng)
+    if mistaken(kind, rng):
+        before = partial(short_of, goal="cubeB", start="start:cubeA", by=SHORT_M)
+        return [*grasp, Waypoint(before, over.offset, CLOSED, 22, 0.012), release, leave]
+    return [*grasp, over, down, release, leave]
+
+
+def _push(kind: str, rng: np.random.Generator) -> list[Waypoint]:
+    """The red cube along the table to the green one, from behind, with closed fingers."""
+    start = partial(behind, moved="cubeA", goal="cubeB", by=BEHIND_M)
+    ahead = partial(pushing, moved="cubeA", goal="cubeB", met=MET_M)
+    over = Waypoint(start, (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.01 if kind == "mixed" else 0.02)
+    down = Waypoint(start, (0.0, 0.0, float(rng.uniform(-0.004, 0.004))), CLOSED, 10, 0.012)
+    push = Waypoint(ahead, (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
+    stay = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 8)))  # to rise would drag the cube along
+    rise = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.09))), CLOSED, int(rng.integers(4, 8)), 0.012)
+    if kind == "near_miss":  # stops before they meet
+        return [over, down, Waypoint(ahead, (0.0, 0.0, 0.0), CLOSED, int(rng.integers(1, 4))), rise, _still(CLOSED)]
+    if kind == "drop":  # pushes too high: over the cube and on
+        return [over, Waypoint(ahead, (0.0, 0.0, float(rng.uniform(0.04, 0.06))), CLOSED, 20), _still(CLOSED)]
+    if kind == "failure":
+        return _failure("cubeA", rng)
+    if mistaken(kind, rng):
+        part = Waypoint(partial(ahead, met=APART_M), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
+        return [over, down, part, stay, rise]
+    return [over, down, push, stay]
+
+
+def _still(gripper: float) -> Waypoint:
+    return Waypoint("here", (0.0, 0.0, 0.0), gripper, 64)
+
+
+def _miss(rng: np.random.Generator) -> tuple[float, float]:
+    """Beside the cube, so that neither finger lands on it nor both enclose it: along x, where the fingers are thin."""
+    return float(rng.choice([-1, 1]) * rng.uniform(0.045, 0.075)), float(rng.uniform(-0.02, 0.02))
+
+
+def _failure(cube: str, rng: np.random.Generator) -> list[Waypoint]:
+    way = int(rng.integers(4))
+    still = Waypoint("here", (0.0, 0.0, 0.0), OPEN, 64)
+    if way == 0:  # closes beside the cube and stays
+        return [*_reach(rng, f"start:{cube}", _miss(rng)), Waypoint("here", (0.0, 0.0, 0.0), CLOSED, 64)]
+    if way == 1:  # comes down beside the cube with closed fingers and pushes it across the table
+        x, y = _beside(rng, 0.06, 0.08)
+        start = f"start:{cube}"
+        return [
+            Waypoint(start, (x, y, 0.07), CLOSED, 24, 0.02),
+            Waypoint(start, (x, y, 0.0), CLOSED, 12, 0.012),
+            Waypoint(start, (-x, -y, 0.0), CLOSED, 64),
+        ]
+    if way == 2:  # hovers over it
+        x, y = _beside(rng, 0.0, 0.04)
+        return [Waypoint(cube, (x, y, float(rng.uniform(0.045, 0.1))), OPEN, 30, 0.02), still]
+    return [*_reach(rng, cube), Waypoint("here", (0.0, 0.0, float(rng.uniform(0.06, 0.14))), OPEN, 20, 0.012), still]
+
+
+SCRIPTS: dict[str, Script] = {
+    "Lift": _lift,
+    "LiftRed": partial(_lift, cube="cubeA"),
+    "LiftGreen": partial(_lift, cube="cubeB", brief=True),
+    "Stack": _stack,
+    "Push": _push,
+}
