@@ -6,9 +6,9 @@
     python -m studies.proof --world libero                   # three tasks of LIBERO's own, in runs/proof-libero
 
 demonstrations  scripted episodes, a file a task: by people of whom two thirds make the task's mistake, for the policy;
-                by the expert, and play, for the critic
+                by the expert, play, and play that comes near, for the critic
 start           one policy by plain imitation of the first
-critic          one label-free critic from the pictures of the other two
+critic          one label-free critic from the pictures of the others
 audit           its verdicts on the start policy's episodes beside the simulator's, for each task
 shift           for each task the best constant added to one action while the gripper is open or closed, searched on
                 --trials states of its own
@@ -60,28 +60,30 @@ from verl.models.warm_start import Demonstrations, TrainConfig, success_rate, tr
 from verl.trainer.load_config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = {  # kinds (None: the world's play), seed of the first episode (and 20 000 more a task), share of --episodes
-    "mixed": ("mixed", 500_000, 1.0),
-    "expert": ("success", 700_000, 1.0),
-    "play": (None, 900_000, 0.5),
+FILES = {  # by their kinds in World.kinds: seed of the first episode (and 20 000 more a task), share of --episodes
+    "mixed": (500_000, 1.0),
+    "expert": (700_000, 1.0),
+    "play": (900_000, 0.5),
+    "near": (1_100_000, 0.5),
 }
 AUDIT_SEED, SEARCH_SEED = 160_000, 170_000  # evaluation states that no table has used
 REJECTION_SEED = 600_000  # training states
 TEMPERATURE = 0.6  # of the audited policy, as in training
 PATCH = 16  # of 112 px: 49 patches, where the shipped policy has 16
 PROPRIO, LEARNING_RATE = 8, 1.2e-3
+LOOKING = 0.4  # of the imitation's steps are the first lesson's
 
 
 def demonstrations(options: argparse.Namespace) -> None:
     """A file a task and kind, by the environment's collector."""
     world = WORLDS[options.world]
     for number, (task, arguments) in enumerate(world.collected.items()):
-        for name, (kinds, first, share) in FILES.items():
+        for name, (first, share) in FILES.items():
             out = options.work / "demos" / f"{task}-{name}.h5"
             if out.exists():
                 continue
             command = [sys.executable, "-m", "verl.envs.collect", *arguments, "--out", out]
-            command += ["--kinds", kinds or world.play, "--episodes", max(1, round(share * options.episodes))]
+            command += ["--kinds", world.kinds[name], "--episodes", max(1, round(share * options.episodes))]
             command += ["--seed", first + 20_000 * number, "--workers", options.workers]
             subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
 
@@ -99,7 +101,8 @@ def start(options: argparse.Namespace) -> Path:
         make_policy(random, TinySize(patch=PATCH), {key: data.norm_stats()}, PROPRIO, num_actions_chunk=CHUNK)
     policy = OpenVLAOFTPolicy.from_pretrained(random)
     steps = options.steps
-    config = TrainConfig(steps, vision_steps=steps // 4, goal_weight=0.3, lr=LEARNING_RATE)
+    looks = round(LOOKING * steps)
+    config = TrainConfig(steps, vision_steps=looks, goal_weight=0.3, lr=LEARNING_RATE, bfloat16=True)
     train(policy, data, config, options.work / "start.pt", _told("start", steps))
     policy.save_pretrained(final)
     return final
@@ -149,8 +152,8 @@ def _rate(file: Path, player: Any, fresh: Environment, options: argparse.Namespa
 
 
 def critic(options: argparse.Namespace) -> Path:
-    demos, play = (sorted((options.work / "demos").glob(f"*-{name}.h5")) for name in ("expert", "play"))
-    return label_free(options.work / "critic", demos, play, options.critic_steps)
+    demos, play, near = (sorted((options.work / "demos").glob(f"*-{name}.h5")) for name in ("expert", "play", "near"))
+    return label_free(options.work / "critic", demos, [*play, *near], options.critic_steps)
 
 
 def audit(options: argparse.Namespace) -> None:
@@ -260,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder of all that is made; runs/proof, or runs/proof-WORLD")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--episodes", type=int, default=300, help="demonstrations of each task for the policy")
-    parser.add_argument("--steps", type=int, default=7000, help="of imitation")
+    parser.add_argument("--steps", type=int, default=10_000, help="of imitation")
     parser.add_argument("--imitated", type=int, default=1000, help="steps of the rows that learn by imitation")
     parser.add_argument("--critic-steps", type=int, default=4000, help="of the critic; its first lesson: half")
     parser.add_argument("--trials", type=int, default=200, help="states of a search, and of rejection")

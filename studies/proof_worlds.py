@@ -33,14 +33,14 @@ class World:
         fresh: more of them where evaluation's states are to be ones that nobody has published; none are needed where
             each seed is a state.
         collected: by a task's name, its arguments of ``verl.envs.collect``.
-        play: kinds of the critic's films of play, and their weights.
+        kinds: of each file of demonstrations, and their weights.
         recipe: ``key=value`` of every training.
     """
 
     keys: tuple[str, ...]
     fresh: tuple[str, ...]
     collected: Mapping[str, tuple[str, ...]]
-    play: str
+    kinds: Mapping[str, str]
     recipe: tuple[str, ...]
 
     def environment(self, fresh: bool = False) -> tuple[RobosuiteEnv | LiberoEnv, dict[str, Any]]:
@@ -62,6 +62,7 @@ _COMMON = (
     "algorithm.loss_agg_mode=seq-mean-token-mean",
     "actor_rollout_ref.actor.ppo_mini_batch_size=40",
 )
+_KINDS = {"mixed": "mixed", "expert": "success"}
 _ROBOSUITE = ("--cube-within", "0.1", "--zoom", "2.0")
 _LIBERO = ("--env", "libero", "--suite", "libero_goal", "--image-size", "112", "--max-steps", "150")
 WORLDS = {
@@ -72,7 +73,7 @@ WORLDS = {
             task: ("--task", task, "--max-steps", str(steps), *_ROBOSUITE)
             for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Stack", 80), ("Push", 64))
         },
-        play="random:0.3,failure:0.25,near_miss:0.4,idle:0.05",
+        kinds={**_KINDS, "play": "random:0.3,failure:0.25,near_miss:0.4,idle:0.05", "near": "near_miss"},
         recipe=(
             *_COMMON,
             "data.train_batch_size=5",
@@ -97,7 +98,7 @@ WORLDS = {
             name: ("--task", number, *_LIBERO)
             for name, number in (("push_the_plate", "5"), ("turn_on_the_stove", "7"), ("bowl_on_the_plate", "8"))
         },
-        play="random:0.3,failure:0.65,idle:0.05",
+        kinds={**_KINDS, "play": "random:0.3,failure:0.65,idle:0.05", "near": "failure"},
         recipe=(
             *_COMMON,
             "data.train_batch_size=3",

@@ -11,6 +11,7 @@ import pytest
 from evo_vlac.datasets import Trajectory
 from evo_vlac.evaluation.evaluator import Judged
 from studies.constant_shift import Shift, every_shift, halve
+from studies.proof import FILES
 from studies.proof_imitation import shortened
 from studies.proof_report import difference, episodes_to, results
 from studies.proof_verdicts import HOLD, THRESHOLD, ended, held_at
@@ -132,7 +133,9 @@ def test_a_world_plays_the_tasks_that_its_demonstrations_show(name: str) -> None
     assert isinstance(env, RobosuiteEnv | LiberoEnv)
     for number, arguments in enumerate(world.collected.values()):
         config = configure(_parser().parse_args([*arguments, "--out", "x.h5"]))
-        parse_kinds(world.play, scripted_libero.KINDS if name == "libero" else KINDS)
+        assert list(world.kinds) == list(FILES)
+        for kinds in world.kinds.values():
+            parse_kinds(kinds, scripted_libero.KINDS if name == "libero" else KINDS)
         assert task_name(config) == task_name(env.config, number)
         assert config.image_size == env.config.image_size == section["image_size"]
         limit = env.config.steps_of(number) if isinstance(env, RobosuiteEnv) else env.max_steps

@@ -13,6 +13,7 @@ MET_M = 0.06  # between the centres of cubeA and cubeB, seen from above: they to
 BRIEF_STEPS = 2  # for which the mistaken close: the fingers do not reach the cube
 HIGH_M = (0.03, 0.04)  # over the cube's centre, where the mistaken close: the fingers slip off
 SHORT_M = 0.07  # before the green cube's centre, seen from above, where the mistaken let go
+NEARLY_MET_M = (0.08, 0.11)  # between the cubes' centres where a near miss stops to push
 APART_M = 0.095  # between the cubes' centres where the mistaken stop to push
 
 
@@ -76,7 +77,7 @@ def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.075, 0.1))), CLOSED, 9, 0.015)
     grasp = [*_reach(rng, "cubeA", exact=kind == "mixed"), _grasp("cubeA", rng), up]
     if kind == "near_miss":
-        x, y = _beside(rng, 0.035, 0.09)
+        x, y = _beside(rng, 0.048, 0.09)  # nearer, it would lie on the other
         beside = Waypoint("start:cubeB", (x, y, 0.085), CLOSED, 22, 0.012)
         return [*grasp, beside, Waypoint("here", (0.0, 0.0, -0.07), CLOSED, 9, 0.008), release, leave]
     if kind == "drop":
@@ -100,7 +101,9 @@ def _push(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     stay = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 8)))  # to rise would drag the cube along
     rise = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.09))), CLOSED, int(rng.integers(4, 8)), 0.012)
     if kind == "near_miss":  # stops before they meet
-        return [over, down, Waypoint(ahead, (0.0, 0.0, 0.0), CLOSED, int(rng.integers(1, 4))), rise, _still(CLOSED)]
+        apart = float(rng.uniform(*NEARLY_MET_M))
+        short = Waypoint(partial(ahead, met=apart), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
+        return [over, down, short, *([stay, rise] if rng.random() < 0.5 else []), _still(CLOSED)]
     if kind == "drop":  # pushes too high: over the cube and on
         return [over, Waypoint(ahead, (0.0, 0.0, float(rng.uniform(0.04, 0.06))), CLOSED, 20), _still(CLOSED)]
     if kind == "failure":

@@ -17,7 +17,7 @@ from verl.models.openvla_oft.tiny import make_policy
 from verl.models.warm_start import Demonstrations, TrainConfig, success_rate, train
 from verl.models.warm_start.card import write_card
 from verl.models.warm_start.evaluate import make_env
-from verl.models.warm_start.goals import GoalHeads
+from verl.models.warm_start.goals import GoalHeads, far
 
 
 @pytest.fixture
@@ -53,19 +53,32 @@ def test_a_sample_is_an_observation_and_the_actions_that_follow(file: Path, data
     assert np.array_equal(data.actions[sample, 7], actions[-1])
 
 
-def test_goals_are_where_the_gripper_first_closes_and_where_the_hand_ends(file: Path) -> None:
-    """Of a gripper that was closed from the start: where the hand first comes low; of one that never closes: NaN."""
+def test_goals_are_where_the_hand_turns_next_and_where_it_ends(file: Path) -> None:
+    """It turns where the gripper begins to close or to open; when that was closed all the time, where the hand first
+    comes low; one that never closes has its end."""
     with h5py.File(file, "a") as changed:
-        for name, gripper in (("demo_0", [-1, -1, 1, 1, 1]), ("demo_1", [1] * 9)):
+        for name, gripper in (("demo_0", [-1, -1, 1, 1, -1]), ("demo_1", [1] * 9), ("demo_2", [-1] * 12)):
             changed[f"data/{name}/actions"][:, -1] = gripper
         heights = [0.3, 0.2, 0.109, 0.104, 0.1, 0.1, 0.12, 0.2, 0.2, 0.15]
         changed["data/demo_1/obs/proprio"][:, 2] = heights
         hands = [changed[f"data/demo_{i}/obs/proprio"][:, :3] for i in range(3)]
-        changed["data/demo_2/actions"][:, -1] = -1
     goals = Demonstrations.read(file, ["agentview"], 8, kinds=("success", "failure")).goals
-    assert np.array_equal(goals[0], np.concatenate([hands[0][2], hands[0][5]]))
-    assert np.array_equal(goals[5], np.concatenate([hands[1][2], hands[1][9]]))
-    assert np.isnan(goals[14, :3]).all() and np.array_equal(goals[14, 3:], hands[2][12])
+    for sample, hand, turns in (
+        (0, hands[0], [2, 2, 2, 4, 4]),
+        (5, hands[1], [2, 2, 2, 9, 9, 9, 9, 9, 9]),
+        (14, hands[2], [12] * 12),
+    ):
+        told = goals[sample : sample + len(turns)]
+        assert np.array_equal(told[:, :3], hand[turns])
+        assert (told[:, 3:] == hand[-1]).all()
+
+
+def test_the_first_lesson_looks_at_what_is_still_ahead() -> None:
+    """Samples whose hand is 3 cm or more from its next turn; all of them, where there is none such."""
+    goals = np.zeros((4, 6), np.float32)
+    proprio = np.array([[0.1, 0, 0], [0.01, 0, 0], [0, 0.031, 0], [0, 0, 0.029]], np.float32)
+    assert far(proprio, goals).tolist() == [0, 2]
+    assert far(0.1 * proprio, goals).tolist() == [0, 1, 2, 3]
 
 
 def test_the_simulators_word_is_read_only_when_asked_for(file: Path) -> None:
@@ -129,10 +142,13 @@ def fresh(folder: Path, data: Demonstrations) -> OpenVLAOFTPolicy:
     return make_policy(folder, SIZE, {"lift": data.norm_stats()}, proprio_dim=8)
 
 
-def test_training_lowers_the_loss_and_resumes_to_the_same_weights(tmp_path: Path, data: Demonstrations) -> None:
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_training_lowers_the_loss_and_resumes_to_the_same_weights(
+    tmp_path: Path, data: Demonstrations, bfloat16: bool
+) -> None:
     """Stopped after 3 of 6 steps and continued by a new process's objects: weights equal bit for bit."""
     torch.set_num_threads(1)
-    config = TrainConfig(steps=6, batch_size=8, warmup=1, save_every=3)
+    config = TrainConfig(steps=6, batch_size=8, warmup=1, save_every=3, bfloat16=bfloat16)
     whole, losses = fresh(tmp_path / "a", data), []
     train(whole, data, config, progress=lambda step, loss: losses.append(loss))
     assert losses[-1] < losses[0]

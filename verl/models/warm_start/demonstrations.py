@@ -33,9 +33,9 @@ class Demonstrations:
         proprio: (N, P) float32.
         actions: (N, chunk, action_dim) float32, the robot's units.
         mask: (N, chunk) bool, whether the action was really taken.
-        goals: (N, 6) float32 metres, where the hand is when the episode's gripper first closes (of one that was closed
-            from the start: when the hand is first within a centimetre of as low as it comes), NaN if it never does; and
-            where it is at the episode's end.
+        goals: (N, 6) float32 metres, where the hand will be at its next turning point, and at the episode's end. It
+            turns where its gripper begins to close or to open; one that is closed all the time, where the hand is first
+            within a centimetre of as low as it comes; after the last of them, at the end.
         instructions: N texts.
         episodes: how many episodes they come from.
     """
@@ -135,10 +135,21 @@ def _samples(demo: StoredDemo, chunk: int) -> tuple[np.ndarray, ...]:
         raise InputError(f"{demo.name} has no {'actions' if actions is None else 'proprioception (obs/proprio)'}")
     steps = len(actions)
     ahead = np.arange(steps)[:, None] + np.arange(chunk)[None, :]
-    hand, closed = proprio[:, :3], actions[:, -1] > 0
-    if closed[0]:
-        first = hand[np.argmax(hand[:, 2] < hand[:, 2].min() + LOW_M)]
-    else:
-        first = hand[np.argmax(closed)] if closed.any() else np.full(3, np.nan, np.float32)
-    goals = np.broadcast_to(np.concatenate([first, hand[-1]]), (steps, 6))
+    ends = np.broadcast_to(proprio[-1, :3], (steps, 3))
+    goals = np.concatenate([_turning_points(proprio[:, :3], actions[:, -1] > 0), ends], axis=1)
     return proprio[:steps], actions[np.minimum(ahead, steps - 1)], ahead < steps, goals
+
+
+def _turning_points(hand: np.ndarray, closed: np.ndarray) -> np.ndarray:
+    """(T, 3) metres: for each step, where the hand will be at its next turning point.
+
+    Args:
+        hand: (T + 1, 3), before each step and at the end.
+        closed: (T,) bool, whether the gripper is told to close.
+    """
+    turns = np.flatnonzero(closed[1:] != closed[:-1]) + 1
+    if closed.all():
+        turns = np.flatnonzero(hand[:, 2] < hand[:, 2].min() + LOW_M)[:1]
+    turns = np.append(turns, len(hand) - 1)
+    following: np.ndarray = hand[turns[np.searchsorted(turns, np.arange(len(closed)))]]
+    return following

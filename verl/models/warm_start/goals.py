@@ -1,11 +1,11 @@
-"""An auxiliary task that teaches the policy to look: where will the hand be when the gripper first closes, and last?
+"""An auxiliary task that teaches the policy to look: where will the hand be at its next turning point, and at the end?
 
 The target is in every demonstration (hindsight), so nothing privileged is used. Without it, the likelihood of actions
-alone leaves a small model blind for thousands of steps: the hand goes to the average place. Two kinds of linear heads,
-thrown away after the warm start: one on all projected patches for each instruction, which fills the patches with local
-positions within a hundred steps, and one on the action tokens' hidden states, which makes the decoder read them. The
-patches know nothing of the instruction: with one head for all of them, two cubes under two instructions taught the
-middle between the cubes.
+alone leaves a small model blind for thousands of steps: the hand goes to the average place. Two kinds of heads, thrown
+away after the warm start. One looks at the projected patches as the decoder will, by attention: queries of each
+instruction weigh the patches, so that what is learnt of a thing at one place holds for all places. The other is linear,
+on the action tokens' hidden states, and makes the decoder read them. The patches know nothing of the instruction: with
+the same queries for all of them, two cubes under two instructions taught the middle between the cubes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from torch import nn
 
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 
+LOOKS = 4  # queries of an instruction
+FAR_M = 0.03
+
 
 class GoalHeads(nn.Module):
     """Predict normalised goals (G numbers) from patches and from hidden states.
 
     Args:
-        goals: (N, G) float32 metres, NaN where there is none.
+        goals: (N, G) float32 metres.
         instructions: N texts.
     """
 
@@ -33,25 +36,42 @@ class GoalHeads(nn.Module):
         patches = policy.vision_backbone.num_patches * policy.config.num_images_in_input
         texts, which = np.unique(np.asarray(instructions), return_inverse=True)
         self.which = torch.from_numpy(which.astype(np.int64))
-        self.size = goals.shape[1]
-        self.from_patches = nn.Linear(patches * width, self.size * len(texts))
-        self.from_hidden = nn.Linear(width, self.size)
-        known = [column[~np.isnan(column)] for column in goals.T]
-        mean = np.array([column.mean() if len(column) else 0.0 for column in known])
-        std = np.array([column.std() if len(column) else 1.0 for column in known]) + 1e-4
-        self.targets = torch.from_numpy(((goals - mean) / std).astype(np.float32))
+        self.from_patches = _Looks(len(texts), patches, width, goals.shape[1])
+        self.from_hidden = nn.Linear(width, goals.shape[1])
+        self.targets = torch.from_numpy(((goals - goals.mean(0)) / (goals.std(0) + 1e-4)).astype(np.float32))
 
     def patch_loss(self, patches: torch.Tensor, index: np.ndarray) -> torch.Tensor:
         """Mean squared error, in standard deviations of the goals, of (B, N, D) patches."""
-        every = self.from_patches(patches.flatten(1)).unflatten(1, (-1, self.size))
-        return self._loss(every[torch.arange(len(index)), self.which[index]], index)
+        return self._loss(self.from_patches(patches, self.which[index]), index)
 
     def hidden_loss(self, hidden: torch.Tensor, index: np.ndarray) -> torch.Tensor:
         """The same of (B, A, D) hidden states, averaged over the action tokens."""
         return self._loss(self.from_hidden(hidden.mean(1)), index)
 
     def _loss(self, predicted: torch.Tensor, index: np.ndarray) -> torch.Tensor:
-        target = self.targets[index]
-        known = ~target.isnan()
-        error = torch.where(known, predicted - target.nan_to_num(), torch.zeros_like(target))
-        return error.square().sum() / known.sum().clamp(min=1)
+        return nn.functional.mse_loss(predicted.float(), self.targets[index])
+
+
+class _Looks(nn.Module):
+    """Attention of an instruction's queries to the patches, then two layers."""
+
+    def __init__(self, texts: int, patches: int, width: int, goals: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(texts, LOOKS, width) / 10)
+        self.places = nn.Parameter(torch.randn(patches, width) / 50)
+        self.key, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        self.mixed, self.told = nn.Linear(LOOKS * width, 128), nn.Linear(128, goals)
+
+    def forward(self, patches: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+        """(B, N, D) patches under the instructions ``which`` (B,) to (B, G)."""
+        weights = torch.softmax(self.queries[which] @ self.key(patches).transpose(1, 2), dim=-1)
+        seen = weights @ (self.value(patches) + self.places)
+        told: torch.Tensor = self.told(nn.functional.gelu(self.mixed(seen.flatten(1))))
+        return told
+
+
+def far(proprio: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    """Numbers of the samples whose next turning point is ``FAR_M`` away or more: there is something to look for. All of
+    them, where there is none such."""
+    found = np.flatnonzero(np.linalg.norm(proprio[:, :3] - goals[:, :3], axis=1) > FAR_M)
+    return found if len(found) else np.arange(len(goals))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.errors import ConfigError
 from verl.models.warm_start.demonstrations import Demonstrations
-from verl.models.warm_start.goals import GoalHeads
+from verl.models.warm_start.goals import GoalHeads, far
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,9 @@ class TrainConfig:
 
     Attributes:
         steps: gradient steps, of ``batch_size`` samples each.
-        vision_steps: so many of the first ones train the vision side alone, on the auxiliary task of ``goals.py``.
+        vision_steps: so many of the first ones train the vision side alone, on the auxiliary task of ``goals.py`` and
+            on samples in which there is something to look for.
+        bfloat16: matrix products in it (autocast); weights stay as they are.
         goal_weight: of that task's loss beside the likelihood in the other steps.
         schedule_steps: length of the cosine; longer than ``steps`` stops it early.
     """
@@ -42,6 +46,7 @@ class TrainConfig:
     grad_clip: float = 1.0
     seed: int = 0
     save_every: int = 100
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "save_every"):
@@ -76,25 +81,40 @@ def train(
     heads = GoalHeads(policy, data.goals, data.instructions)
     trained = [p for p in (*policy.parameters(), *heads.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
+    looked_for = far(data.proprio, data.goals)
     start, losses = _resume(state_file, policy, heads, optimizer, config)
     policy.train()
     for step in range(start, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.lr_at(step)
         # The batch depends on the step alone, so that a resumed run sees what an unbroken one sees.
-        index = np.random.default_rng((config.seed, step)).integers(0, len(data), config.batch_size)
-        likelihood, goal = _losses(policy, heads, data, index, tokens, weights, step < config.vision_steps)
-        loss = goal if step < config.vision_steps else likelihood + config.goal_weight * goal
+        rng, looking = np.random.default_rng((config.seed, step)), step < config.vision_steps
+        index = rng.choice(looked_for, config.batch_size) if looking else rng.integers(0, len(data), config.batch_size)
+        with _precision(policy, config):
+            likelihood, goal = _losses(policy, heads, data, index, tokens, weights, looking)
+        loss = goal if looking else likelihood + config.goal_weight * goal
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(trained, config.grad_clip)
         optimizer.step()
-        losses = [*losses[-49:], float((goal if step < config.vision_steps else likelihood).detach())]
+        losses = [*losses[-49:], float((goal if looking else likelihood).detach())]
         progress(step, losses[-1])
         if state_file is not None and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
             _save(state_file, policy, heads, optimizer, config, step + 1, losses)
     policy.eval()
     return float(np.mean(losses))
+
+
+@contextmanager
+def _precision(policy: OpenVLAOFTPolicy, config: TrainConfig) -> Iterator[None]:
+    """With ``bfloat16`` attention is by plain matrix products: PyTorch's fused one is six times slower backwards on
+    CPUs (torch 2.13), which costs more than the rest gains."""
+    if not config.bfloat16:
+        yield
+        return
+    device = next(policy.parameters()).device.type
+    with torch.autocast(device, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def _losses(
@@ -114,7 +134,7 @@ def _losses(
     if vision_only:
         return goal.new_zeros(()), goal
     hidden = policy.hidden(patches, prompts, lengths, state)
-    every = torch.log_softmax(policy.action_logits(hidden), dim=-1)
+    every = torch.log_softmax(policy.action_logits(hidden).float(), dim=-1)
     chosen = every.gather(-1, policy.action_tokens.index(tokens[index])[..., None])[..., 0]
     likelihood = -(chosen * weights[index]).sum() / weights[index].sum()
     return likelihood, goal + heads.hidden_loss(hidden, index)
