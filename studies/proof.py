@@ -71,7 +71,7 @@ REJECTION_SEED = 600_000  # training states
 TEMPERATURE = 0.6  # of the audited policy, as in training
 PATCH = 16  # of 112 px: 49 patches, where the shipped policy has 16
 PROPRIO, LEARNING_RATE = 8, 1.2e-3
-LOOKING = 0.4  # of the imitation's steps are the first lesson's
+LESSONS = 0.3, 0.45  # shares of the imitation's steps: the vision side alone, the decoder alone; both in the rest
 
 
 def demonstrations(options: argparse.Namespace) -> None:
@@ -101,8 +101,8 @@ def start(options: argparse.Namespace) -> Path:
         make_policy(random, TinySize(patch=PATCH), {key: data.norm_stats()}, PROPRIO, num_actions_chunk=CHUNK)
     policy = OpenVLAOFTPolicy.from_pretrained(random)
     steps = options.steps
-    looks = round(LOOKING * steps)
-    config = TrainConfig(steps, vision_steps=looks, goal_weight=0.3, lr=LEARNING_RATE, bfloat16=True)
+    looks, reads = (round(share * steps) for share in LESSONS)
+    config = TrainConfig(steps, looks, reads, goal_weight=0.3, lr=LEARNING_RATE, bfloat16=True)
     train(policy, data, config, options.work / "start.pt", _told("start", steps))
     policy.save_pretrained(final)
     return final
@@ -263,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder of all that is made; runs/proof, or runs/proof-WORLD")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--episodes", type=int, default=300, help="demonstrations of each task for the policy")
-    parser.add_argument("--steps", type=int, default=10_000, help="of imitation")
+    parser.add_argument("--steps", type=int, default=13_500, help="of imitation")
     parser.add_argument("--imitated", type=int, default=1000, help="steps of the rows that learn by imitation")
     parser.add_argument("--critic-steps", type=int, default=4000, help="of the critic; its first lesson: half")
     parser.add_argument("--trials", type=int, default=200, help="states of a search, and of rejection")

@@ -44,7 +44,8 @@ KINDS = (
     "mixed",
 )
 SLOPPY_NOISE = 0.02
-DISTURBANCE = 0.1  # standard deviation of what a mixed demonstration's moves are disturbed by
+DISTURBANCE = (0.05, 0.45)  # range of the standard deviation of what a mixed demonstration's moves are disturbed by
+LASTING = 0.6  # of it that is still there a step later
 MOST_ASIDE_M = 0.008  # standard deviation of the aim of the least competent of the varied
 MOST_NOISE = 0.5
 _WITH_AN_END = ("success", "drop", "sloppy", "varied", "mixed")
@@ -80,6 +81,8 @@ class ScriptedExpert:
         self._noise = {"noisy": self.rng.uniform(0.35, 0.8), "idle": 0.02}.get(kind, self.rng.uniform(0.02, 0.12))
         if kind in ("sloppy", "mixed"):  # they differ in one thing: noise is what a policy gradient drowns in
             self._gain, self._noise = TRACKING, SLOPPY_NOISE
+        self._off, self._moving = np.zeros(3), False
+        self._disturbance = float(self.rng.uniform(*DISTURBANCE)) if kind == "mixed" else 0.0
         self._aside = np.zeros(3)
         if kind == "varied":
             incompetence = self.rng.uniform()
@@ -118,12 +121,15 @@ class ScriptedExpert:
 
     def disturbed(self, action: np.ndarray) -> np.ndarray:
         """(7,) float32: what is to be done for an ``action`` that :meth:`act` returned. The moves of a mixed
-        demonstration are disturbed and the file has the action without that (DART, Laskey et al. 2017,
-        arXiv:1703.09327): corrections are shown, the disturbance is not imitated. All other kinds do the action."""
+        demonstration to a place are disturbed and the file has the action without that (DART, Laskey et al. 2017,
+        arXiv:1703.09327): corrections are shown, the disturbance is not imitated. It must be as large as the learner's
+        own errors, or he learns that a hand which is near is nearly there. All other kinds do the action."""
         if self.kind != "mixed":
             return action
-        off = self.rng.normal(0.0, DISTURBANCE, 7) * np.array([1, 1, 1, 0, 0, 0, 0])
-        done: np.ndarray = np.clip(action + off, -1.0, 1.0).astype(np.float32)
+        fresh = np.sqrt(1 - LASTING**2) * self.rng.normal(0.0, self._disturbance, 3)
+        self._off = LASTING * self._off + fresh if self._moving else np.zeros(3)
+        done = action.copy()
+        done[:3] = np.clip(action[:3] + self._off, -1.0, 1.0)
         return done
 
     def _ended(self) -> bool:
@@ -137,7 +143,7 @@ class ScriptedExpert:
         error = place + np.array(waypoint.offset) - objects["eef"]
         if waypoint.anchor != "here":
             error = error + self._aside
-        self._since += 1
+        self._since, self._moving = self._since + 1, waypoint.anchor != "here"
         near = waypoint.tolerance is not None and float(np.linalg.norm(error)) < waypoint.tolerance
         if near or self._since >= waypoint.steps:
             self._index, self._since, self._here = self._index + 1, 0, objects["eef"].copy()

@@ -10,7 +10,7 @@ import pytest
 from verl.envs.collect import record
 from verl.envs.factory import create_environment
 from verl.envs.robosuite_env import RobosuiteConfig, RobosuiteEnv
-from verl.envs.scripted import ScriptedExpert
+from verl.envs.scripted import DISTURBANCE, LASTING, ScriptedExpert
 from verl.envs.waypoints import short_of
 from verl.errors import ConfigError, UnknownTaskError
 from verl.trainer.load_config import load_config
@@ -202,17 +202,29 @@ def test_two_thirds_of_the_mixed_demonstrations_make_their_tasks_mistake() -> No
 
 
 def test_a_mixed_demonstration_is_disturbed_and_its_file_has_the_actions_without_that(env: RobosuiteEnv) -> None:
-    """The moves alone are disturbed, by 0.1, five times the noise of the actions. Other kinds do the action."""
+    """Moves to a place alone are disturbed, by an amount of the episode's own that lasts from step to step. Other kinds
+    do the action."""
     env.reset(5, 0)
     objects, expert = env.objects(), ScriptedExpert("Lift", "mixed", 5)
     meant = expert.act(objects)
     assert meant is not None
-    off = np.stack([expert.disturbed(np.zeros(7, np.float32)) for _ in range(400)])
-    assert 0.085 < off[:, :3].std() < 0.115 and not off[:, 3:].any()
+    off = np.stack([expert.disturbed(np.zeros(7, np.float32)) for _ in range(4000)])
+    assert off[:, :3].std() == pytest.approx(expert._disturbance, rel=0.1) and not off[:, 3:].any()
+    assert np.corrcoef(off[1:, 0], off[:-1, 0])[0, 1] == pytest.approx(LASTING, abs=0.1)
+    low, high = DISTURBANCE
+    assert all(low < ScriptedExpert("Lift", "mixed", seed)._disturbance < high for seed in range(20))
+    here = {**objects, "eef": objects["cube"] + np.array([0.0, 0.0, 0.0])}
+    while meant[6] < 0:  # until it grasps: that is no move to a place
+        meant = expert.act(here)
+        assert meant is not None
+    meant = expert.act(here)
+    assert meant is not None and expert.disturbed(meant).tolist() == meant.tolist()
     plain = ScriptedExpert("Lift", "success", 5)
     action = plain.act(objects)
     assert action is not None and plain.disturbed(action) is action
 
+    meant = ScriptedExpert("Lift", "mixed", 5).act(objects)
+    assert meant is not None
     done: list[np.ndarray] = []
     step = env.step
     env.step = lambda action: (done.append(action), step(action))[1]  # type: ignore[method-assign]

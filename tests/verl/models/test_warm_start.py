@@ -131,6 +131,20 @@ def test_each_instruction_has_its_own_place_to_look_for(tmp_path: Path, data: De
     assert loss.item() < 1e-3
 
 
+def test_each_lesson_trains_its_own_side(tmp_path: Path, data: Demonstrations) -> None:
+    """The first the vision side alone, the second the decoder alone, on pictures that are looked at once."""
+    for lessons, kept, moved in (
+        ((3, 0), "language_model", "vision_backbone"),
+        ((0, 3), "vision_backbone", "language_model"),
+    ):
+        policy = fresh(tmp_path / kept, data)
+        before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+        train(policy, data, TrainConfig(3, *lessons, batch_size=4, warmup=1, weight_decay=0.5))
+        same = {name for name, tensor in policy.state_dict().items() if torch.equal(tensor, before[name])}
+        assert all(name in same for name in before if name.startswith(kept))
+        assert any(name not in same for name in before if name.startswith(moved))
+
+
 def test_statistics_keep_rotations_and_the_gripper_from_being_stretched(data: Demonstrations) -> None:
     """Rotation bounds are the full range; the gripper is not masked in."""
     action = data.norm_stats()["action"]
@@ -142,16 +156,16 @@ def fresh(folder: Path, data: Demonstrations) -> OpenVLAOFTPolicy:
     return make_policy(folder, SIZE, {"lift": data.norm_stats()}, proprio_dim=8)
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize(("bfloat16", "lessons"), [(False, (0, 0)), (True, (0, 0)), (False, (2, 2)), (True, (1, 5))])
 def test_training_lowers_the_loss_and_resumes_to_the_same_weights(
-    tmp_path: Path, data: Demonstrations, bfloat16: bool
+    tmp_path: Path, data: Demonstrations, bfloat16: bool, lessons: tuple[int, int]
 ) -> None:
     """Stopped after 3 of 6 steps and continued by a new process's objects: weights equal bit for bit."""
     torch.set_num_threads(1)
-    config = TrainConfig(steps=6, batch_size=8, warmup=1, save_every=3, bfloat16=bfloat16)
+    config = TrainConfig(6, *lessons, batch_size=8, warmup=1, save_every=3, bfloat16=bfloat16)
     whole, losses = fresh(tmp_path / "a", data), []
     train(whole, data, config, progress=lambda step, loss: losses.append(loss))
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[lessons[0]]
 
     class Stop(Exception):
         pass

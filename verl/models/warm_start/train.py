@@ -21,6 +21,8 @@ from verl.models.warm_start.goals import GoalHeads, far
 
 logger = logging.getLogger(__name__)
 
+LOOKED_AT = 256  # pictures at a time
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
@@ -30,6 +32,7 @@ class TrainConfig:
         steps: gradient steps, of ``batch_size`` samples each.
         vision_steps: so many of the first ones train the vision side alone, on the auxiliary task of ``goals.py`` and
             on samples in which there is something to look for.
+        decoder_steps: so many after those train the decoder alone, on patches that were looked at once for all.
         bfloat16: matrix products in it (autocast); weights stay as they are.
         goal_weight: of that task's loss beside the likelihood in the other steps.
         schedule_steps: length of the cosine; longer than ``steps`` stops it early.
@@ -37,6 +40,7 @@ class TrainConfig:
 
     steps: int
     vision_steps: int = 0
+    decoder_steps: int = 0
     goal_weight: float = 0.0
     batch_size: int = 32
     lr: float = 1e-3
@@ -78,20 +82,27 @@ def train(
         progress: told each step and its loss.
     """
     tokens, weights = _targets(policy, data)
-    heads = GoalHeads(policy, data.goals, data.instructions)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        heads = GoalHeads(policy, data.goals, data.instructions)
     trained = [p for p in (*policy.parameters(), *heads.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
     looked_for = far(data.proprio, data.goals)
     start, losses = _resume(state_file, policy, heads, optimizer, config)
+    seen: torch.Tensor | None = None
     policy.train()
     for step in range(start, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.lr_at(step)
         # The batch depends on the step alone, so that a resumed run sees what an unbroken one sees.
         rng, looking = np.random.default_rng((config.seed, step)), step < config.vision_steps
+        if step - config.vision_steps in range(config.decoder_steps):
+            seen = _look(policy, data, config) if seen is None else seen
+        else:
+            seen = None
         index = rng.choice(looked_for, config.batch_size) if looking else rng.integers(0, len(data), config.batch_size)
         with _precision(policy, config):
-            likelihood, goal = _losses(policy, heads, data, index, tokens, weights, looking)
+            likelihood, goal = _losses(policy, heads, data, index, tokens, weights, looking, seen)
         loss = goal if looking else likelihood + config.goal_weight * goal
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -125,11 +136,13 @@ def _losses(
     tokens: torch.Tensor,
     weights: torch.Tensor,
     vision_only: bool,
+    seen: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Negative log-likelihood (nats a token; zero with ``vision_only``) and the auxiliary task's loss."""
+    """Negative log-likelihood (nats a token; zero with ``vision_only``) and the auxiliary task's loss. ``seen``: the
+    patches of all samples, when the vision side is not trained."""
     texts = [data.instructions[i] for i in index]
     pixels, prompts, lengths, state = policy.prepare(data.images[index], texts, data.proprio[index])
-    patches = policy.patches(pixels)
+    patches = policy.patches(pixels) if seen is None else seen[index].to(pixels.dtype)
     goal = heads.patch_loss(patches, index)
     if vision_only:
         return goal.new_zeros(()), goal
@@ -138,6 +151,18 @@ def _losses(
     chosen = every.gather(-1, policy.action_tokens.index(tokens[index])[..., None])[..., 0]
     likelihood = -(chosen * weights[index]).sum() / weights[index].sum()
     return likelihood, goal + heads.hidden_loss(hidden, index)
+
+
+@torch.no_grad()
+def _look(policy: OpenVLAOFTPolicy, data: Demonstrations, config: TrainConfig) -> torch.Tensor:
+    """(N, patches, D) bfloat16: the patches of all samples."""
+    logger.info("looking at %d pictures", len(data))
+    found = []
+    for part in np.array_split(np.arange(len(data)), -(-len(data) // LOOKED_AT)):
+        pixels, *_ = policy.prepare(data.images[part], [data.instructions[i] for i in part], data.proprio[part])
+        with _precision(policy, config):
+            found.append(policy.patches(pixels).to(torch.bfloat16))
+    return torch.cat(found)
 
 
 def _targets(policy: OpenVLAOFTPolicy, data: Demonstrations) -> tuple[torch.Tensor, torch.Tensor]:
