@@ -60,7 +60,7 @@ _COMMON = (
     "data.task_sampling=learnability",
     "algorithm.norm_adv_by_task=true",
     "algorithm.loss_agg_mode=seq-mean-token-mean",
-    "actor_rollout_ref.actor.ppo_mini_batch_size=40",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=16",
 )
 _KINDS = {"mixed": "mixed", "expert": "success"}
 _ROBOSUITE = ("--cube-within", "0.1", "--zoom", "2.0")
@@ -80,6 +80,7 @@ WORLDS = {
             "trainer.total_episodes=1000",
             "trainer.test_freq=5",
             "data.val_batch_size=100",
+            "actor_rollout_ref.rollout.envs_per_worker=2",  # five simulators each, 1.9 GB
         ),
     ),
     "libero": World(
