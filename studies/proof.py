@@ -5,10 +5,11 @@
     python -m studies.proof --only report                    # docs/results/proof.json of what is there
     python -m studies.proof --world libero                   # three tasks of LIBERO's own, in runs/proof-libero
 
-demonstrations  scripted episodes, a file a task: by people of whom two thirds make the task's mistake, for the policy;
-                by the expert, play, and play that comes near, for the critic
+demonstrations  scripted episodes, a file a task: of people of whom two thirds make the task's mistake, for the policy;
+                of experts, of play, and of play that comes near, for the critic
 start           one policy by plain imitation of the first
 critic          one label-free critic from the pictures of the others
+calibrate       its threshold, by further films
 audit           its verdicts on the start policy's episodes beside the simulator's, for each task
 shift           for each task the best constant added to one action while the gripper is open or closed, searched on
                 --trials states of its own
@@ -25,8 +26,8 @@ What is there is not made again; a training that was interrupted goes on. ``key=
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -46,11 +47,13 @@ from evo_vlac.outputs import write_json
 from evo_vlac.swift_engine import SwiftEngine
 from studies.collect_policy_episodes import episode
 from studies.constant_shift import Shifted, every_shift, halve
+from studies.proof_calibration import calibrate as calibrated
 from studies.proof_critic import label_free
+from studies.proof_films import collect, films
 from studies.proof_imitation import good_files, imitate
 from studies.proof_report import results
 from studies.proof_training import ARMS, trainings
-from studies.proof_verdicts import HOLD, THRESHOLD, ended
+from studies.proof_verdicts import HOLD, ended
 from studies.proof_worlds import CHUNK, FRESH_SEED, WORLDS
 from studies.results import enter
 from verl.envs.base import Environment
@@ -60,12 +63,6 @@ from verl.models.warm_start import Demonstrations, TrainConfig, success_rate, tr
 from verl.trainer.load_config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = {  # by their kinds in World.kinds: seed of the first episode (and 20 000 more a task), share of --episodes
-    "mixed": (500_000, 1.0),
-    "expert": (700_000, 1.0),
-    "play": (900_000, 0.5),
-    "near": (1_100_000, 0.5),
-}
 AUDIT_SEED, SEARCH_SEED = 160_000, 170_000  # evaluation states that no table has used
 REJECTION_SEED = 600_000  # training states
 TEMPERATURE = 0.6  # of the audited policy, as in training
@@ -75,17 +72,8 @@ LESSONS = 0.3, 0.45  # shares of the imitation's steps: the vision side alone, t
 
 
 def demonstrations(options: argparse.Namespace) -> None:
-    """A file a task and kind, by the environment's collector."""
-    world = WORLDS[options.world]
-    for number, (task, arguments) in enumerate(world.collected.items()):
-        for name, (first, share) in FILES.items():
-            out = options.work / "demos" / f"{task}-{name}.h5"
-            if out.exists():
-                continue
-            command = [sys.executable, "-m", "verl.envs.collect", *arguments, "--out", out]
-            command += ["--kinds", world.kinds[name], "--episodes", max(1, round(share * options.episodes))]
-            command += ["--seed", first + 20_000 * number, "--workers", options.workers]
-            subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
+    """See :mod:`studies.proof_films`."""
+    collect(WORLDS[options.world], options.work / "demos", options.episodes, options.workers)
 
 
 def start(options: argparse.Namespace) -> Path:
@@ -152,8 +140,19 @@ def _rate(file: Path, player: Any, fresh: Environment, options: argparse.Namespa
 
 
 def critic(options: argparse.Namespace) -> Path:
-    demos, play, near = (sorted((options.work / "demos").glob(f"*-{name}.h5")) for name in ("expert", "play", "near"))
-    return label_free(options.work / "critic", demos, [*play, *near], options.critic_steps)
+    demos = options.work / "demos"
+    return label_free(
+        options.work / "critic", films(demos, "expert"), films(demos, "play", "near"), options.critic_steps
+    )
+
+
+def calibrate(options: argparse.Namespace) -> float:
+    """The threshold, from ``threshold.json``; see :mod:`studies.proof_calibration`."""
+    file, demos = options.work / "threshold.json", options.work / "demos"
+    if not file.exists():
+        with _judge(critic(options)) as judging:
+            write_json(file, calibrated(judging, films(demos, "expert_new"), films(demos, "near_new")))
+    return float(json.loads(file.read_text())["threshold"])
 
 
 def audit(options: argparse.Namespace) -> None:
@@ -162,7 +161,8 @@ def audit(options: argparse.Namespace) -> None:
     policy, model = OpenVLAOFTPolicy.from_pretrained(start(options)), critic(options)
     world = WORLDS[options.world]
     env, _ = world.environment()
-    asked = HeldoutOptions(THRESHOLD, values=False, wrong_frames=0)
+    threshold = calibrate(options)
+    asked = HeldoutOptions(threshold, values=False, wrong_frames=0)
     with _judge(model) as judging:
         for number, task in enumerate(world.tasks):
             file = options.work / f"audit-{task}.json"
@@ -172,7 +172,7 @@ def audit(options: argparse.Namespace) -> None:
             played = (episode(env, policy, seed, TEMPERATURE, number, training=False) for seed in seeds)
             report = judge_heldout(judging, played, asked)
             table = report.table()
-            found = {"frames": table["done_frames"], "episodes": ended(report.episodes, THRESHOLD, HOLD)}
+            found = {"frames": table["done_frames"], "episodes": ended(report.episodes, threshold, HOLD)}
             write_json(file, found)
             print(f"{task}: {found}", flush=True)
     env.close()
@@ -195,7 +195,7 @@ def imitation(options: argparse.Namespace) -> None:
             return (episode(env, policy, seed, TEMPERATURE, task) for seed in seeds)
 
         with _judge(model) as judging:
-            files = good_files(options.work / "good", tasks, played, judging, THRESHOLD, HOLD)
+            files = good_files(options.work / "good", tasks, played, judging, calibrate(options), HOLD)
         return _read(files, "policy") if files else None
 
     for name, data in (("cloning", cloning), ("rejection", rejection)):
@@ -216,10 +216,8 @@ def _read(files: Sequence[Path], kind: str, succeeded: bool = False) -> Demonstr
 
 def train_arms(options: argparse.Namespace) -> None:
     """See :mod:`studies.proof_training`."""
-    world = WORLDS[options.world]
-    trainings(
-        world, options.work / "runs", start(options), critic(options), options.arms, options.seeds, options.overrides
-    )
+    world, recipe = WORLDS[options.world], [f"critic.threshold={calibrate(options)}", *options.overrides]
+    trainings(world, options.work / "runs", start(options), critic(options), options.arms, options.seeds, recipe)
 
 
 def rate(options: argparse.Namespace) -> None:
@@ -248,6 +246,7 @@ STAGES: dict[str, Callable[[argparse.Namespace], object]] = {
     "demonstrations": demonstrations,
     "start": start,
     "critic": critic,
+    "calibrate": calibrate,
     "audit": audit,
     "shift": shift,
     "imitation": imitation,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from studies.proof_verdicts import HOLD, THRESHOLD
+from studies.proof_verdicts import HOLD
 from studies.proof_worlds import FRESH_SEED, OTHER_TASK, World
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,8 +33,8 @@ def trainings(
             command += [f"trainer.default_local_dir={folder}", f"actor_rollout_ref.model.path={model}"]
             command += [f"data.seed={seed}", "trainer.save_freq=1", "trainer.videos=0"]
             command.append(f"data.val_seed={FRESH_SEED}")
-            command += [f"critic.threshold={THRESHOLD}", f"critic.hold={HOLD}"]
-            command += [f"critic.sidecar.config.model={judge}", *world.recipe, *ARMS[arm], *overrides]
+            command += [f"critic.hold={HOLD}", f"critic.sidecar.config.model={judge}"]
+            command += [*world.recipe, *ARMS[arm], *overrides]
             if (run / "checkpoints").is_dir():
                 command.append("trainer.resume_mode=auto")
             with (folder / f"{run.name}.log").open("ab") as log:

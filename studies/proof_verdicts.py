@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from evo_vlac.evaluation.evaluator import Judged
 
-THRESHOLD, HOLD = 0.9, 2  # set before the first audit
+HOLD = 2  # set before the first audit
 
 
 def held_at(said: Sequence[bool], hold: int) -> int | None:

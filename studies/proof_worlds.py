@@ -62,7 +62,19 @@ _COMMON = (
     "algorithm.loss_agg_mode=seq-mean-token-mean",
     "actor_rollout_ref.actor.ppo_mini_batch_size=16",
 )
-_KINDS = {"mixed": "mixed", "expert": "success"}
+
+
+def _kinds(play: str, near: str) -> dict[str, str]:
+    return {
+        "mixed": "mixed",
+        "expert": "success",
+        "expert_new": "success",
+        "play": play,
+        "near": near,
+        "near_new": near,
+    }
+
+
 _ROBOSUITE = ("--cube-within", "0.1", "--zoom", "2.0")
 _LIBERO = ("--env", "libero", "--suite", "libero_goal", "--image-size", "112", "--max-steps", "150")
 WORLDS = {
@@ -73,7 +85,7 @@ WORLDS = {
             task: ("--task", task, "--max-steps", str(steps), *_ROBOSUITE)
             for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Stack", 80), ("Push", 64))
         },
-        kinds={**_KINDS, "play": "random:0.3,failure:0.25,near_miss:0.4,idle:0.05", "near": "near_miss"},
+        kinds=_kinds("random:0.3,failure:0.25,near_miss:0.4,idle:0.05", "near_miss"),
         recipe=(
             *_COMMON,
             "data.train_batch_size=5",
@@ -99,7 +111,7 @@ WORLDS = {
             name: ("--task", number, *_LIBERO)
             for name, number in (("push_the_plate", "5"), ("turn_on_the_stove", "7"), ("bowl_on_the_plate", "8"))
         },
-        kinds={**_KINDS, "play": "random:0.3,failure:0.65,idle:0.05", "near": "failure"},
+        kinds=_kinds("random:0.3,failure:0.65,idle:0.05", "failure"),
         recipe=(
             *_COMMON,
             "data.train_batch_size=3",

@@ -1,0 +1,64 @@
+"""The proof's threshold is the lowest that leaves films of play alone, and no word of a simulator enters it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evo_vlac.datasets import Trajectory
+from evo_vlac.datasets.hdf5 import Hdf5Writer
+from studies.proof_calibration import LINES, MOST, calibrate
+
+
+class Brightness:
+    """Says done with the probability that the picture's first pixel tells, in percent."""
+
+    def done(self, frames: Sequence[np.ndarray], task: str) -> list[Any]:
+        return [SimpleNamespace(probability=float(frame[0, 0, 0]) / 100) for frame in frames]
+
+
+def films(path: Path, told: Sequence[Sequence[int]], success: bool) -> Path:
+    with Hdf5Writer(path, "robosuite", "Lift") as writer:
+        for i, film in enumerate(told):
+            frames = np.stack([np.full((8, 8, 3), percent, np.uint8) for percent in film])
+            steps = len(film) - 1
+            writer.write(
+                Trajectory(
+                    f"seed {i}", "lift", frames, dones=(success,) * len(film), success=success, kind="success",
+                    actions=np.zeros((steps, 7), np.float32), proprio=np.zeros((len(film), 8), np.float32),
+                )
+            )  # fmt: skip
+    return path
+
+
+def test_the_threshold_is_the_lowest_that_leaves_play_alone(tmp_path: Path) -> None:
+    """Two in a row count, one does not; of an expert's film its last fifth is asked about."""
+    experts = films(tmp_path / "e.h5", [[99] * 8 + [58, 58], [0] * 8 + [72, 72]], True)
+    play = films(tmp_path / "p.h5", [[0] * 5 + [62, 62] + [0] * 3, [0, 90, 0, 90] + [0] * 6], False)
+    critic: Any = Brightness()
+    told = calibrate(critic, [experts], [play], 2)
+    assert told["threshold"] == 0.65 and told["films"] == [2, 2]
+    assert told["ended"]["0.55"] == (1.0, 0.5) and told["ended"]["0.65"] == (0.5, 0.0)
+
+
+def test_the_simulators_word_changes_nothing(tmp_path: Path) -> None:
+    told = []
+    for word in (True, False):
+        experts = films(tmp_path / f"e{word}.h5", [[0] * 8 + [72, 72]], word)
+        play = films(tmp_path / f"p{word}.h5", [[0] * 5 + [62, 62] + [0] * 3], not word)
+        critic: Any = Brightness()
+        told.append(calibrate(critic, [experts], [play], 2))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("percent", [99, 100])
+def test_where_no_threshold_keeps_to_it_the_highest_is_taken(tmp_path: Path, percent: int) -> None:
+    film = films(tmp_path / "f.h5", [[percent] * 10], True)
+    critic: Any = Brightness()
+    told = calibrate(critic, [film], [film], 2)
+    assert told["threshold"] == LINES[-1] and told["ended"][str(LINES[-1])][1] > MOST
