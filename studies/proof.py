@@ -146,13 +146,13 @@ def critic(options: argparse.Namespace) -> Path:
     )
 
 
-def calibrate(options: argparse.Namespace) -> float:
-    """The threshold, from ``threshold.json``; see :mod:`studies.proof_calibration`."""
-    file, demos = options.work / "threshold.json", options.work / "demos"
+def calibrate(options: argparse.Namespace) -> dict[str, float]:
+    """By instruction its threshold, from ``thresholds.json``; see :mod:`studies.proof_calibration`."""
+    file, demos = options.work / "thresholds.json", options.work / "demos"
     if not file.exists():
         with _judge(critic(options)) as judging:
             write_json(file, calibrated(judging, films(demos, "expert_new"), films(demos, "near_new")))
-    return float(json.loads(file.read_text())["threshold"])
+    return {task: told["threshold"] for task, told in json.loads(file.read_text()).items()}
 
 
 def audit(options: argparse.Namespace) -> None:
@@ -161,8 +161,7 @@ def audit(options: argparse.Namespace) -> None:
     policy, model = OpenVLAOFTPolicy.from_pretrained(start(options)), critic(options)
     world = WORLDS[options.world]
     env, _ = world.environment()
-    threshold = calibrate(options)
-    asked = HeldoutOptions(threshold, values=False, wrong_frames=0)
+    thresholds = calibrate(options)
     with _judge(model) as judging:
         for number, task in enumerate(world.tasks):
             file = options.work / f"audit-{task}.json"
@@ -170,7 +169,9 @@ def audit(options: argparse.Namespace) -> None:
                 continue
             seeds = range(AUDIT_SEED, AUDIT_SEED + options.audited)
             played = (episode(env, policy, seed, TEMPERATURE, number, training=False) for seed in seeds)
-            report = judge_heldout(judging, played, asked)
+            env.reset(AUDIT_SEED, number)
+            threshold = thresholds[env.instruction]
+            report = judge_heldout(judging, played, HeldoutOptions(threshold, values=False, wrong_frames=0))
             table = report.table()
             found = {"frames": table["done_frames"], "episodes": ended(report.episodes, threshold, HOLD)}
             write_json(file, found)
@@ -182,6 +183,7 @@ def imitation(options: argparse.Namespace) -> None:
     """``rated-cloning.json`` and ``rated-rejection.json``: success by task on fresh states."""
     torch.set_num_threads(1)
     begin, model, config = start(options), critic(options), TrainConfig(options.imitated, lr=LEARNING_RATE / 3, seed=1)
+    thresholds = calibrate(options)
     world = WORLDS[options.world]
     (env, _), (fresh, _), tasks = world.environment(), world.environment(fresh=True), world.tasks
 
@@ -195,7 +197,7 @@ def imitation(options: argparse.Namespace) -> None:
             return (episode(env, policy, seed, TEMPERATURE, task) for seed in seeds)
 
         with _judge(model) as judging:
-            files = good_files(options.work / "good", tasks, played, judging, calibrate(options), HOLD)
+            files = good_files(options.work / "good", tasks, played, judging, thresholds, HOLD)
         return _read(files, "policy") if files else None
 
     for name, data in (("cloning", cloning), ("rejection", rejection)):
@@ -216,8 +218,10 @@ def _read(files: Sequence[Path], kind: str, succeeded: bool = False) -> Demonstr
 
 def train_arms(options: argparse.Namespace) -> None:
     """See :mod:`studies.proof_training`."""
-    world, recipe = WORLDS[options.world], [f"critic.threshold={calibrate(options)}", *options.overrides]
-    trainings(world, options.work / "runs", start(options), critic(options), options.arms, options.seeds, recipe)
+    lines = ", ".join(f"[{task}, {line}]" for task, line in calibrate(options).items())
+    recipe = [f"critic.thresholds=[{lines}]", *options.overrides]
+    begin, judge = start(options), critic(options)
+    trainings(WORLDS[options.world], options.work / "runs", begin, judge, options.arms, options.seeds, recipe)
 
 
 def rate(options: argparse.Namespace) -> None:

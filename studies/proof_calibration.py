@@ -1,11 +1,12 @@
-"""The proof's threshold, from films that the critic was not trained on and without any word of a simulator.
+"""The proof's thresholds, from films that the critic was not trained on and without any word of a simulator.
 
-Films of experts are successes and films of play are none, by the word of who made them. The threshold is the lowest at
-which training would have ended at most ``MOST`` of the films of play.
+Films of experts are successes and films of play are none, by the word of who made them. An instruction's threshold is
+the lowest at which training would have ended at most ``MOST`` of its films of play.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,26 +15,30 @@ from evo_vlac.critic import Critic
 from evo_vlac.datasets import DatasetOptions, open_datasets
 from studies.proof_verdicts import HOLD, held_at
 
-LINES = tuple(round(0.3 + 0.05 * i, 2) for i in range(14))  # 0.3 to 0.95
-MOST = 0.02
+LINES = (*(round(0.3 + 0.05 * i, 2) for i in range(14)), 0.97, 0.98, 0.99)  # 0.3 to 0.95, and these
+MOST = 0.05
 LAST = 0.2  # of an expert's film: what comes before is not done yet, and not asked about
+Told = dict[str, list[list[float]]]
 
 
 def calibrate(critic: Critic, experts: Sequence[Path], play: Sequence[Path], hold: int = HOLD) -> dict[str, Any]:
-    """``threshold``, and by each of ``LINES`` the shares of the experts' and of play's films with ``hold`` dones in a
-    row; the highest of them, where none keeps to ``MOST``."""
-    seen, played = _told(critic, experts, LAST), _told(critic, play, 1.0)
-    shares = {line: (_ended(seen, line, hold), _ended(played, line, hold)) for line in LINES}
-    threshold = next((line for line, (_, wrong) in shares.items() if wrong <= MOST), LINES[-1])
-    return {"threshold": threshold, "films": [len(seen), len(played)], "ended": {str(k): v for k, v in shares.items()}}
+    """By instruction: ``threshold``, the number of ``films`` of both sorts, and by each of ``LINES`` the shares of them
+    that ``hold`` dones in a row would have ended. The highest line, where none keeps to ``MOST``."""
+    seen, played, found = _told(critic, experts, LAST), _told(critic, play, 1.0), {}
+    for task in sorted(seen):
+        shares = {line: (_ended(seen[task], line, hold), _ended(played[task], line, hold)) for line in LINES}
+        threshold = next((line for line, (_, wrong) in shares.items() if wrong <= MOST), LINES[-1])
+        films = [len(seen[task]), len(played[task])]
+        found[task] = {"threshold": threshold, "films": films, "ended": {str(k): v for k, v in shares.items()}}
+    return found
 
 
-def _told(critic: Critic, files: Sequence[Path], last: float) -> list[list[float]]:
-    """By film the probabilities of done (NaN: no readable answer), of its ``last`` share of frames."""
-    found = []
+def _told(critic: Critic, files: Sequence[Path], last: float) -> Told:
+    """By instruction and film the probabilities of done (NaN: no readable answer), of its ``last`` share of frames."""
+    found: Told = defaultdict(list)
     for film in open_datasets(files, DatasetOptions(labels=False)):
         frames = list(film.frames)[-max(1, round(last * len(film))) :]
-        found.append([answer.probability for answer in critic.done(frames, film.task)])
+        found[film.task].append([answer.probability for answer in critic.done(frames, film.task)])
     return found
 
 

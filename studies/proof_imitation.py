@@ -7,7 +7,7 @@ learning has, and imitates those that the critic calls done, up to that frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,12 @@ def imitate(start: Path, data: Demonstrations | None, config: TrainConfig, out: 
     return policy
 
 
-def good_episodes(played: Iterable[Trajectory], critic: Critic, threshold: float, hold: int) -> Iterator[Trajectory]:
-    """Those that the critic calls done, each up to there."""
+def good_episodes(
+    played: Iterable[Trajectory], critic: Critic, thresholds: Mapping[str, float], hold: int
+) -> Iterator[Trajectory]:
+    """Those that the critic calls done by their instruction's threshold, each up to there."""
     for one in played:
-        answers = critic.done(list(one.frames), one.task, threshold=threshold)
+        answers = critic.done(list(one.frames), one.task, threshold=thresholds[one.task])
         if last := held_at([answer.done for answer in answers], hold):
             yield shortened(one, last)
 
@@ -52,7 +54,7 @@ def good_files(
     tasks: Sequence[str],
     played: Callable[[int], Iterable[Trajectory]],
     critic: Critic,
-    threshold: float,
+    thresholds: Mapping[str, float],
     hold: int,
 ) -> list[Path]:
     """A file for each task that has good episodes. ``played(number)`` plays the episodes of a task."""
@@ -60,7 +62,7 @@ def good_files(
         file = folder / f"{task}.h5"
         if not file.exists():
             with Hdf5Writer(file, "robosuite", task) as writer:
-                for one in good_episodes(played(number), critic, threshold, hold):
+                for one in good_episodes(played(number), critic, thresholds, hold):
                     writer.write(one)
             print(f"{task}: {writer.count} good episodes", flush=True)
     return [file for file in (folder / f"{task}.h5" for task in tasks) if _holds_any(file)]

@@ -5,7 +5,7 @@ Environment processes are given it as it is; they need no more of the configurat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shm_bridge import ConfigError as RulesError
@@ -55,6 +55,7 @@ class CriticConfig:
 
     Attributes:
         run_id: of the sidecar; None until it is bound to a run.
+        thresholds: pairs of an episode's instruction and the threshold that counts in place of ``threshold``.
         instructions: pairs of an episode's instruction and the words that the critic is asked with in its place.
         noise: seeded by ``data.seed``.
         verdict_noise: ``noise``, or None where it changes nothing.
@@ -80,12 +81,14 @@ class CriticConfig:
     audit_stop: bool
     noise: VerdictNoise
     shuffle: bool
+    thresholds: tuple[tuple[str, float], ...]
     instructions: tuple[tuple[str, str], ...]
     ready_timeout_s: float
     sidecar: SidecarConfig
     verdict_noise: VerdictNoise | None = field(init=False)
     done_rules: DoneRules = field(init=False)
     reward_rules: RewardRules = field(init=False)
+    _own_rules: dict[str, DoneRules] = field(init=False)
 
     def __post_init__(self) -> None:
         try:
@@ -104,10 +107,18 @@ class CriticConfig:
         in_range("critic.invalid_stop_share", self.invalid_stop_share, 0, 1)
         in_range("critic.audit_min_precision", self.audit_min_precision, 0, 1)
         in_range("critic.max_failures", self.max_failures, 1)
+        for told, line in self.thresholds:
+            in_range(f"critic.thresholds: {told!r}", line, 0, 1)
+        own = {told: replace(done, threshold=line) for told, line in self.thresholds}
+        object.__setattr__(self, "_own_rules", own)
         if wrong := [pair for pair in self.instructions if not all(pair)]:
             raise ConfigError(
                 f"critic.instructions: {list(wrong[0])}, but both, what is told and what is asked, need words"
             )
+
+    def rules_of(self, instruction: str) -> DoneRules:
+        """What makes a frame of such an episode done."""
+        return self._own_rules.get(instruction, self.done_rules)
 
     @property
     def asked(self) -> bool:

@@ -148,6 +148,7 @@ class EpisodeRunner:
         self.scoring = EpisodeScoring(request, self.critic, config, self.decided)
         with self._timed("reset"):
             self.env.reset(request.seed, request.task, request.training)
+        self.scoring.begin(self.env.instruction)
         if self.critic is not None:
             self.critic.begin(request.episode, self.env.instruction)
 

@@ -103,6 +103,11 @@ class EpisodeScoring:
         self._listed: int | None = None  # the last step of the value list that was asked for last
         self._audit_lost = False
 
+    def begin(self, instruction: str) -> None:
+        """The episode's instruction is known, and with it the rules that end it."""
+        if self.config:
+            self.termination = Termination(self.config.rules_of(instruction))
+
     @property
     def episode(self) -> int:
         return self.request.episode

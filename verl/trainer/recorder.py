@@ -59,7 +59,8 @@ class Recorder:
         ending = "done" if end.complete else ("success" if end.env_success else "end")
         name = f"step{step:03d}-{kind}-{request.episode & 0xFFFFFF:05d}-{ending}.mp4"
         try:
-            write_verdict_video(end, self.folder.file("videos", name), self.config.critic.threshold)
+            line = self.config.critic.rules_of(end.instruction).threshold
+            write_verdict_video(end, self.folder.file("videos", name), line)
             self.videos = [*self.videos, name][-LISTED_VIDEOS:]
         except (OSError, ValueError) as error:  # a video is not worth a run
             logger.warning("video %s not written: %s", name, error)

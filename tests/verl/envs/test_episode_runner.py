@@ -108,6 +108,16 @@ def test_a_lying_simulator_reaches_no_reward() -> None:
         )
 
 
+@pytest.mark.parametrize(("told", "complete"), [("task 1", True), ("another task", False)])
+def test_an_instruction_may_have_a_threshold_of_its_own(told: str, complete: bool) -> None:
+    """In place of ``critic.threshold``, which holds for all others; ``critic.hold`` is the same."""
+    verdicts = {s: frame_verdict(True, False, 0.1 if s < 5 else 0.6) for s in range(1, 21)}
+    critic = ScriptedCritic(random.Random(1), verdicts, np.array([0, 10, 20, 30], np.float32))
+    end, _, _ = run(critic_config(thresholds=((told, 0.5),), hold=2), critic)
+    assert isinstance(end, EpisodeEnd) and end.complete is complete
+    assert end.steps == (6 if complete else 20)
+
+
 def test_a_critic_made_worse_on_purpose_misses_dones_and_makes_them_up() -> None:
     """A missed done is scored by the values up to its step; a made-up one pays the reward of a done at the end."""
     values = np.array([0, 10, 30], np.float32)

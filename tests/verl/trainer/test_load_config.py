@@ -46,6 +46,8 @@ def test_the_critics_keys_reach_the_environment_processes():
         ("data.n_samples=many", ("data.n_samples", "many", "int")),
         ("env=mars", ("env/mars", "libero", "robosuite")),
         ("critic.threshold=1.5", ("critic.threshold", "1.5", "0 to 1")),
+        ("critic.thresholds=[[lift, 2]]", ("critic.thresholds: 'lift'", "2", "0 to 1")),
+        ("critic.thresholds=[[lift]]", ("critic.thresholds[0]", "list of 2")),
         ("+data.colour=red", ("data.colour", "unknown key")),
         ("n_samples", ("n_samples", "key=value")),
         ("actor_rollout_ref.model.vla=pi0", ("vla", "pi0", "openvla-oft")),

@@ -148,7 +148,8 @@ class Rollouts:
                 self.recorder.episode(episode, self.counts.updates)
                 self.progress.episode(episode, None)
                 if self.evaluated is not None:
-                    done = said_done(episode.end.probabilities, critic.threshold, critic.hold)
+                    rules = critic.rules_of(episode.end.instruction)
+                    done = said_done(episode.end.probabilities, rules.threshold, rules.hold)
                     self.evaluated.add(done, episode.end.env_success)
         if given_up:  # its success would be of the states that are easy on the simulator
             last = given_up[-1].reason
