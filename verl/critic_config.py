@@ -88,7 +88,6 @@ class CriticConfig:
     verdict_noise: VerdictNoise | None = field(init=False)
     done_rules: DoneRules = field(init=False)
     reward_rules: RewardRules = field(init=False)
-    _own_rules: dict[str, DoneRules] = field(init=False)
 
     def __post_init__(self) -> None:
         try:
@@ -109,8 +108,6 @@ class CriticConfig:
         in_range("critic.max_failures", self.max_failures, 1)
         for told, line in self.thresholds:
             in_range(f"critic.thresholds: {told!r}", line, 0, 1)
-        own = {told: replace(done, threshold=line) for told, line in self.thresholds}
-        object.__setattr__(self, "_own_rules", own)
         if wrong := [pair for pair in self.instructions if not all(pair)]:
             raise ConfigError(
                 f"critic.instructions: {list(wrong[0])}, but both, what is told and what is asked, need words"
@@ -118,7 +115,8 @@ class CriticConfig:
 
     def rules_of(self, instruction: str) -> DoneRules:
         """What makes a frame of such an episode done."""
-        return self._own_rules.get(instruction, self.done_rules)
+        own = dict(self.thresholds).get(instruction)
+        return self.done_rules if own is None else replace(self.done_rules, threshold=own)
 
     @property
     def asked(self) -> bool:
