@@ -46,11 +46,13 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
                 row["episodes_to_80"].append(episodes_to(points))
     audits = {task: work / f"audit-{task}.json" for task in tasks}
     judged = {task: json.loads(file.read_text()) for task, file in audits.items() if file.exists()}
+    thresholds = work / "thresholds.json"
     differences = {name: difference(found, name) for name in ("success", "episodes_to_80")}
     return {
         "tasks": found,
         "difference": differences,
         "critic": {task: _audited(told) for task, told in judged.items()},
+        "thresholds": json.loads(thresholds.read_text()) if thresholds.exists() else {},
         **provenance(),
     }
 

@@ -123,7 +123,7 @@ class ScriptedExpert:
         """(7,) float32: what is to be done for an ``action`` that :meth:`act` returned. The moves of a mixed
         demonstration to a place are disturbed and the file has the action without that (DART, Laskey et al. 2017,
         arXiv:1703.09327): corrections are shown, the disturbance is not imitated. It must be as large as the learner's
-        own errors, or he learns that a hand which is near is nearly there. All other kinds do the action."""
+        own errors, or it learns that a hand which is near is nearly there. All other kinds do the action."""
         if self.kind != "mixed":
             return action
         fresh = np.sqrt(1 - LASTING**2) * self.rng.normal(0.0, self._disturbance, 3)

@@ -213,7 +213,7 @@ def test_a_mixed_demonstration_is_disturbed_and_its_file_has_the_actions_without
     assert np.corrcoef(off[1:, 0], off[:-1, 0])[0, 1] == pytest.approx(LASTING, abs=0.1)
     low, high = DISTURBANCE
     assert all(low < ScriptedExpert("Lift", "mixed", seed)._disturbance < high for seed in range(20))
-    here = {**objects, "eef": objects["cube"] + np.array([0.0, 0.0, 0.0])}
+    here = {**objects, "eef": objects["cube"]}
     while meant[6] < 0:  # until it grasps: that is no move to a place
         meant = expert.act(here)
         assert meant is not None

@@ -300,12 +300,19 @@ class OpenVLAOFTPolicy(nn.Module):
             )
         if len(instructions) != len(frames):
             raise InputError(f"instructions: {len(instructions)} for {len(frames)} observations")
+        return self.processor(frames), *self.prepare_words(instructions, proprio)
+
+    def prepare_words(
+        self, instructions: Sequence[str], proprio: np.ndarray | torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The same without the pixels, for patches that are there already."""
+        device, count = self.device, len(instructions)
         prompts, lengths = self.prompts(tuple(instructions))
         state = None
         if self.proprio_bounds is not None:
-            if proprio is None or tuple(proprio.shape) != (len(frames), self.config.proprio_dim):
+            if proprio is None or tuple(proprio.shape) != (count, self.config.proprio_dim):
                 given = None if proprio is None else tuple(proprio.shape)
-                raise InputError(f"proprio: {given}, but ({len(frames)}, {self.config.proprio_dim}) is expected")
+                raise InputError(f"proprio: {given}, but ({count}, {self.config.proprio_dim}) is expected")
             raw = proprio.cpu().numpy() if isinstance(proprio, torch.Tensor) else np.asarray(proprio)
             state = torch.from_numpy(self.proprio_bounds.normalise(raw)).float().to(device)
-        return self.processor(frames), prompts.to(device), lengths.to(device), state
+        return prompts.to(device), lengths.to(device), state

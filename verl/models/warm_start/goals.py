@@ -19,7 +19,7 @@ from torch import nn
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 
 LOOKS = 4  # queries of an instruction
-FAR_M = 0.03
+FAR_M = 0.03  # from the next turning point: nearer, the hand's own place says it
 
 
 class GoalHeads(nn.Module):

@@ -141,8 +141,12 @@ def _losses(
     """Negative log-likelihood (nats a token; zero with ``vision_only``) and the auxiliary task's loss. ``seen``: the
     patches of all samples, when the vision side is not trained."""
     texts = [data.instructions[i] for i in index]
-    pixels, prompts, lengths, state = policy.prepare(data.images[index], texts, data.proprio[index])
-    patches = policy.patches(pixels) if seen is None else seen[index].to(pixels.dtype)
+    if seen is None:
+        pixels, prompts, lengths, state = policy.prepare(data.images[index], texts, data.proprio[index])
+        patches = policy.patches(pixels)
+    else:
+        patches = seen[index].float()
+        prompts, lengths, state = policy.prepare_words(texts, data.proprio[index])
     goal = heads.patch_loss(patches, index)
     if vision_only:
         return goal.new_zeros(()), goal
