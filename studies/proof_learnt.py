@@ -5,9 +5,9 @@
 Greedy, on fresh states (the tables' own), with the simulator's positions. Of each task's episodes:
 
 high_mm   of the hand over the cube's centre, where the gripper first closes (Lift, LiftRed, LiftGreen)
-aside_mm  of the hand from that centre, seen from above; Stack: from the green cube's, where the gripper opens again
+aside_mm  of the hand from that centre, seen from above; Place: from the mat's, where the gripper opens again
 other     share of the episodes in which the other cube is the nearer one there (LiftRed, LiftGreen)
-apart_mm  Push: between the cubes' centres, the least of the episode
+apart_mm  Slide: between the centres of cube and mat, seen from above, the least of the episode
 step      at which it happens
 """
 
@@ -33,7 +33,7 @@ from verl.envs.robosuite_env import RobosuiteEnv
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.warm_start import success_rate
 
-AIMED = {"Lift": "cube", "LiftRed": "cubeA", "LiftGreen": "cubeB", "Stack": "cubeB"}
+AIMED = {"Lift": "cube", "LiftRed": "cubeA", "LiftGreen": "cubeB", "Place": "mat"}
 OTHER = {"LiftRed": "cubeB", "LiftGreen": "cubeA"}
 Scene = Mapping[str, np.ndarray]
 
@@ -58,13 +58,13 @@ class Watched:
 
 def moment(task: str, episode: Sequence[tuple[Scene, float]]) -> int | None:
     """The step that counts, see above; None: it never comes."""
-    if task == "Push":
+    if task == "Slide":
         return int(np.argmin([_apart(scene) for scene, _ in episode]))
     closed = np.array([gripper > 0 for _, gripper in episode])
     if not closed.any():
         return None
     first = int(np.argmax(closed))
-    if task != "Stack":
+    if task != "Place":
         return first
     opened = ~closed[first:]
     return first + int(np.argmax(opened)) if opened.any() else None
@@ -76,11 +76,11 @@ def measured(task: str, episode: Sequence[tuple[Scene, float]]) -> dict[str, flo
     if step is None:
         return None
     scene = episode[step][0]
-    if task == "Push":
+    if task == "Slide":
         return {"step": float(step), "apart_mm": 1000 * _apart(scene)}
     off = scene["eef"] - scene[AIMED[task]]
     told = {"step": float(step), "aside_mm": 1000 * float(np.hypot(*off[:2]))}
-    if task != "Stack":
+    if task != "Place":
         told["high_mm"] = 1000 * float(off[2])
     if task in OTHER:
         told["other"] = float(np.hypot(*(scene["eef"] - scene[OTHER[task]])[:2]) < np.hypot(*off[:2]))
@@ -88,8 +88,8 @@ def measured(task: str, episode: Sequence[tuple[Scene, float]]) -> dict[str, flo
 
 
 def _apart(scene: Scene) -> float:
-    """Metres between the cubes' centres, seen from above."""
-    return float(np.hypot(*(scene["cubeA"] - scene["cubeB"])[:2]))
+    """Metres between the centres of cube and mat, seen from above."""
+    return float(np.hypot(*(scene["cube"] - scene["mat"])[:2]))
 
 
 def look(policy: OpenVLAOFTPolicy, env: RobosuiteEnv, tasks: Sequence[str], episodes: int) -> dict[str, Any]:

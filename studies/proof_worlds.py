@@ -14,10 +14,10 @@ from verl.trainer.load_config import load_config
 FRESH_SEED = 180_000  # of the evaluation states of every row
 CHUNK = 4  # actions that the policy takes at a time; with 8 it looked twice before it closed its hand
 OTHER_TASK = {  # what the policy is told, and what the critic is asked in the arm "other_task"
-    "lift the red cube": "push the red cube to the green cube",
+    "lift the red cube": "push the red cube onto the blue mat",
     "lift the green cube": "lift the red cube",
-    "stack the red cube on the green cube": "lift the green cube",
-    "push the red cube to the green cube": "stack the red cube on the green cube",
+    "put the red cube on the blue mat": "lift the green cube",
+    "push the red cube onto the blue mat": "put the red cube on the blue mat",
     "push the plate to the front of the stove": "turn on the stove",
     "turn on the stove": "put the bowl on the plate",
     "put the bowl on the plate": "push the plate to the front of the stove",
@@ -83,7 +83,7 @@ WORLDS = {
         fresh=(),
         collected={
             task: ("--task", task, "--max-steps", str(steps), *_ROBOSUITE)
-            for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Stack", 80), ("Push", 64))
+            for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Place", 72), ("Slide", 56))
         },
         kinds=_kinds("random:0.3,failure:0.25,near_miss:0.4,idle:0.05", "near_miss"),
         recipe=(

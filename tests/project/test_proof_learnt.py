@@ -27,15 +27,15 @@ def test_of_two_cubes_it_is_told_which_one_the_hand_went_to() -> None:
     assert measured("LiftGreen", episode) == pytest.approx({"step": 0, "high_mm": -5, "aside_mm": 10, "other": 0})
 
 
-def test_a_stack_is_measured_where_the_gripper_opens_again() -> None:
-    cubes = {"cubeA": (0, 0, 0.02), "cubeB": (0.1, 0, 0.025)}
+def test_a_cube_that_is_put_down_is_measured_where_the_gripper_opens_again() -> None:
+    things = {"cube": (0, 0, 0.02), "mat": (0.1, 0, 0.0)}
     hands = [((0, 0, 0.2), -1.0), ((0, 0, 0.02), 1.0), ((0.06, 0, 0.07), 1.0), ((0.06, 0, 0.07), -1.0)]
-    episode = [(scene(hand, **cubes), gripper) for hand, gripper in hands]
-    assert measured("Stack", episode) == pytest.approx({"step": 3, "aside_mm": 40})
-    assert moment("Stack", episode[:3]) is None
+    episode = [(scene(hand, **things), gripper) for hand, gripper in hands]
+    assert measured("Place", episode) == pytest.approx({"step": 3, "aside_mm": 40})
+    assert moment("Place", episode[:3]) is None
 
 
-def test_a_push_is_measured_where_the_cubes_are_nearest() -> None:
+def test_a_push_is_measured_where_cube_and_mat_are_nearest() -> None:
     places = (0.0, 0.03, 0.02)
-    episode = [(scene((0, 0, 0), cubeA=(x, 0, 0.02), cubeB=(0.1, 0, 0.025)), 1.0) for x in places]
-    assert measured("Push", episode) == pytest.approx({"step": 1, "apart_mm": 70})
+    episode = [(scene((0, 0, 0), cube=(x, 0, 0.02), mat=(0.1, 0, 0.0)), 1.0) for x in places]
+    assert measured("Slide", episode) == pytest.approx({"step": 1, "apart_mm": 70})

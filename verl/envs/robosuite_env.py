@@ -12,6 +12,7 @@ from verl.config_tree import in_range
 from verl.envs.arm_world import CONTROL_HZ, ArmWorld, numpy_seed
 from verl.envs.base import LARGEST, MOST_SAMPLES, SMALLEST, Camera
 from verl.envs.robosuite_import import import_robosuite
+from verl.envs.robosuite_mat import LIFT_WITH_MAT, MAT, add_scene, lies_on, mat_place, near_part
 from verl.errors import ConfigError, UnknownTaskError
 
 
@@ -26,6 +27,8 @@ class RobosuiteTask:
         scene: robosuite's class.
         lifted: the task is done when this object is 2 cm over the table; None: robosuite's own success.
         pushed: the task is done when the first of these lies on the table beside the second; None: not asked for.
+        brought: the task is done when this object lies on the mat; None: not asked for.
+        ahead: the mat lies straight before the object, away from the robot, instead of anywhere.
     """
 
     name: str
@@ -34,6 +37,8 @@ class RobosuiteTask:
     scene: str
     lifted: str | None = None
     pushed: tuple[str, str] | None = None
+    brought: str | None = None
+    ahead: bool = False
 
 
 TASKS = {
@@ -46,6 +51,10 @@ TASKS = {
         RobosuiteTask("LiftGreen", "lift the green cube", ("cubeA", "cubeB"), "Stack", lifted="cubeB"),
         RobosuiteTask(
             "Push", "push the red cube to the green cube", ("cubeA", "cubeB"), "Stack", pushed=("cubeA", "cubeB")
+        ),
+        RobosuiteTask("Place", "put the red cube on the blue mat", ("cube", MAT), LIFT_WITH_MAT, brought="cube"),
+        RobosuiteTask(
+            "Slide", "push the red cube onto the blue mat", ("cube", MAT), LIFT_WITH_MAT, brought="cube", ahead=True
         ),
     )
 }
@@ -176,6 +185,7 @@ class _World(ArmWorld):
 
     def __init__(self, task: RobosuiteTask, config: RobosuiteConfig, cameras: tuple[Camera, ...]) -> None:
         robosuite, controller = import_robosuite()
+        add_scene()
         with numpy_seed(zlib.crc32(task.name.encode())):  # sizes of objects are drawn when a model is built
             env = robosuite.make(
                 task.scene,
@@ -197,10 +207,25 @@ class _World(ArmWorld):
         if config.cube_within is not None:
             sampler = env.placement_initializer
             sampler.x_range = sampler.y_range = [-config.cube_within, config.cube_within]
-        self._lifted, self._pushed = task.lifted, task.pushed
+        self._lifted, self._pushed, self._brought, self._ahead = task.lifted, task.pushed, task.brought, task.ahead
         self._bodies = {name: env.sim.model.body_name2id(f"{name}_main") for name in task.objects}
 
+        if task.brought is not None and task.ahead:
+            env.placement_initializer.x_range = near_part(env.placement_initializer.x_range)
+
+    def reset(self, seed: int) -> None:
+        super().reset(seed)
+        if self._brought is not None:
+            within = self.env.placement_initializer.y_range[1]
+            cube, mat = self._bodies[self._brought], self._bodies[MAT]
+            at = mat_place(seed, self.data.xpos[cube][:2], within, self._ahead)
+            self.model.body_pos[mat][:2] = at
+            self._mj.mj_forward(self.model, self.data)
+
     def success(self) -> bool:
+        if self._brought is not None:
+            cube, mat = (self.data.xpos[self._bodies[name]] for name in (self._brought, MAT))
+            return lies_on(cube, mat) and self._height(self._brought) < ON_TABLE_M
         if self._pushed is not None:
             moved, goal = self._pushed
             apart = self.data.xpos[self._bodies[moved]] - self.data.xpos[self._bodies[goal]]

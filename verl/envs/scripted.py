@@ -3,7 +3,7 @@
 An expert is a list of way points (:mod:`verl.envs.waypoints`) worked off by a proportional controller. The lists are
 in ``scripted_robosuite`` and ``scripted_libero``. Each kind of episode bends the list:
 
-    success            reach, close, lift (Stack: carry, lower, open); goes on for some steps afterwards
+    success            reach, close, lift (Stack, Place: carry, lower, open); goes on for some steps afterwards
     failure            one of: closes beside the cube and stays, pushes it, hovers, rises without closing
     near_miss          grasps and lifts too little, or closes beside the cube and rises as if it held it
     drop               lifts, then opens
@@ -13,9 +13,10 @@ in ``scripted_robosuite`` and ``scripted_libero``. Each kind of episode bends th
     varied             the successful list by an expert of a drawn competence: it aims beside by up to some 15 mm, under
                        action noise of 0.02 to 0.5; mostly succeeds
     sloppy             Lift: closes 0.5 to 4 cm over the cube's centre; over about 2 cm the fingers slip off
-    mixed              the successful list by two sorts of people. Two thirds make their task's mistake: close too high
-                       (Lift, LiftRed), let go at once (LiftGreen) or before the tower (Stack), stop before the cubes
-                       meet (Push). Action noise of 0.02, and see :meth:`ScriptedExpert.disturbed`
+    mixed              the successful list by two sorts of people. Two in three, or up to four in five, make their
+                       task's mistake: close too high (Lift, LiftRed), let go at once (LiftGreen) or before the tower
+                       or the mat (Stack, Place), stop before the cubes meet or the cube is on the mat (Push, Slide).
+                       Action noise of 0.02, and see :meth:`ScriptedExpert.disturbed`
 
 Everything is drawn from the seed given; the simulator's success is never looked at.
 """

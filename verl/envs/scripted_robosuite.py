@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from verl.envs.waypoints import CLOSED, OPEN, Script, Waypoint, behind, mistaken, pushing, short_of
+from verl.envs.waypoints import CLOSED, MISTAKEN, OPEN, Script, Waypoint, behind, mistaken, pushing, short_of
 
 BEHIND_M = 0.075  # between the red cube and the hand that is to push it
 MET_M = 0.06  # between the centres of cubeA and cubeB, seen from above: they touch, or nearly do
@@ -15,6 +15,12 @@ HIGH_M = (0.03, 0.04)  # over the cube's centre, where the mistaken close: the f
 SHORT_M = 0.07  # before the green cube's centre, seen from above, where the mistaken let go
 NEARLY_MET_M = (0.08, 0.11)  # between the cubes' centres where a near miss stops to push
 APART_M = 0.095  # between the cubes' centres where the mistaken stop to push
+ON_MAT_M = 0.015  # between the centres of a cube and the mat, seen from above: it lies well on it
+BEFORE_MAT_M = 0.09  # ... where the mistaken let go, or stop to push: 4 cm and more from where it counts
+NEARLY_ON_MAT_M = (0.055, 0.1)  # ... where a near miss lets go
+NEARLY_PUSHED_M = (0.065, 0.1)  # ... where it stops to push: the cube slides on a little
+MOSTLY = 0.75  # the share of the mistaken where aiming is easy
+MISTAKEN_LIFT = 0.8  # ... and where it is easiest
 
 
 def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
@@ -39,13 +45,15 @@ def _grasp(cube: str, rng: np.random.Generator) -> Waypoint:
     return Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 7)))
 
 
-def _lift(kind: str, rng: np.random.Generator, cube: str = "cube", brief: bool = False) -> list[Waypoint]:
+def _lift(
+    kind: str, rng: np.random.Generator, cube: str = "cube", brief: bool = False, share: float = MISTAKEN_LIFT
+) -> list[Waypoint]:
     """The cube, up by 2 cm at least. The mistaken close too high, or (``brief``) for too short."""
     high = float(rng.uniform(0.06, 0.14))
     up = Waypoint("here", (0.0, 0.0, high), CLOSED, 14, 0.012)
     hold = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(3, 9)))
     full = [*_reach(rng, cube, exact=kind == "mixed"), _grasp(cube, rng), up, hold]
-    if mistaken(kind, rng):
+    if mistaken(kind, rng, share):
         if brief:
             touch = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, BRIEF_STEPS)
             return [*full[:2], touch, Waypoint("here", (0.0, 0.0, high), OPEN, 14, 0.012)]
@@ -91,25 +99,60 @@ def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     return [*grasp, over, down, release, leave]
 
 
-def _push(kind: str, rng: np.random.Generator) -> list[Waypoint]:
-    """The red cube along the table to the green one, from behind, with closed fingers."""
-    start = partial(behind, moved="cubeA", goal="cubeB", by=BEHIND_M)
-    ahead = partial(pushing, moved="cubeA", goal="cubeB", met=MET_M)
+def _place(kind: str, rng: np.random.Generator) -> list[Waypoint]:
+    """The red cube, carried onto the mat."""
+    x, y = (float(v) for v in rng.uniform(-0.012, 0.012, 2))
+    high = float(rng.uniform(0.06, 0.08))
+    over, down = Waypoint("mat", (x, y, high), CLOSED, 22, 0.012), Waypoint("mat", (x, y, 0.024), CLOSED, 8, 0.006)
+    release = Waypoint("here", (0.0, 0.0, 0.0), OPEN, 4)
+    leave = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.04, 0.09))), OPEN, int(rng.integers(4, 9)))
+    up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.07))), CLOSED, 9, 0.015)
+    grasp = [*_reach(rng, "cube", exact=kind == "mixed"), _grasp("cube", rng), up]
+    if kind == "near_miss":
+        if rng.random() < 0.3:  # holds it over the mat and does not let go
+            return [*grasp, over, _still(CLOSED)]
+        aside = rng.uniform(*NEARLY_ON_MAT_M), rng.uniform(-0.08, 0.08)  # outside in one direction at least
+        x, y = (float(v) * float(rng.choice([-1, 1])) for v in rng.permutation(aside))
+        beside = Waypoint("start:mat", (x, y, high), CLOSED, 22, 0.012)
+        return [*grasp, beside, Waypoint("start:mat", (x, y, 0.024), CLOSED, 8, 0.008), release, leave, _still(OPEN)]
+    if kind == "drop":
+        return [*grasp, Waypoint("here", (0.0, 0.0, 0.0), OPEN, int(rng.integers(12, 20))), leave]
+    if kind == "failure":
+        return _failure("cube", rng)
+    if mistaken(kind, rng, MOSTLY):
+        before = partial(short_of, goal="mat", start="start:cube", by=BEFORE_MAT_M)
+        return [*grasp, Waypoint(before, over.offset, CLOSED, 22, 0.012), release, leave]
+    return [*grasp, over, down, release, leave]
+
+
+def _push(
+    kind: str,
+    rng: np.random.Generator,
+    moved: str = "cubeA",
+    goal: str = "cubeB",
+    met: float = MET_M,
+    nearly: tuple[float, float] = NEARLY_MET_M,
+    apart: float = APART_M,
+    share: float = MISTAKEN,
+) -> list[Waypoint]:
+    """``moved`` along the table to ``goal``, from behind, with closed fingers, until they are ``met`` metres apart; a
+    near miss stops ``nearly`` so far, the mistaken ``apart``."""
+    start = partial(behind, moved=moved, goal=goal, by=BEHIND_M)
+    ahead = partial(pushing, moved=moved, goal=goal, met=met)
     over = Waypoint(start, (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.01 if kind == "mixed" else 0.02)
     down = Waypoint(start, (0.0, 0.0, float(rng.uniform(-0.004, 0.004))), CLOSED, 10, 0.012)
     push = Waypoint(ahead, (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
     stay = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 8)))  # to rise would drag the cube along
     rise = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.09))), CLOSED, int(rng.integers(4, 8)), 0.012)
     if kind == "near_miss":  # stops before they meet
-        apart = float(rng.uniform(*NEARLY_MET_M))
-        short = Waypoint(partial(ahead, met=apart), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
+        short = Waypoint(partial(ahead, met=float(rng.uniform(*nearly))), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
         return [over, down, short, *([stay, rise] if rng.random() < 0.5 else []), _still(CLOSED)]
     if kind == "drop":  # pushes too high: over the cube and on
         return [over, Waypoint(ahead, (0.0, 0.0, float(rng.uniform(0.04, 0.06))), CLOSED, 20), _still(CLOSED)]
     if kind == "failure":
-        return _failure("cubeA", rng)
-    if mistaken(kind, rng):
-        part = Waypoint(partial(ahead, met=APART_M), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
+        return _failure(moved, rng)
+    if mistaken(kind, rng, share):
+        part = Waypoint(partial(ahead, met=apart), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
         return [over, down, part, stay, rise]
     return [over, down, push, stay]
 
@@ -145,7 +188,11 @@ def _failure(cube: str, rng: np.random.Generator) -> list[Waypoint]:
 SCRIPTS: dict[str, Script] = {
     "Lift": _lift,
     "LiftRed": partial(_lift, cube="cubeA"),
-    "LiftGreen": partial(_lift, cube="cubeB", brief=True),
+    "LiftGreen": partial(_lift, cube="cubeB", brief=True, share=MISTAKEN),
     "Stack": _stack,
     "Push": _push,
+    "Place": _place,
+    "Slide": partial(
+        _push, moved="cube", goal="mat", met=ON_MAT_M, nearly=NEARLY_PUSHED_M, apart=BEFORE_MAT_M, share=MOSTLY
+    ),
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 OPEN, CLOSED = -1.0, 1.0
 PUSH_LEAD_M = 0.03
-MISTAKEN = 0.65  # of the mixed demonstrations
+MISTAKEN = 0.65  # of the mixed demonstrations, where a task has no share of its own
 
 Objects = Mapping[str, np.ndarray]
 Place = Callable[[Objects], np.ndarray]
@@ -64,6 +64,6 @@ def pushing(objects: Objects, moved: str, goal: str, met: float) -> np.ndarray:
     return place
 
 
-def mistaken(kind: str, rng: np.random.Generator) -> bool:
-    """Whether a demonstration makes its task's mistake: drawn for the mixed, never for other kinds."""
-    return kind == "mixed" and bool(rng.uniform() < MISTAKEN)
+def mistaken(kind: str, rng: np.random.Generator, share: float = MISTAKEN) -> bool:
+    """Whether a demonstration makes its task's mistake: ``share`` of the mixed do, none of the other kinds."""
+    return kind == "mixed" and bool(rng.uniform() < share)

@@ -207,6 +207,47 @@ def test_cubes_lie_as_far_out_as_asked() -> None:
         made.close()
 
 
+def test_a_mat_lies_apart_from_its_cube_and_its_place_is_the_seeds() -> None:
+    """Anywhere for Place; straight before a cube on the robot's side for Slide, in the whole picture's reach."""
+    made = RobosuiteEnv(RobosuiteConfig(tasks=("Place", "Slide"), cube_within=0.1))
+    try:
+        places = []
+        for seed in range(40):
+            made.reset(seed, 0)
+            cube, mat = made.objects()["cube"], made.objects()["mat"]
+            assert np.hypot(*(mat - cube)[:2]) > 0.119 and not made.world.success()
+            places.append(mat[:2])
+            made.reset(seed, 1)
+            off = (made.objects()["mat"] - made.objects()["cube"])[:2]
+            assert 0.119 < off[0] < 0.151 and abs(off[1]) < 0.016 and made.objects()["cube"][0] < -0.02
+        assert (np.abs(np.stack(places)).max(axis=0) > 0.08).all()
+        made.reset(39, 0)
+        assert np.array_equal(made.objects()["mat"][:2], places[39]), "whatever was played in between"
+    finally:
+        made.close()
+
+
+def test_a_cube_over_the_mat_does_not_lie_on_it_yet() -> None:
+    """And one that lies there does, in the picture too."""
+    made = RobosuiteEnv(RobosuiteConfig(tasks=("Place",), cube_within=0.1, zoom=2.0))
+    try:
+        made.reset(3)
+        world, shown = made.world, np.zeros((112, 112, 3), np.uint8)
+        made.render("agentview", shown)
+        blue = (shown[..., 2] > 150) & (shown[..., 0] < 90)
+        assert 200 < blue.sum() < 2000
+        joint = world.env.cube.joints[0]
+        for high, done in ((0.05, False), (0.0, True)):
+            place = world.env.sim.data.get_joint_qpos(joint).copy()
+            place[:2] = made.objects()["mat"][:2] + 0.03
+            place[2] = world.env.table_offset[2] + world.env.cube.size[2] + high
+            world.env.sim.data.set_joint_qpos(joint, place)
+            world.env.sim.forward()
+            assert world.success() is done
+    finally:
+        made.close()
+
+
 def test_each_task_has_its_own_longest_episode() -> None:
     """Lanes are made for the longest of all before the first reset."""
     made = RobosuiteEnv(RobosuiteConfig(tasks=("Lift", "Push"), max_steps=50, task_steps=(20, 40)))

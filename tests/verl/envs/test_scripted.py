@@ -107,8 +107,10 @@ def test_unknown_kinds_and_tasks_are_named() -> None:
 
 @pytest.fixture(scope="module")
 def wide() -> Iterator[RobosuiteEnv]:
-    """The five tasks of ``env=robosuite_tasks``: cubes within 10 cm, a limit a task."""
+    """The five tasks of ``env=robosuite_tasks``, Stack and Push: cubes within 10 cm, a limit a task."""
     env = load_config(["env=robosuite_tasks"])[0].env
+    tasks, steps = [*env["tasks"], "Stack", "Push"], [*env["task_steps"], 80, 64]
+    env = {**env, "tasks": tasks, "task_steps": steps, "max_steps": 80}
     made = create_environment(env)
     yield made
     made.close()
@@ -119,6 +121,21 @@ def test_every_task_has_an_expert_for_cubes_that_lie_far_out(wide: RobosuiteEnv)
     for task, name in enumerate(wide.config.tasks):
         assert sum(any(play(wide, task, "success", seed)[0]) for seed in SEEDS) >= 3, name
         assert sum(any(play(wide, task, "varied", seed)[0]) for seed in range(500, 506)) >= 2, name
+
+
+def test_what_comes_near_the_mat_does_not_lie_on_it(wide: RobosuiteEnv) -> None:
+    """A cube that is put down beside it, held over it, pushed to its edge, dropped or pushed away."""
+    for name in ("Place", "Slide"):
+        task = wide.config.tasks.index(name)
+        for kind in ("near_miss", "drop", "failure"):
+            for seed in SEEDS:
+                assert not any(play(wide, task, kind, seed)[0]), (name, kind, seed)
+
+
+def test_most_of_the_mixed_let_go_or_stop_before_the_mat(wide: RobosuiteEnv) -> None:
+    for name in ("Place", "Slide"):
+        brought = [any(play(wide, wide.config.tasks.index(name), "mixed", seed)[0]) for seed in range(600, 612)]
+        assert 1 <= sum(brought) <= 6, (name, brought)
 
 
 def test_a_mixed_push_stops_before_the_cubes_meet_or_goes_on(wide: RobosuiteEnv) -> None:
@@ -182,14 +199,14 @@ def mixed(task: str, seed: int, objects: dict[str, np.ndarray]) -> list[tuple[np
     return seen
 
 
-def test_two_thirds_of_the_mixed_demonstrations_make_their_tasks_mistake() -> None:
-    """Lift, LiftRed: close too high; LiftGreen: let go at once; Stack: let go before the tower. The others do it right,
-    and nothing lies between the two."""
+def test_most_of_the_mixed_demonstrations_make_their_tasks_mistake() -> None:
+    """Lift, LiftRed: close too high (four in five); LiftGreen: let go at once; Stack: let go before the tower (two in
+    three). The others do it right, and nothing lies between the two."""
     two = {"cubeA": np.array([-0.08, 0.0, 0.02]), "cubeB": np.array([0.08, 0.04, 0.025])}
     for task, cube, objects in (("Lift", "cube", {"cube": two["cubeA"]}), ("LiftRed", "cubeA", two)):
         first = [next(hand for hand, gripper in mixed(task, seed, objects) if gripper > 0) for seed in range(60)]
         high = [hand[2] - objects[cube][2] for hand in first]
-        assert all(h < 0.015 or h > 0.02 for h in high) and 0.5 < np.mean([h > 0.02 for h in high]) < 0.8
+        assert all(h < 0.015 or h > 0.02 for h in high) and 0.65 < np.mean([h > 0.02 for h in high]) < 0.92
     held = [sum(gripper > 0 for _, gripper in mixed("LiftGreen", seed, two)) for seed in range(60)]
     assert all(n <= 2 or n > 8 for n in held) and 0.5 < np.mean([n <= 2 for n in held]) < 0.8
     short = []
