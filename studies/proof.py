@@ -51,6 +51,7 @@ from studies.proof_calibration import calibrate as calibrated
 from studies.proof_critic import label_free
 from studies.proof_films import collect, films
 from studies.proof_imitation import good_files, imitate
+from studies.proof_kept import copy, take
 from studies.proof_report import results
 from studies.proof_training import ARMS, trainings
 from studies.proof_verdicts import HOLD, ended
@@ -241,6 +242,7 @@ def report(options: argparse.Namespace) -> None:
     told = results(options.work, WORLDS[options.world].tasks, tuple(ARMS))
     tasks = told.pop("tasks")
     if options.world == "robosuite":
+        copy(options.work, options.json.with_suffix(""))
         enter(options.json, "tasks", tasks, **told)
     else:
         enter(options.json, options.world, tasks, **{f"{options.world}_{key}": told[key] for key in told})
@@ -263,6 +265,7 @@ STAGES: dict[str, Callable[[argparse.Namespace], object]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", choices=WORLDS, default="robosuite")
+    parser.add_argument("--published", action="store_true", help="go on from what the repository has of this study")
     parser.add_argument("--work", type=Path, help="folder of all that is made; runs/proof, or runs/proof-WORLD")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--episodes", type=int, default=300, help="demonstrations of each task for the policy")
@@ -280,6 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     folder = "proof" if options.world == "robosuite" else f"proof-{options.world}"
     options.work = (options.work or ROOT / "runs" / folder).absolute()
+    if options.published:
+        take(options.work)
     for name, stage in STAGES.items():
         if name in options.only:
             stage(options)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
+from studies.proof_kept import curves
 from studies.results import commit
-from verl.trainer.report.curves import read_metrics
 
 PAIR = ("vlac", "simulator")
 
@@ -39,7 +39,7 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
         for run in sorted((work / "runs").glob(f"{arm}-*/summary.json")):
             file = run.with_name("rated.json")
             rated = json.loads(file.read_text()) if file.exists() else {}
-            for name, points in _curves(run.parent / "metrics.jsonl", tasks).items():
+            for name, points in curves(run.parent, tasks).items():
                 task = found.setdefault(name, {})
                 row = task.setdefault(arm, {"success": [], "episodes_to_80": []})
                 row["success"].append(rated.get(name, points[-1][1]))
@@ -82,17 +82,6 @@ def _audited(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     frames = told["frames"]
     n = sum(frames[key] for key in ("tp", "fp", "fn", "tn"))
     return {"precision": frames["precision"], "recall": frames["recall"], "n": n, "episodes": told["episodes"]}
-
-
-def _curves(file: Path, tasks: Sequence[str]) -> Mapping[str, list[tuple[float, float]]]:
-    """By the number of the task, as evaluations name it: (training episodes, success)."""
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for row in read_metrics(file):
-        for key, value in row.items():
-            if key.startswith("val/success/"):
-                name = tasks[int(key.rpartition("/")[2])]
-                curves.setdefault(name, []).append((row["train/episodes"], value))
-    return curves
 
 
 def provenance() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from evo_vlac.evaluation.evaluator import Judged
 from studies.constant_shift import Shift, every_shift, halve
 from studies.proof_films import FILES
 from studies.proof_imitation import shortened
+from studies.proof_kept import copy
 from studies.proof_report import difference, episodes_to, results
 from studies.proof_verdicts import HOLD, ended, held_at
 from studies.proof_worlds import OTHER_TASK, WORLDS
@@ -72,6 +73,23 @@ def test_the_report_tells_each_task_and_method_by_seed(tmp_path: Path) -> None:
     assert shifted == {**shift, "success": [0.5], "episodes_to_80": [None]}
     assert found["tasks"]["LiftRed"] == {"vlac": {"success": [0.1, 0.1], "episodes_to_80": [None, None]}}
     assert {"commit", "versions", "date"} <= found.keys()
+
+
+def test_a_study_goes_on_from_what_is_kept_of_another_machines(tmp_path: Path) -> None:
+    """Its figures are told again from the small files alone, without metrics or policies."""
+    first, later = tmp_path / "first", tmp_path / "later"
+    run = first / "runs" / "vlac-0"
+    run.mkdir(parents=True)
+    (run / "summary.json").write_text("{}")
+    (run / "rated.json").write_text(json.dumps({"Lift": 0.7}))
+    (run / "metrics.jsonl").write_text(json.dumps({"train/episodes": 64, "val/success/0": 0.9}) + "\n")
+    (first / "thresholds.json").write_text("{}")
+    told = results(first, ["Lift"], ("vlac",))["tasks"]
+    copy(first, tmp_path / "kept")
+    copy(tmp_path / "kept", later)
+    assert not (later / "runs" / "vlac-0" / "metrics.jsonl").exists() and (later / "thresholds.json").exists()
+    assert results(later, ["Lift"], ("vlac",))["tasks"] == told
+    assert told["Lift"]["vlac"] == {"success": [0.7], "episodes_to_80": [64]}
 
 
 def test_an_episode_ends_at_so_many_dones_in_a_row_rightly_or_not() -> None:

@@ -1,0 +1,55 @@
+"""What the proof leaves in the repository, so that a later call on any machine goes on where this one stopped.
+
+    docs/results/proof/           of the work folder what is small: ratings, audits, thresholds, the trainings' curves
+    models/proof-start, -critic   what all of that was measured with
+
+With ``--published`` the study begins from these instead of making its own; demonstrations alone are made again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from verl.trainer.report.curves import read_metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "docs" / "results" / "proof"
+MODELS = {"start": ROOT / "models" / "proof-start", "critic/training/final": ROOT / "models" / "proof-critic"}
+NAMES = ("*.json", "runs/*/summary.json", "runs/*/rated.json", "runs/*/curve.json")
+Curves = Mapping[str, list[tuple[float, float]]]
+
+
+def take(work: Path) -> None:
+    """Puts what is published into an empty work folder; one with a start of its own is left alone."""
+    if (work / "start").exists():
+        return
+    copy(KEPT, work)
+    for name, folder in MODELS.items():
+        shutil.copytree(folder, work / name)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copies what is small and kept, by its path."""
+    for file in (file for pattern in NAMES for file in source.glob(pattern)):
+        to = target / file.relative_to(source)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, to)
+
+
+def curves(run: Path, tasks: Sequence[str]) -> Curves:
+    """By task (training episodes, success) of a training's own evaluations, from its metrics or what was kept of them;
+    they are kept in ``curve.json`` of its folder."""
+    kept, metrics = run / "curve.json", run / "metrics.jsonl"
+    if metrics.exists():
+        found: dict[str, list[tuple[float, float]]] = {}
+        for row in read_metrics(metrics):
+            for key, value in row.items():
+                if key.startswith("val/success/"):
+                    name = tasks[int(key.rpartition("/")[2])]
+                    found.setdefault(name, []).append((row["train/episodes"], value))
+        kept.write_text(json.dumps(found) + "\n")
+    told: Curves = json.loads(kept.read_text())
+    return told
