@@ -15,7 +15,7 @@ FILES = {  # by their kinds in World.kinds: seed of the first episode (and 20 00
     "play": (900_000, 0.5),
     "near": (1_100_000, 0.5),
     "expert_new": (1_300_000, 1 / 15),
-    "near_new": (1_400_000, 1 / 15),
+    "near_new": (1_400_000, 2 / 15),
 }
 
 

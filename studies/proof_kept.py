@@ -1,7 +1,7 @@
 """What the proof leaves in the repository, so that a later call on any machine goes on where this one stopped.
 
     docs/results/proof/           of the work folder what is small: ratings, audits, thresholds, the trainings' curves
-    models/proof-start, -critic   what all of that was measured with
+    models/*-tiny-tasks            the start and the critic that all of that was measured with
 
 With ``--published`` the study begins from these instead of making its own; demonstrations alone are made again.
 """
@@ -17,7 +17,10 @@ from verl.trainer.report.curves import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "results" / "proof"
-MODELS = {"start": ROOT / "models" / "proof-start", "critic/training/final": ROOT / "models" / "proof-critic"}
+MODELS = {
+    "start": ROOT / "models" / "openvla-oft-tiny-tasks",
+    "critic/training/final": ROOT / "models" / "vlac-tiny-tasks",
+}
 NAMES = ("*.json", "runs/*/summary.json", "runs/*/rated.json", "runs/*/curve.json")
 Curves = Mapping[str, list[tuple[float, float]]]
 

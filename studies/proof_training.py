@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ARMS: dict[str, tuple[str, ...]] = {
     "vlac": (),
     "simulator": ("critic.enable=false",),
+    "plain": ("critic.enable=false", "data.task_sampling=even", "algorithm.norm_adv_by_task=false"),
     "shuffled": ("critic.shuffle=true",),
     "other_task": (f"critic.instructions=[{', '.join(f'[{told}, {asked}]' for told, asked in OTHER_TASK.items())}]",),
 }

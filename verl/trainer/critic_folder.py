@@ -38,12 +38,20 @@ def _taken_by(rules: type, name: str, *types: type) -> Callable[[Any], bool]:
     return accepts
 
 
+def _are_thresholds(value: Any) -> bool:
+    """Whether it is a list of pairs, an instruction and its threshold."""
+    pairs = isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    takes = _taken_by(DoneRules, "threshold", int, float)
+    return pairs and all(isinstance(told, str) and takes(line) for told, line in value)
+
+
 ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {  # keys of ``critic``
     "threshold": (_taken_by(DoneRules, "threshold", int, float), "0 to 1"),
     "hold": (_taken_by(DoneRules, "hold", int), "a whole number from 1"),
     "value_stride": (_taken_by(RewardRules, "value_stride", int), "a whole number from 1"),
     "sidecar.config.values.mode": (lambda value: value in ("relative", "mirror", "mix_f"), "relative, mirror, mix_f"),
     "sidecar.config.values.rich": (lambda value: isinstance(value, bool), "true, false"),
+    "thresholds": (_are_thresholds, "a list of [instruction, 0 to 1]"),
 }
 
 

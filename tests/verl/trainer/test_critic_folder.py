@@ -74,6 +74,17 @@ def test_the_folder_of_whichever_critic_is_named_counts(critic, tmp_path):
     assert "values" not in config.critic.sidecar.config
 
 
+def test_a_critic_has_a_threshold_of_its_own_for_each_instruction(critic):
+    """As calibration found them; another instruction keeps the plain one, and the user's own list wins."""
+    lines = [["lift the red cube", 0.8], ["lift the green cube", 0.35]]
+    named = critic({"thresholds": {"value": lines, "why": "calibrated"}})
+    found = load_config([named])[0].critic
+    told = [found.rules_of(words).threshold for words in ("lift the red cube", "lift the green cube", "push")]
+    assert told == [0.8, 0.35, 0.9]
+    own = load_config([named, "critic.thresholds=[[lift the red cube, 0.5]]"])[0].critic
+    assert own.rules_of("lift the red cube").threshold == 0.5
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -83,6 +94,8 @@ def test_the_folder_of_whichever_critic_is_named_counts(critic, tmp_path):
         ({"hold": {"value": 3}}, "must be a mapping of value and why"),
         ({"hold": {"value": True, "why": "x"}}, "hold.value=True: allowed are a whole number from 1"),
         ({"threshold": {"value": 2, "why": "x"}}, "threshold.value=2: allowed are 0 to 1"),
+        ({"thresholds": {"value": [["lift", 2]], "why": "x"}}, "thresholds.value=[['lift', 2]]: allowed are a list of"),
+        ({"thresholds": {"value": [["lift"]], "why": "x"}}, "allowed are a list of [instruction, 0 to 1]"),
         ({"sidecar.config.values.mode": {"value": "mixed", "why": "x"}}, "allowed are relative, mirror, mix_f"),
         ({"hold": {"value": 3, "why": " "}}, "must say the reason"),
         ([1], "must hold a mapping"),
