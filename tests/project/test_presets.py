@@ -16,10 +16,14 @@ from evo_vlac.evaluation.evaluator import EvaluationOptions
 from evo_vlac.values import ValueOptions
 from shm_bridge.rules import DoneRules, RewardRules
 from sidecar.config_file import from_mapping
+from studies.proof_verdicts import HOLD
+from studies.proof_worlds import WORLDS
 from tests.support.launching import ROOT
 from verl.envs.factory import count_tasks, evaluation_states
+from verl.envs.robosuite_env import TASKS
 from verl.errors import ConfigError
 from verl.trainer.assemble import critic_asked
+from verl.trainer.critic_folder import read_rules
 from verl.trainer.load_config import CONFIG_FOLDER, load_config
 from verl.trainer.ppo.schedule import Schedule
 
@@ -91,6 +95,19 @@ def test_two_cubes_start_from_their_own_policy(tmp_path):
     assert list(config.env["tasks"]) == ["LiftRed", "LiftGreen"] and config.data.val_batch_size == 7
     folder = ROOT / "models" / Path(config.model.path).name
     assert config.rollout.unnorm_key in json.loads((folder / "dataset_statistics.json").read_text())
+
+
+def test_five_tasks_train_by_the_proofs_recipe_and_the_critics_own_thresholds(tmp_path):
+    """Whoever changes the one must change the other."""
+    config = handed_on(tmp_path, "five_tasks.sh", "data.val_batch_size=100")
+    recipe, _ = load_config([*WORLDS["robosuite"].keys, *WORLDS["robosuite"].recipe])
+    assert (config.env, config.data) == (recipe.env, recipe.data)
+    assert (config.algorithm, config.actor) == (recipe.algorithm, recipe.actor)
+    folder = ROOT / "models" / Path(config.model.path).name
+    assert config.rollout.unnorm_key in json.loads((folder / "dataset_statistics.json").read_text())
+    words = {TASKS[name].instruction for name in config.env["tasks"]}
+    rules = {rule.key: rule.value for rule in read_rules(ROOT / "models" / "vlac-tiny-tasks" / "critic.yaml")}
+    assert rules["critic.hold"] == HOLD and {told for told, _ in rules["critic.thresholds"]} == words
 
 
 def test_a_published_critic_gets_the_plain_rule(tmp_path):
