@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,10 @@ def test_a_replica_that_cannot_even_be_killed_holds_nobody_up(monkeypatch: pytes
 
 def test_when_all_are_dead_the_service_ends_and_comes_back(tmp_path: Path) -> None:
     """As with one engine: the next epoch answers what is open."""
-    with sidecar(tmp_path, *TWO, "fixed.delay_ms=300", "health.backoff_max_s=60") as one:
+    with sidecar(tmp_path, *TWO, "fixed.delay_ms=1500", "health.backoff_max_s=60") as one:
         lanes = [one.lane(f"env-{i}") for i in range(2)]
         tickets = [show(lane, 5) for lane in lanes]
+        time.sleep(0.5)  # each has a question in hand by now: one that is idle is missed later, with the other back
         for child in replicas(one).values():
             child.kill()
         verdicts = [lane.wait(ticket, 30) for lane, ticket in zip(lanes, tickets)]
