@@ -284,6 +284,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = "proof" if options.world == "robosuite" else f"proof-{options.world}"
     options.work = (options.work or ROOT / "runs" / folder).absolute()
     if options.published:
+        if options.world != "robosuite":
+            parser.error(f"--published: nothing is published of --world {options.world}")
         take(options.work)
     for name, stage in STAGES.items():
         if name in options.only:

@@ -16,28 +16,28 @@ SHARES = Shares(done=0.64, done_wrong_task=0.1, critic=0.14, reversed=0.05, stag
 def label_free(folder: Path, demos: Sequence[Path], play: Sequence[Path], steps: int) -> Path:
     """Looks for half of ``steps``, then is fine-tuned for ``steps``; nothing is chosen here, and no word of a simulator
     is read. Returns the folder of the checkpoint; what is there is not made again."""
+    final: Path = folder / "training" / "final"
+    if final.is_dir():
+        return final
     if not (folder / "base/model.safetensors").is_file():
         build_tiny_vlac(folder / "base", TinyConfig(seed=0))
     if not (folder / "look").is_dir():
         learn_to_look(folder / "base", [*demos, *play], folder / "look", LookConfig(steps=steps // 2, label_free=True))
-    final: Path = folder / "training" / "final"
-    if not final.is_dir():
-        pairs = PairConfig(count=32 * steps, shares=SHARES, near=0.0, label_free=True)
-        finetune(
-            FinetuneConfig(
-                model=folder / "look",
-                output=folder / "training",
-                demos=tuple(demos),
-                play=tuple(play),
-                pairs=pairs,
-                tuner="full",
-                train_vision=True,
-                steps=steps,
-                batch_size=32,
-                learning_rate=1e-3,
-                threads=1,
-                save_steps=100,
-                resume=True,
-            )
+    finetune(
+        FinetuneConfig(
+            model=folder / "look",
+            output=folder / "training",
+            demos=tuple(demos),
+            play=tuple(play),
+            pairs=PairConfig(count=32 * steps, shares=SHARES, near=0.0, label_free=True),
+            tuner="full",
+            train_vision=True,
+            steps=steps,
+            batch_size=32,
+            learning_rate=1e-3,
+            threads=1,
+            save_steps=100,
+            resume=True,
         )
+    )
     return final

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ import pytest
 from evo_vlac.datasets import Trajectory
 from evo_vlac.evaluation.evaluator import Judged
 from studies.constant_shift import Shift, every_shift, halve
+from studies.proof import main
 from studies.proof_films import FILES
 from studies.proof_imitation import shortened
-from studies.proof_kept import copy
+from studies.proof_kept import ROOT, copy, take
 from studies.proof_report import difference, episodes_to, results
 from studies.proof_verdicts import HOLD, ended, held_at
 from studies.proof_worlds import OTHER_TASK, WORLDS
@@ -90,6 +92,30 @@ def test_a_study_goes_on_from_what_is_kept_of_another_machines(tmp_path: Path) -
     assert not (later / "runs" / "vlac-0" / "metrics.jsonl").exists() and (later / "thresholds.json").exists()
     assert results(later, ["Lift"], ("vlac",))["tasks"] == told
     assert told["Lift"]["vlac"] == {"success": [0.7], "episodes_to_80": [64]}
+
+
+def test_nothing_that_is_published_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start, critic, thresholds and ratings are those of the repository; a folder with a start is left alone."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("it was made again")
+
+    for name in ("build_tiny_vlac", "learn_to_look", "finetune"):
+        monkeypatch.setattr(f"studies.proof_critic.{name}", never)
+    monkeypatch.setattr("studies.proof.train", never)
+    monkeypatch.setattr("studies.proof_training.subprocess", SimpleNamespace(run=never))
+    figures = tmp_path / "proof.json"
+    stages = ["start", "critic", "calibrate", "audit", "train", "rate", "report"]
+    said = ["--published", "--work", str(tmp_path / "work"), "--json", str(figures), "--only", *stages]
+    assert main([*said, "--seeds", "1", "--arms", "vlac", "simulator", "plain"]) == 0
+    there = json.loads((ROOT / "docs" / "results" / "proof.json").read_text())
+    assert json.loads(figures.read_text())["tasks"] == there["tasks"]
+    (tmp_path / "work" / "thresholds.json").write_text("{}")
+    take(tmp_path / "work")
+    assert (tmp_path / "work" / "thresholds.json").read_text() == "{}"
+    with pytest.raises(SystemExit):
+        main(["--published", "--world", "libero", "--work", str(tmp_path / "libero"), "--only", "report"])
+    assert not (tmp_path / "libero").exists()
 
 
 def test_an_episode_ends_at_so_many_dones_in_a_row_rightly_or_not() -> None:

@@ -210,7 +210,7 @@ class _World(ArmWorld):
         self._lifted, self._pushed, self._brought, self._ahead = task.lifted, task.pushed, task.brought, task.ahead
         self._bodies = {name: env.sim.model.body_name2id(f"{name}_main") for name in task.objects}
 
-        if task.brought is not None and task.ahead:
+        if task.ahead:
             env.placement_initializer.x_range = near_part(env.placement_initializer.x_range)
 
     def reset(self, seed: int) -> None:
