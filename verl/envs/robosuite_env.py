@@ -207,11 +207,10 @@ class _World(ArmWorld):
         if config.cube_within is not None:
             sampler = env.placement_initializer
             sampler.x_range = sampler.y_range = [-config.cube_within, config.cube_within]
-        self._lifted, self._pushed, self._brought, self._ahead = task.lifted, task.pushed, task.brought, task.ahead
-        self._bodies = {name: env.sim.model.body_name2id(f"{name}_main") for name in task.objects}
-
         if task.ahead:
             env.placement_initializer.x_range = near_part(env.placement_initializer.x_range)
+        self._lifted, self._pushed, self._brought, self._ahead = task.lifted, task.pushed, task.brought, task.ahead
+        self._bodies = {name: env.sim.model.body_name2id(f"{name}_main") for name in task.objects}
 
     def reset(self, seed: int) -> None:
         super().reset(seed)
