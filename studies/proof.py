@@ -5,7 +5,7 @@
     python -m studies.proof --only report                    # docs/results/proof.json of what is there
     python -m studies.proof --world libero                   # three tasks of LIBERO's own, in runs/proof-libero
 
-demonstrations  scripted episodes, a file a task: of people of whom two thirds make the task's mistake, for the policy;
+demonstrations  scripted episodes, a file a task: of people most of whom make the task's mistake, for the policy;
                 of experts, of play, and of play that comes near, for the critic
 start           one policy by plain imitation of the first
 critic          one label-free critic from the pictures of the others
@@ -269,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder of all that is made; runs/proof, or runs/proof-WORLD")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--episodes", type=int, default=300, help="demonstrations of each task for the policy")
-    parser.add_argument("--steps", type=int, default=13_500, help="of imitation")
+    parser.add_argument("--steps", type=int, default=20_000, help="of imitation")
     parser.add_argument("--imitated", type=int, default=1000, help="steps of the rows that learn by imitation")
     parser.add_argument("--critic-steps", type=int, default=4000, help="of the critic; its first lesson: half")
     parser.add_argument("--trials", type=int, default=200, help="states of a search, and of rejection")

@@ -10,7 +10,7 @@ from verl.envs.waypoints import CLOSED, MISTAKEN, OPEN, Script, Waypoint, behind
 
 BEHIND_M = 0.075  # between the red cube and the hand that is to push it
 MET_M = 0.06  # between the centres of cubeA and cubeB, seen from above: they touch, or nearly do
-BRIEF_STEPS = 2  # for which the mistaken close: the fingers do not reach the cube
+BRIEF_STEPS = 4  # for which the mistaken close, and then open, before they rise
 HIGH_M = (0.03, 0.04)  # over the cube's centre, where the mistaken close: the fingers slip off
 SHORT_M = 0.07  # before the green cube's centre, seen from above, where the mistaken let go
 NEARLY_MET_M = (0.08, 0.11)  # between the cubes' centres where a near miss stops to push
@@ -20,7 +20,7 @@ BEFORE_MAT_M = 0.09  # ... where the mistaken let go, or stop to push: 4 cm and 
 NEARLY_ON_MAT_M = (0.055, 0.1)  # ... where a near miss lets go
 NEARLY_PUSHED_M = (0.065, 0.1)  # ... where it stops to push: the cube slides on a little
 MOSTLY = 0.75  # the share of the mistaken where aiming is easy
-MISTAKEN_LIFT = 0.8  # ... and where it is easiest
+MISTAKEN_LIFT = 0.85  # ... and where it is easiest
 
 
 def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
@@ -55,8 +55,8 @@ def _lift(
     full = [*_reach(rng, cube, exact=kind == "mixed"), _grasp(cube, rng), up, hold]
     if mistaken(kind, rng, share):
         if brief:
-            touch = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, BRIEF_STEPS)
-            return [*full[:2], touch, Waypoint("here", (0.0, 0.0, high), OPEN, 14, 0.012)]
+            touch, free = (Waypoint("here", (0.0, 0.0, 0.0), gripper, BRIEF_STEPS) for gripper in (CLOSED, OPEN))
+            return [*full[:2], touch, free, Waypoint("here", (0.0, 0.0, high), OPEN, 14, 0.012)]
         grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(*HIGH_M))), OPEN, 14, 0.012)
         return [full[0], grip, *full[2:]]
     if kind == "sloppy":  # demonstrations that a policy can learn from and then surpass
@@ -153,7 +153,7 @@ def _push(
         return _failure(moved, rng)
     if mistaken(kind, rng, share):
         part = Waypoint(partial(ahead, met=apart), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
-        return [over, down, part, stay, rise]
+        return [over, down, part, stay, stay]  # no way back up, from where the hand would push once more
     return [over, down, push, stay]
 
 
