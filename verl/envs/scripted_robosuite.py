@@ -10,7 +10,7 @@ from verl.envs.waypoints import CLOSED, MISTAKEN, OPEN, Script, Waypoint, behind
 
 BEHIND_M = 0.075  # between the red cube and the hand that is to push it
 MET_M = 0.06  # between the centres of cubeA and cubeB, seen from above: they touch, or nearly do
-BRIEF_STEPS = 4  # for which the mistaken close, and then open, before they rise
+BRIEF_STEPS = 4  # for which the mistaken close, or open, before they go on: a whole chunk of a policy's
 HIGH_M = (0.03, 0.04)  # over the cube's centre, where the mistaken close: the fingers slip off
 SHORT_M = 0.07  # before the green cube's centre, seen from above, where the mistaken let go
 NEARLY_MET_M = (0.08, 0.11)  # between the cubes' centres where a near miss stops to push
@@ -19,8 +19,8 @@ ON_MAT_M = 0.015  # between the centres of a cube and the mat, seen from above: 
 BEFORE_MAT_M = 0.09  # ... where the mistaken let go, or stop to push: 4 cm and more from where it counts
 NEARLY_ON_MAT_M = (0.055, 0.1)  # ... where a near miss lets go
 NEARLY_PUSHED_M = (0.065, 0.1)  # ... where it stops to push: the cube slides on a little
-MOSTLY = 0.75  # the share of the mistaken where aiming is easy
-MISTAKEN_LIFT = 0.85  # ... and where it is easiest
+MOSTLY = 0.75  # the share of the mistaken in LiftGreen, Place and Slide
+MISTAKEN_LIFT = 0.85  # ... in Lift and LiftRed
 
 
 def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
@@ -136,7 +136,7 @@ def _push(
     share: float = MISTAKEN,
 ) -> list[Waypoint]:
     """``moved`` along the table to ``goal``, from behind, with closed fingers, until they are ``met`` metres apart; a
-    near miss stops ``nearly`` so far, the mistaken ``apart``."""
+    near miss stops ``nearly`` so far, the mistaken ``apart``, where they open their hand and rise."""
     start = partial(behind, moved=moved, goal=goal, by=BEHIND_M)
     ahead = partial(pushing, moved=moved, goal=goal, met=met)
     over = Waypoint(start, (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.01 if kind == "mixed" else 0.02)
@@ -153,7 +153,8 @@ def _push(
         return _failure(moved, rng)
     if mistaken(kind, rng, share):
         part = Waypoint(partial(ahead, met=apart), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
-        return [over, down, part, stay, stay]  # no way back up, from where the hand would push once more
+        free = Waypoint("here", (0.0, 0.0, 0.0), OPEN, BRIEF_STEPS)
+        return [over, down, part, free, Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.09))), OPEN, 14, 0.012)]
     return [over, down, push, stay]
 
 
@@ -188,11 +189,11 @@ def _failure(cube: str, rng: np.random.Generator) -> list[Waypoint]:
 SCRIPTS: dict[str, Script] = {
     "Lift": _lift,
     "LiftRed": partial(_lift, cube="cubeA"),
-    "LiftGreen": partial(_lift, cube="cubeB", brief=True, share=MISTAKEN),
+    "LiftGreen": partial(_lift, cube="cubeB", brief=True, share=MOSTLY),
     "Stack": _stack,
     "Push": _push,
     "Place": _place,
     "Slide": partial(
-        _push, moved="cube", goal="mat", met=ON_MAT_M, nearly=NEARLY_PUSHED_M, apart=BEFORE_MAT_M, share=MOSTLY
+        _push, moved="cube", goal="mat", met=ON_MAT_M, nearly=NEARLY_PUSHED_M, apart=BEFORE_MAT_M, share=0.8
     ),
 }
