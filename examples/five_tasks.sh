@@ -10,6 +10,7 @@ exec "$root/launch.sh" \
     actor_rollout_ref.actor.ppo_mini_batch_size=16 \
     actor_rollout_ref.rollout.envs_per_worker=2 \
     critic.sidecar.config.model="$root/models/vlac-tiny-tasks" \
+    algorithm.adv_estimator=gae \
     algorithm.loss_agg_mode=seq-mean-token-mean \
     algorithm.norm_adv_by_task=true \
     data.task_sampling=learnability \
