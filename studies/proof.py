@@ -15,9 +15,9 @@ shift           for each task the best constant added to one action while the gr
                 --trials states of its own
 imitation       two rows without reinforcement learning: of the successful demonstrations; of the start's episodes that
                 the critic calls done
-train           RL under each critic and seed: VLAC's verdicts, the simulator's done, this without the two keys for
-                several tasks at once (plain), this without a value head (grpo), VLAC's rewards shuffled, VLAC asked about
-                another task
+train           RL under each critic and seed: VLAC's verdicts, the simulator's done, the latter without the two keys
+                for several tasks at once (plain) or without a value head (grpo), VLAC's rewards shuffled, VLAC
+                asked about another task
 rate            success of the start and of each training's last policy on fresh states, --rated a task
 report          success by task and method on fresh states, and episodes to 80 % by the trainings' own evaluations
 
