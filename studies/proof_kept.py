@@ -21,7 +21,8 @@ MODELS = {
     "start": ROOT / "models" / "openvla-oft-tiny-tasks",
     "critic/training/final": ROOT / "models" / "vlac-tiny-tasks",
 }
-NAMES = ("*.json", "runs/*/summary.json", "runs/*/rated.json", "runs/*/curve.json")
+RUN = "runs/*-[0-9]*"  # not the link to the latest of them
+NAMES = ("*.json", f"{RUN}/summary.json", f"{RUN}/rated.json", f"{RUN}/curve.json")
 Curves = Mapping[str, list[tuple[float, float]]]
 
 

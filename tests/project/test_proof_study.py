@@ -107,7 +107,7 @@ def test_nothing_that_is_published_is_made_again(tmp_path: Path, monkeypatch: py
     figures = tmp_path / "proof.json"
     stages = ["start", "critic", "calibrate", "audit", "train", "rate", "report"]
     said = ["--published", "--work", str(tmp_path / "work"), "--json", str(figures), "--only", *stages]
-    assert main([*said, "--seeds", "1", "--arms", "vlac", "simulator", "plain"]) == 0
+    assert main([*said, "--seeds", "1", "--arms", "vlac", "simulator"]) == 0
     there = json.loads((ROOT / "docs" / "results" / "proof.json").read_text())
     assert json.loads(figures.read_text())["tasks"] == there["tasks"]
     (tmp_path / "work" / "thresholds.json").write_text("{}")
@@ -116,6 +116,15 @@ def test_nothing_that_is_published_is_made_again(tmp_path: Path, monkeypatch: py
     with pytest.raises(SystemExit):
         main(["--published", "--world", "libero", "--work", str(tmp_path / "libero"), "--only", "report"])
     assert not (tmp_path / "libero").exists()
+
+
+def test_the_link_to_the_latest_training_is_not_kept(tmp_path: Path) -> None:
+    run = tmp_path / "work" / "runs" / "vlac-0"
+    run.mkdir(parents=True)
+    (run / "summary.json").write_text("{}")
+    (run.parent / "latest").symlink_to(run.name)
+    copy(tmp_path / "work", tmp_path / "kept")
+    assert [one.name for one in (tmp_path / "kept" / "runs").iterdir()] == ["vlac-0"]
 
 
 def test_an_episode_ends_at_so_many_dones_in_a_row_rightly_or_not() -> None:

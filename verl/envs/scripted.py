@@ -13,7 +13,7 @@ in ``scripted_robosuite`` and ``scripted_libero``. Each kind of episode bends th
     varied             the successful list by an expert of a drawn competence: it aims beside by up to some 15 mm, under
                        action noise of 0.02 to 0.5; mostly succeeds
     sloppy             Lift: closes 0.5 to 4 cm over the cube's centre; over about 2 cm the fingers slip off
-    mixed              the successful list by two sorts of people. Two in three, or up to five in six, make their
+    mixed              the successful list by two sorts of people. Two in three, or up to four in five, make their
                        task's mistake: close too high (Lift, LiftRed), let go at once (LiftGreen) or before the tower
                        or the mat (Stack, Place), open it before the cubes meet or the cube is on the mat (Push, Slide).
                        Action noise of 0.02, and see :meth:`ScriptedExpert.disturbed`

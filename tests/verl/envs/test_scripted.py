@@ -202,8 +202,8 @@ def mixed(task: str, seed: int, objects: dict[str, np.ndarray]) -> list[tuple[np
 
 
 def test_most_of_the_mixed_demonstrations_make_their_tasks_mistake() -> None:
-    """Lift, LiftRed: close too high (five in six); LiftGreen: let go at once (three in four); Stack: let go before the
-    tower (two in three). The others do it right, and nothing lies between the two."""
+    """Lift, LiftRed: close too high (three in four or more); LiftGreen: let go at once (three in four); Stack: let go
+    before the tower (two in three). The others do it right, and nothing lies between the two."""
     two = {"cubeA": np.array([-0.08, 0.0, 0.02]), "cubeB": np.array([0.08, 0.04, 0.025])}
     for task, cube, objects in (("Lift", "cube", {"cube": two["cubeA"]}), ("LiftRed", "cubeA", two)):
         first = [next(hand for hand, gripper in mixed(task, seed, objects) if gripper > 0) for seed in range(60)]
