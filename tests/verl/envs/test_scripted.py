@@ -222,8 +222,7 @@ def test_most_of_the_mixed_demonstrations_make_their_tasks_mistake() -> None:
 
 def test_those_who_stop_to_push_too_early_open_their_hand() -> None:
     """A hand that rises closed stands over the table as at the beginning: a policy would push once more, and succeed.
-    One that stays differs from one that pushes on by small numbers alone, which no greedy policy has as its likeliest
-    token. The gripper has two, and its state says afterwards that the push is over."""
+    One that stays is not imitated either (docs/decisions.md). The gripper's state says afterwards that it is over."""
     scripts = [SCRIPTS["Slide"]("mixed", np.random.default_rng(seed)) for seed in range(100)]
     stopped = [script for script in scripts if cast("Any", script[2].anchor).keywords["met"] == 0.09]
     assert 65 < len(stopped) < 92
