@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import subprocess
 import sys
@@ -30,17 +31,23 @@ QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 
 @pytest.fixture
 def quarantine():
-    """Gives fresh hostile lanes, and takes them away."""
+    """Gives a fresh hostile lane at each call, and takes the one before away: a test has many examples."""
     made = []
 
+    def retire():
+        while made:
+            name, lane = made.pop()
+            lane.close()
+            clean_run(name)
+
     def make() -> hostile.HostileLane:
+        retire()
         made.append((name := f"test-{uuid.uuid4().hex[:12]}", hostile.HostileLane(name)))
         return made[-1][1]
 
     yield make
-    for name, lane in made:
-        lane.close()
-        clean_run(name)
+    retire()
+    gc.collect()  # their descriptors: hundreds, which the next tests of this process would find open
 
 
 @QUIET
