@@ -144,6 +144,7 @@ class Bench:
         queries = self.frames.queries(case, batch)
         answers: list[Answer] = []
         if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # what another engine held is not this one's
             torch.cuda.reset_peak_memory_stats(self.device)
         remembers = hasattr(engine, "forget")
         if remembers or self.device.type == "cuda" or name not in self.warmed:  # fills caches, makes kernels ready

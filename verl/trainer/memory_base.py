@@ -22,8 +22,8 @@ OTHER_SIMULATOR = 571 * MIB  # of one's own: nobody knows
 RAY = 300 * MIB  # its own processes: gcs, raylet, agents, monitors
 PORT_FINDER = 355 * MIB  # a task's process: it imports what the learners do, and ends when all has been loaded
 CODE = 410 * MIB  # of all processes together: libraries that are mapped from their files; the system can take it back
+CUDA_CONTEXT = 0.74e9  # of a process on its card: context, kernels, workspaces; on an H200 (docs/hardware.md)
 
-# Reckoned, not measured: no GPU was at hand.
-CUDA_CONTEXT = 0.5e9  # of a process on its card: context and kernels
+# Reckoned, not measured.
 NCCL = 1.0e9  # of a learner among others: its buffers
 CUDA_HOST = 2.0e9  # in main memory, of a process that uses CUDA
