@@ -222,8 +222,8 @@ def train_arms(options: argparse.Namespace) -> None:
     """See :mod:`studies.proof_training`."""
     lines = ", ".join(f"[{task}, {line}]" for task, line in calibrate(options).items())
     recipe = [f"critic.thresholds=[{lines}]", *options.overrides]
-    begin, judge = start(options), critic(options)
-    trainings(WORLDS[options.world], options.work / "runs", begin, judge, options.arms, options.seeds, recipe)
+    begin, judge, seeds = start(options), critic(options), range(options.first_seed, options.seeds)
+    trainings(WORLDS[options.world], options.work / "runs", begin, judge, options.arms, seeds, recipe)
 
 
 def rate(options: argparse.Namespace) -> None:
@@ -278,6 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rated", type=int, default=60, help="fresh states of each task that every row is rated on")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="trainings: these alone")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0, help="of a second process beside the first")
     parser.add_argument("--workers", type=int, default=1, help="processes that collect")
     parser.add_argument("--json", type=Path, default=ROOT / "docs" / "results" / "proof.json")
     parser.add_argument("overrides", nargs="*", metavar="key=value")

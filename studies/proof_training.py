@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from studies.proof_verdicts import HOLD
@@ -22,11 +22,17 @@ ARMS: dict[str, tuple[str, ...]] = {
 
 
 def trainings(
-    world: World, folder: Path, model: Path, judge: Path, arms: Sequence[str], seeds: int, overrides: Sequence[str]
+    world: World,
+    folder: Path,
+    model: Path,
+    judge: Path,
+    arms: Sequence[str],
+    seeds: Iterable[int],
+    overrides: Sequence[str],
 ) -> None:
     """Trains ``model``, with ``judge`` as the critic, in ``folder``. ``overrides``: ``key=value`` for all of them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(seeds):
+    for seed in seeds:
         for arm in arms:
             run = folder / f"{arm}-{seed}"
             if (run / "summary.json").exists():

@@ -16,8 +16,6 @@ SHORT_M = 0.07  # before the green cube's centre, seen from above, where the mis
 NEARLY_MET_M = (0.08, 0.11)  # between the cubes' centres where a near miss stops to push
 APART_M = 0.095  # between the cubes' centres where the mistaken stop to push
 ON_MAT_M = 0.015  # between the centres of a cube and the mat, seen from above: it lies well on it
-PUT_DOWN_M = 0.012  # ... along either side, where the people of mixed demonstrations put it down, at most
-ANYWHERE_ON_MAT_M = 0.028  # ... where experts do: with what they are off, all over the part that counts
 BEFORE_MAT_M = 0.09  # ... where the mistaken let go, or stop to push: 4 cm and more from where it counts
 NEARLY_ON_MAT_M = (0.055, 0.1)  # ... where a near miss lets go
 NEARLY_PUSHED_M = (0.065, 0.1)  # ... where it stops to push: the cube slides on a little
@@ -55,19 +53,16 @@ def _lift(
     up = Waypoint("here", (0.0, 0.0, high), CLOSED, 14, 0.012)
     hold = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(3, 9)))
     full = [*_reach(rng, cube, exact=kind == "mixed"), _grasp(cube, rng), up, hold]
-    touch, free = (Waypoint("here", (0.0, 0.0, 0.0), gripper, BRIEF_STEPS) for gripper in (CLOSED, OPEN))
-    rise = Waypoint("here", (0.0, 0.0, high), OPEN, 14, 0.012)
     if mistaken(kind, rng, share):
         if brief:
-            return [*full[:2], touch, free, rise]
+            touch, free = (Waypoint("here", (0.0, 0.0, 0.0), gripper, BRIEF_STEPS) for gripper in (CLOSED, OPEN))
+            return [*full[:2], touch, free, Waypoint("here", (0.0, 0.0, high), OPEN, 14, 0.012)]
         grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(*HIGH_M))), OPEN, 14, 0.012)
         return [full[0], grip, *full[2:]]
     if kind == "sloppy":  # demonstrations that a policy can learn from and then surpass
         grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(0.005, 0.04))), OPEN, 14, 0.012)
         return [full[0], grip, *full[2:]]
     if kind == "near_miss":
-        if brief and rng.random() < 1 / 3:
-            return [*full[:2], touch, free, rise, _still(OPEN)]
         if rng.random() < 0.5:
             barely = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.003, 0.011))), CLOSED, 64)
             return [*_reach(rng, cube), _grasp(cube, rng), barely]
@@ -106,8 +101,7 @@ def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
 
 def _place(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     """The red cube, carried onto the mat."""
-    well_on = ANYWHERE_ON_MAT_M if kind == "success" else PUT_DOWN_M
-    x, y = (float(v) for v in rng.uniform(-well_on, well_on, 2))
+    x, y = (float(v) for v in rng.uniform(-0.012, 0.012, 2))
     high = float(rng.uniform(0.06, 0.08))
     over, down = Waypoint("mat", (x, y, high), CLOSED, 22, 0.012), Waypoint("mat", (x, y, 0.024), CLOSED, 8, 0.006)
     release = Waypoint("here", (0.0, 0.0, 0.0), OPEN, 4)
@@ -115,7 +109,7 @@ def _place(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.07))), CLOSED, 9, 0.015)
     grasp = [*_reach(rng, "cube", exact=kind == "mixed"), _grasp("cube", rng), up]
     if kind == "near_miss":
-        if rng.random() < 0.4:  # holds it over the mat and does not let go
+        if rng.random() < 0.3:  # holds it over the mat and does not let go
             return [*grasp, over, _still(CLOSED)]
         aside = rng.uniform(*NEARLY_ON_MAT_M), rng.uniform(-0.08, 0.08)  # outside in one direction at least
         x, y = (float(v) * float(rng.choice([-1, 1])) for v in rng.permutation(aside))

@@ -15,8 +15,8 @@ from verl.config import Config
 from verl.envs.factory import describe
 
 DONE_FLOP = 1.75e12  # of VLAC-2B, one frame of 448 px
-CARD_FLOPS = 400e12  # dense bfloat16 that an H100 gives in practice
-PAIR_COST = 1.8  # dones: direct engine, 6 references, frames seen (docs/benchmarks.md, "The engines")
+CARD_FLOPS = 385e12  # that the critic gets of a card: 220 dones a second of an H200 (docs/hardware.md)
+PAIR_COST = 2.1  # dones of fresh frames: a pair with 6 references, frames seen, there
 STEP_S = {"libero": 0.21}  # of an environment, with its part of drawing and of the policy's passes; reckoned
 
 

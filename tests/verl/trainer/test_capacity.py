@@ -41,6 +41,6 @@ def test_the_line_of_each_preset():
     one = of_config(load_config([*eight, "critic.sidecar.per=node"])[0])
     assert one is not None and one.wanted > 300 > one.expected
     waits = f"{one.waiting:.0%} of a rollout will be waiting"
-    assert one.line() == f"critic: {one.wanted:.0f} verdicts/s wanted, 229 expected on a node: {waits}"
+    assert one.line() == f"critic: {one.wanted:.0f} verdicts/s wanted, 220 expected on a node: {waits}"
     assert of_config(load_config(["hardware=laptop"])[0]) is None
     assert of_config(load_config([*eight, "critic.enable=false"])[0]) is None

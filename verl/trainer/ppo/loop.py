@@ -98,7 +98,8 @@ class Trainer:
                 self._save_once()
             self._evaluate_if_due()
             self._moment = self._now()
-        self.checkpoints.wait()
+        with self.counts.timed("checkpoint"):  # a large one takes a minute to reach the disk
+            self.checkpoints.wait()
 
     def _evaluate_if_due(self) -> None:
         counts = self.counts
