@@ -28,7 +28,7 @@ def most_reserved_gb(device: torch.device) -> float:
     """The most that this process held on the card since the last call; 0 on a CPU."""
     if device.type != "cuda":
         return 0.0
-    torch.cuda.init()  # else a process that has done nothing on the card yet has no statistics to reset
+    torch.cuda.init()  # type: ignore[no-untyped-call]  # else there are no statistics to reset before the first work
     most = torch.cuda.max_memory_reserved(device) / 1e9
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
