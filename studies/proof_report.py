@@ -47,12 +47,14 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
     audits = {task: work / f"audit-{task}.json" for task in tasks}
     judged = {task: json.loads(file.read_text()) for task, file in audits.items() if file.exists()}
     thresholds = work / "thresholds.json"
+    lasting = {file.stem.removeprefix("lasting-"): json.loads(file.read_text()) for file in work.glob("lasting-*.json")}
     differences = {name: difference(found, name) for name in ("success", "episodes_to_80")}
     return {
         "tasks": found,
         "difference": differences,
         "critic": {task: _audited(told) for task, told in judged.items()},
         "thresholds": json.loads(thresholds.read_text()) if thresholds.exists() else {},
+        **({"lasting": dict(sorted(lasting.items()))} if lasting else {}),
         **provenance(),
     }
 
