@@ -66,6 +66,7 @@ def test_the_report_tells_each_task_and_method_by_seed(tmp_path: Path) -> None:
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "rated-start.json").write_text(json.dumps({"Lift": 0.35}))
     (tmp_path / "runs" / "vlac-1" / "rated.json").write_text(json.dumps({"Lift": 0.65}))
+    (tmp_path / "lasting-vlac-1.json").write_text(json.dumps({"Lift": {"ever": 3, "end": 1}}))
     found = results(tmp_path, ["Lift", "LiftRed"], ("vlac", "simulator"))
     assert found["tasks"]["Lift"]["vlac"] == {"success": [0.9, 0.65], "episodes_to_80": [200, None]}, (
         "rated counts more"
@@ -74,6 +75,7 @@ def test_the_report_tells_each_task_and_method_by_seed(tmp_path: Path) -> None:
     shifted = found["tasks"]["Lift"]["constant_shift"]
     assert shifted == {**shift, "success": [0.5], "episodes_to_80": [None]}
     assert found["tasks"]["LiftRed"] == {"vlac": {"success": [0.1, 0.1], "episodes_to_80": [None, None]}}
+    assert found["lasting"] == {"vlac-1": {"Lift": {"ever": 3, "end": 1}}}
     assert {"commit", "versions", "date"} <= found.keys()
 
 
@@ -107,7 +109,7 @@ def test_nothing_that_is_published_is_made_again(tmp_path: Path, monkeypatch: py
     figures = tmp_path / "proof.json"
     stages = ["start", "critic", "calibrate", "audit", "train", "rate", "report"]
     said = ["--published", "--work", str(tmp_path / "work"), "--json", str(figures), "--only", *stages]
-    assert main([*said, "--seeds", "1", "--arms", "vlac", "simulator"]) == 0
+    assert main([*said, "--seeds", "5", "--arms", "vlac", "simulator"]) == 0
     there = json.loads((ROOT / "docs" / "results" / "proof.json").read_text())
     assert json.loads(figures.read_text())["tasks"] == there["tasks"]
     (tmp_path / "work" / "thresholds.json").write_text("{}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -132,6 +133,24 @@ def test_a_rollout_without_a_signal_is_no_update(make_trainer):
     assert skipped == [1, 1, 2, 3, 3, 3, 4]
     _, state, _ = trainer.checkpoints.saved[1]
     assert (state["updates"], state["rollouts"]) == (2, 5)
+
+
+def test_what_the_last_checkpoint_takes_is_the_checkpoints(make_trainer, monkeypatch):
+    """The run ends when it is on the disk; the table at its end says what that took."""
+    trainer = make_trainer([True])
+    timed, stages, waited = type(trainer.counts).timed, [], []
+
+    @contextmanager
+    def told(counts, stage):
+        stages.append(stage)
+        with timed(counts, stage):
+            yield
+        stages.pop()
+
+    monkeypatch.setattr(type(trainer.counts), "timed", told)
+    trainer.checkpoints.wait = lambda: waited.append(list(stages))
+    trainer.fit()
+    assert waited == [["checkpoint"]]
 
 
 def test_the_limit_of_updates_counts_those_made(make_trainer):
