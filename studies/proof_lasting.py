@@ -1,4 +1,4 @@
-"""Which successes last: the simulator calls a cube lifted that is thrown up for a moment.
+"""Which successes last: the simulator calls a cube lifted that goes up for a moment.
 
     python -m studies.proof_lasting runs/proof --episodes 30 [--only simulator-0 vlac-0 ...]
 
