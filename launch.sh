@@ -8,12 +8,14 @@ usage() {
 usage: ./launch.sh [--config FILE] [key=value ...]
        ./launch.sh preflight [--quick] [--plan] [--config FILE] [key=value ...]
 
-Starts the sidecar (VLAC) and the training together, and stops both. Without arguments a tiny policy learns to lift a
-cube, on a laptop without a GPU. The first run sets up .venv beside this script (minutes, 3.5 GB).
+Starts the sidecar (VLAC) and the training together, and stops both. Without arguments a tiny policy learns to look for
+the cube that it is to lift, on a laptop without a GPU. The first run sets up .venv beside this script (minutes, 3.5 GB).
 
   preflight                               will that run work here? memory, devices, checkpoints, one try of each thing;
                                           --quick loads nothing, --plan reckons the memory for any machine
-  env=robosuite|robosuite_cubes|libero   the simulator and its tasks (verl/trainer/config/env)
+  env=robosuite_lift|robosuite_cubes|robosuite_tasks|robosuite|libero
+                                          the simulator, its tasks, and how to train on them (verl/trainer/config/env);
+                                          the first, where neither env nor --config is given
   hardware=laptop|h100_1|h100_8|h100_2x8  a preset for a machine (verl/trainer/config/hardware)
   --config FILE                           a YAML file with any part of the configuration
   key=value                               any key of verl/trainer/config/ppo_trainer.yaml; the last word
@@ -43,7 +45,10 @@ case " $* " in *" env=libero "*) extras+=(libero) ;; esac
 ensure_environment "${extras[@]}"
 # not in $ROOT: relative paths are meant from the caller's folder. A folder of our packages' names there is not imported.
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
+module=launch
 if [ "${1:-}" = preflight ]; then
-    exec "$VENV/bin/python" -m verl.preflight "${@:2}"
+    module=preflight
+    shift
 fi
-exec "$VENV/bin/python" -m verl.launch "$@"
+case " $* " in *" env="* | *" --config"*) ;; *) set -- "$@" env=robosuite_lift ;; esac
+exec "$VENV/bin/python" -m "verl.$module" "$@"

@@ -3,23 +3,21 @@
     python -m studies.proof                                  # everything
     python -m studies.proof --only demonstrations start      # these stages alone
     python -m studies.proof --only report                    # docs/results/proof.json of what is there
+    python -m studies.proof --world lift                     # launch.sh's task, the same critic; in runs/proof-lift
     python -m studies.proof --world libero                   # three tasks of LIBERO's own, in runs/proof-libero
 
-demonstrations  scripted episodes, a file a task: of people most of whom make the task's mistake, for the policy;
-                of experts, of play, and of play that comes near, for the critic
+demonstrations  scripted episodes: of people most of whom make the task's mistake, for the policy; of experts, of play,
+                and of play that comes near, for the critic
 start           one policy by plain imitation of the first
 critic          one label-free critic from the pictures of the others
 calibrate       its threshold, by further films
 audit           its verdicts on the start policy's episodes beside the simulator's, for each task
-shift           for each task the best constant added to one action while the gripper is open or closed, searched on
-                --trials states of its own
-imitation       two rows without reinforcement learning: of the successful demonstrations; of the start's episodes that
-                the critic calls done
+shift           the best constant added to one action while the gripper is open or closed, on --trials states of its own
+imitation       rows without RL: of the successful demonstrations; of the start's episodes that the critic calls done
 train           RL under each critic and seed: VLAC's verdicts, the simulator's done, the latter without the two keys
-                for several tasks at once (plain) or without a value head (grpo), VLAC's rewards shuffled, VLAC
-                asked about another task
+                for several tasks at once (plain) or without a value head (grpo), VLAC's shuffled or of another task
 rate            success of the start and of each training's last policy on fresh states, --rated a task
-report          success by task and method on fresh states, and episodes to 80 % by the trainings' own evaluations
+report          success by task and method; episodes to 80 %, by the trainings' own evaluations
 
 What is there is not made again; a training that was interrupted goes on. ``key=value`` arguments go to every training.
 """
@@ -52,7 +50,7 @@ from studies.proof_calibration import calibrate as calibrated
 from studies.proof_critic import label_free
 from studies.proof_films import collect, films
 from studies.proof_imitation import good_files, imitate
-from studies.proof_kept import copy, take
+from studies.proof_kept import KEPT, MODELS, copy, take
 from studies.proof_report import results
 from studies.proof_training import ARMS, trainings
 from studies.proof_verdicts import HOLD, ended
@@ -84,7 +82,7 @@ def start(options: argparse.Namespace) -> Path:
     if (final / "config.json").exists():
         return final
     world = WORLDS[options.world]
-    data = _read([options.work / "demos" / f"{task}-mixed.h5" for task in world.tasks], "mixed")
+    data = _read([options.work / "demos" / f"{task}-mixed.h5" for task in world.tasks], world.kinds["mixed"])
     random = options.work / "random"
     if not (random / "config.json").exists():
         key = load_config(list(world.keys))[0].env["unnorm_key"]
@@ -93,17 +91,14 @@ def start(options: argparse.Namespace) -> Path:
     steps = options.steps
     looks, reads = (round(share * steps) for share in LESSONS)
     config = TrainConfig(steps, looks, reads, goal_weight=0.3, lr=LEARNING_RATE, bfloat16=True)
-    train(policy, data, config, options.work / "start.pt", _told("start", steps))
-    policy.save_pretrained(final)
-    return final
 
-
-def _told(name: str, steps: int) -> Callable[[int, float], None]:
     def tell(step: int, loss: float) -> None:
         if (step + 1) % 100 == 0:
-            print(f"{name}: step {step + 1} of {steps}, loss {loss:.3f}", flush=True)
+            print(f"start: step {step + 1} of {steps}, loss {loss:.3f}", flush=True)
 
-    return tell
+    train(policy, data, config, options.work / "start.pt", tell)
+    policy.save_pretrained(final)
+    return final
 
 
 def shift(options: argparse.Namespace) -> None:
@@ -142,15 +137,18 @@ def _rate(file: Path, player: Any, fresh: Environment, options: argparse.Namespa
 
 
 def critic(options: argparse.Namespace) -> Path:
-    demos = options.work / "demos"
-    return label_free(
-        options.work / "critic", films(demos, "expert"), films(demos, "play", "near"), options.critic_steps
-    )
+    demos, given = options.work / "demos", WORLDS[options.world].critic
+    if given is not None:
+        return given
+    play = films(demos, "play", "near")
+    return label_free(options.work / "critic", films(demos, "expert"), play, options.critic_steps)
 
 
 def calibrate(options: argparse.Namespace) -> dict[str, float]:
     """By instruction its threshold, from ``thresholds.json``; see :mod:`studies.proof_calibration`."""
-    file, demos = options.work / "thresholds.json", options.work / "demos"
+    file, demos, given = options.work / "thresholds.json", options.work / "demos", WORLDS[options.world].critic
+    if given is not None:
+        return dict(load_config([f"critic.sidecar.config.model={given}"])[0].critic.thresholds)
     if not file.exists():
         with _judge(critic(options)) as judging:
             write_json(file, calibrated(judging, films(demos, "expert_new"), films(demos, "near_new")))
@@ -160,10 +158,9 @@ def calibrate(options: argparse.Namespace) -> dict[str, float]:
 def audit(options: argparse.Namespace) -> None:
     """``audit-TASK.json`` for each task: precision and recall by frame, and episodes as training ends them."""
     torch.set_num_threads(1)
-    policy, model = OpenVLAOFTPolicy.from_pretrained(start(options)), critic(options)
+    policy, model, thresholds = OpenVLAOFTPolicy.from_pretrained(start(options)), critic(options), calibrate(options)
     world = WORLDS[options.world]
     env, _ = world.environment()
-    thresholds = calibrate(options)
     with _judge(model) as judging:
         for number, task in enumerate(world.tasks):
             file = options.work / f"audit-{task}.json"
@@ -184,13 +181,15 @@ def audit(options: argparse.Namespace) -> None:
 def imitation(options: argparse.Namespace) -> None:
     """``rated-cloning.json`` and ``rated-rejection.json``: success by task on fresh states."""
     torch.set_num_threads(1)
-    begin, model, config = start(options), critic(options), TrainConfig(options.imitated, lr=LEARNING_RATE / 3, seed=1)
-    thresholds = calibrate(options)
+    begin, model, thresholds = start(options), critic(options), calibrate(options)
+    config = TrainConfig(options.imitated, lr=LEARNING_RATE / 3, seed=1)
     world = WORLDS[options.world]
     (env, _), (fresh, _), tasks = world.environment(), world.environment(fresh=True), world.tasks
 
     def cloning() -> Demonstrations:
-        return _read([options.work / "demos" / f"{task}-mixed.h5" for task in tasks], "mixed", succeeded=True)
+        return _read(
+            [options.work / "demos" / f"{task}-mixed.h5" for task in tasks], world.kinds["mixed"], succeeded=True
+        )
 
     def rejection() -> Demonstrations | None:
         policy, seeds = OpenVLAOFTPolicy.from_pretrained(begin), range(REJECTION_SEED, REJECTION_SEED + options.trials)
@@ -242,8 +241,8 @@ def report(options: argparse.Namespace) -> None:
     """Beside what other studies have entered."""
     told = results(options.work, WORLDS[options.world].tasks, tuple(ARMS))
     tasks = told.pop("tasks")
+    copy(options.work, options.json.parent / KEPT[options.world].name)
     if options.world == "robosuite":
-        copy(options.work, options.json.with_suffix(""))
         enter(options.json, "tasks", tasks, **told)
     else:
         enter(options.json, options.world, tasks, **{f"{options.world}_{key}": told[key] for key in told})
@@ -269,8 +268,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--published", action="store_true", help="go on from what the repository has of this study")
     parser.add_argument("--work", type=Path, help="folder of all that is made; runs/proof, or runs/proof-WORLD")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--episodes", type=int, default=300, help="demonstrations of each task for the policy")
-    parser.add_argument("--steps", type=int, default=20_000, help="of imitation")
+    parser.add_argument("--episodes", type=int, help="demonstrations of each task for the policy: 300; lift: 600")
+    parser.add_argument("--steps", type=int, help="of imitation: 20,000; lift: 8,000")
     parser.add_argument("--imitated", type=int, default=1000, help="steps of the rows that learn by imitation")
     parser.add_argument("--critic-steps", type=int, default=4000, help="of the critic; its first lesson: half")
     parser.add_argument("--trials", type=int, default=200, help="states of a search, and of rejection")
@@ -284,11 +283,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(arguments)
     folder = "proof" if options.world == "robosuite" else f"proof-{options.world}"
+    options.episodes = options.episodes or WORLDS[options.world].episodes
+    options.steps = options.steps or WORLDS[options.world].steps
     options.work = (options.work or ROOT / "runs" / folder).absolute()
     if options.published:
-        if options.world != "robosuite":
+        if options.world not in MODELS:
             parser.error(f"--published: nothing is published of --world {options.world}")
-        take(options.work)
+        take(options.work, options.world)
     for name, stage in STAGES.items():
         if name in options.only:
             stage(options)

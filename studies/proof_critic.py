@@ -13,23 +13,32 @@ from evo_vlac.training.pairs import PairConfig, Shares
 SHARES = Shares(done=0.64, done_wrong_task=0.1, critic=0.14, reversed=0.05, stagnant=0.03, failed=0.04, describe=0.0)
 
 
-def label_free(folder: Path, demos: Sequence[Path], play: Sequence[Path], steps: int) -> Path:
-    """Looks for half of ``steps``, then is fine-tuned for ``steps``; nothing is chosen here, and no word of a simulator
-    is read. Returns the folder of the checkpoint; what is there is not made again."""
+def label_free(
+    folder: Path,
+    demos: Sequence[Path],
+    play: Sequence[Path],
+    steps: int,
+    shares: Shares = SHARES,
+    begin: Path | None = None,
+) -> Path:
+    """Fine-tunes ``begin`` for ``steps``; None: a new one, that looks for half of them first. Nothing is chosen here,
+    and no word of a simulator is read. Returns the folder of the checkpoint; what is there is not made again."""
     final: Path = folder / "training" / "final"
     if final.is_dir():
         return final
-    if not (folder / "base/model.safetensors").is_file():
-        build_tiny_vlac(folder / "base", TinyConfig(seed=0))
-    if not (folder / "look").is_dir():
-        learn_to_look(folder / "base", [*demos, *play], folder / "look", LookConfig(steps=steps // 2, label_free=True))
+    if begin is None:
+        begin = folder / "look"
+        if not (folder / "base/model.safetensors").is_file():
+            build_tiny_vlac(folder / "base", TinyConfig(seed=0))
+        if not begin.is_dir():
+            learn_to_look(folder / "base", [*demos, *play], begin, LookConfig(steps=steps // 2, label_free=True))
     finetune(
         FinetuneConfig(
-            model=folder / "look",
+            model=begin,
             output=folder / "training",
             demos=tuple(demos),
             play=tuple(play),
-            pairs=PairConfig(count=32 * steps, shares=SHARES, near=0.0, label_free=True),
+            pairs=PairConfig(count=32 * steps, shares=shares, near=0.0, label_free=True),
             tuner="full",
             train_vision=True,
             steps=steps,

@@ -24,7 +24,7 @@ def collect(world: World, folder: Path, episodes: int, workers: int) -> None:
     for number, (task, arguments) in enumerate(world.collected.items()):
         for name, (first, share) in FILES.items():
             out = folder / f"{task}-{name}.h5"
-            if out.exists():
+            if out.exists() or name not in world.kinds:
                 continue
             command = [sys.executable, "-m", "verl.envs.collect", *arguments, "--out", out, "--workers", workers]
             command += ["--kinds", world.kinds[name], "--episodes", max(1, round(share * episodes))]

@@ -1,7 +1,8 @@
 """What the proof leaves in the repository, so that a later call on any machine goes on where this one stopped.
 
-    docs/results/proof/           of the work folder what is small: ratings, audits, thresholds, the trainings' curves
-    models/*-tiny-tasks            the start and the critic that all of that was measured with
+    docs/results/proof/            of the work folder what is small: ratings, audits, thresholds, the trainings' curves;
+                                   of --world lift in proof_lift/
+    models/                        the start and the critic that all of that was measured with
 
 With ``--published`` the study begins from these instead of making its own; demonstrations alone are made again.
 """
@@ -16,22 +17,26 @@ from pathlib import Path
 from verl.trainer.report.curves import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-KEPT = ROOT / "docs" / "results" / "proof"
+_RESULTS, _MODELS = ROOT / "docs" / "results", ROOT / "models"
+KEPT = {"robosuite": _RESULTS / "proof", "lift": _RESULTS / "proof_lift", "libero": _RESULTS / "proof_libero"}
 MODELS = {
-    "start": ROOT / "models" / "openvla-oft-tiny-tasks",
-    "critic/training/final": ROOT / "models" / "vlac-tiny-tasks",
+    "robosuite": {
+        "start": _MODELS / "openvla-oft-tiny-tasks",
+        "critic/training/final": _MODELS / "vlac-tiny-tasks",
+    },
+    "lift": {"start": _MODELS / "openvla-oft-tiny-lift"},
 }
 RUN = "runs/*-[0-9]*"  # not the link to the latest of them
 NAMES = ("*.json", f"{RUN}/summary.json", f"{RUN}/rated.json", f"{RUN}/curve.json")
 Curves = Mapping[str, list[tuple[float, float]]]
 
 
-def take(work: Path) -> None:
+def take(work: Path, world: str = "robosuite") -> None:
     """Puts what is published into an empty work folder; one with a start of its own is left alone."""
     if (work / "start").exists():
         return
-    copy(KEPT, work)
-    for name, folder in MODELS.items():
+    copy(KEPT[world], work)
+    for name, folder in MODELS[world].items():
         shutil.copytree(folder, work / name)
 
 

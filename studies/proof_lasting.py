@@ -49,11 +49,12 @@ def longest(dones: Sequence[bool]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--world", choices=("robosuite", "lift"), default="robosuite")
     parser.add_argument("--episodes", type=int, default=30, help="of each task")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="start, or a training's name")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    world = WORLDS["robosuite"]
+    world = WORLDS[options.world]
     env, _ = world.environment(fresh=True)
     ended = sorted((options.work / "runs").glob("*-[0-9]*/summary.json"))
     policies = {"start": options.work / "start"}

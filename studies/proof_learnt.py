@@ -1,6 +1,7 @@
 """What a policy does in each of the proof's tasks, in numbers: where and when its hand closes, lets go, stops to push.
 
     python -m studies.proof_learnt runs/proof/start runs/proof/runs/vlac-0/checkpoints/last/policy --json FILE
+    python -m studies.proof_learnt --world lift runs/proof-lift/start
 
 Greedy, on fresh states (the tables' own), with the simulator's positions. Of each task's episodes:
 
@@ -9,6 +10,8 @@ aside_mm  of the hand from that centre, seen from above; Place: from the mat's, 
 other     share of the episodes in which the other cube is the nearer one there (LiftRed, LiftGreen)
 apart_mm  Slide: between the centres of cube and mat, seen from above, the least of the episode
 step      at which it happens
+follows   slope of the hand's place there against the cube's (the mat's), seen from above, least squares over all
+          episodes: 1 where the hand goes wherever the cube is, 0 where it goes to one place whatever is seen
 """
 
 from __future__ import annotations
@@ -87,6 +90,13 @@ def measured(task: str, episode: Sequence[tuple[Scene, float]]) -> dict[str, flo
     return told
 
 
+def follows(scenes: Sequence[Scene], aimed: str) -> float:
+    """The slope, see above."""
+    hand, there = (np.array([scene[name][:2] for scene in scenes]) for name in ("eef", aimed))
+    hand, there = hand - hand.mean(axis=0), there - there.mean(axis=0)
+    return float((hand * there).sum() / (there * there).sum())
+
+
 def _apart(scene: Scene) -> float:
     """Metres between the centres of cube and mat, seen from above."""
     return float(np.hypot(*(scene["cube"] - scene["mat"])[:2]))
@@ -102,6 +112,9 @@ def look(policy: OpenVLAOFTPolicy, env: RobosuiteEnv, tasks: Sequence[str], epis
         columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
         other = {"other": round(float(np.mean(columns.pop("other"))), 3)} if "other" in columns else {}
         spread = {key: np.quantile(column, (0.25, 0.5, 0.75)).round(3).tolist() for key, column in columns.items()}
+        if task in AIMED and len(rows) > 1:
+            at = [(one, step) for one in watched.episodes if (step := moment(task, one)) is not None]
+            other["follows"] = round(follows([one[step][0] for one, step in at], AIMED[task]), 3)
         found[task] = {"success": success, "episodes": episodes, "counted": len(rows), **spread, **other}
         print(f"{task}: {found[task]}", flush=True)
     return found
@@ -110,11 +123,12 @@ def look(policy: OpenVLAOFTPolicy, env: RobosuiteEnv, tasks: Sequence[str], epis
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("policies", nargs="+", type=Path)
+    parser.add_argument("--world", choices=("robosuite", "lift"), default="robosuite")
     parser.add_argument("--episodes", type=int, default=60, help="of each task")
     parser.add_argument("--json", type=Path, help="written here, by policy")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    world = WORLDS["robosuite"]
+    world = WORLDS[options.world]
     env, _ = world.environment()
     assert isinstance(env, RobosuiteEnv)
     found = {}

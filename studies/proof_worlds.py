@@ -1,9 +1,10 @@
-"""Where the proof is played: five tasks of robosuite, and three of LIBERO's own."""
+"""Where the proof is played: five tasks of robosuite, one to look for the cube, and three of LIBERO's own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from verl.envs.factory import create_environment
@@ -11,6 +12,7 @@ from verl.envs.libero_env import LiberoEnv
 from verl.envs.robosuite_env import RobosuiteEnv
 from verl.trainer.load_config import load_config
 
+ROOT = Path(__file__).resolve().parents[1]
 FRESH_SEED = 180_000  # of the evaluation states of every row
 CHUNK = 4  # actions that the policy takes at a time; with 8 it looked twice before it closed its hand
 OTHER_TASK = {  # what the policy is told, and what the critic is asked in the arm "other_task"
@@ -34,14 +36,20 @@ class World:
             each seed is a state.
         collected: by a task's name, its arguments of ``verl.envs.collect``.
         kinds: of each file of demonstrations, and their weights.
-        recipe: ``key=value`` of every training.
+        recipe: ``key=value`` of every training, beside what ``keys`` bring.
+        episodes: demonstrations of each task for the policy.
+        steps: of imitation.
+        critic: the checkpoint that judges, with thresholds of its own; None: one is made.
     """
 
     keys: tuple[str, ...]
     fresh: tuple[str, ...]
     collected: Mapping[str, tuple[str, ...]]
     kinds: Mapping[str, str]
-    recipe: tuple[str, ...]
+    recipe: tuple[str, ...] = ()
+    episodes: int = 300
+    steps: int = 20_000
+    critic: Path | None = None
 
     def environment(self, fresh: bool = False) -> tuple[RobosuiteEnv | LiberoEnv, dict[str, Any]]:
         """The environment and its section of the configuration."""
@@ -87,14 +95,15 @@ WORLDS = {
             for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Place", 72), ("Slide", 56))
         },
         kinds=_kinds("random:0.3,failure:0.25,near_miss:0.4,idle:0.05", "near_miss"),
-        recipe=(
-            *_COMMON,
-            "data.train_batch_size=5",
-            "trainer.total_episodes=1000",
-            "trainer.test_freq=5",
-            "data.val_batch_size=100",
-            "actor_rollout_ref.rollout.envs_per_worker=2",  # five simulators each, 1.9 GB
-        ),
+    ),
+    "lift": World(
+        keys=("env=robosuite_lift",),
+        fresh=(),
+        collected={"Lift": ("--task", "Lift", "--max-steps", "48", *_ROBOSUITE)},
+        kinds={"mixed": "otherwise"},
+        episodes=600,
+        steps=8_000,
+        critic=ROOT / "models" / "vlac-tiny-tasks",
     ),
     "libero": World(
         keys=(

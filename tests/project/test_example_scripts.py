@@ -50,8 +50,6 @@ def test_models_arrive_as_they_are_named(checkout: Path, tmp_path: Path, odd: st
     assert config.model.path == f"policies/{odd}" and tree["critic"]["sidecar"]["config"]["model"] == odd
     given = called(checkout / "examples" / "eval_openvla_oft.sh", caller, "hardware=laptop", MODEL_PATH=odd)
     assert load_config(given)[0].model.path == odd
-    key = f"trainer.default_local_dir={odd}"
-    assert load_config(called(checkout / "examples" / "two_cubes.sh", caller, key))[0].trainer.default_local_dir == odd
 
 
 def test_relative_paths_of_the_libero_example(checkout: Path, tmp_path: Path) -> None:

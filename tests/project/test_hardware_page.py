@@ -16,7 +16,7 @@ from verl.trainer.load_config import load_config
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "hardware.md"
 COMMANDS = {
-    "laptop": ["hardware=laptop"],
+    "laptop": ["env=robosuite", "hardware=laptop"],
     "h100_1": ["env=libero", "hardware=h100_1"],
     "h100_8": ["env=libero", "hardware=h100_8"],
     "h100_2x8": ["env=libero", "hardware=h100_2x8"],

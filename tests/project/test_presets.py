@@ -17,13 +17,11 @@ from evo_vlac.values import ValueOptions
 from shm_bridge.rules import DoneRules, RewardRules
 from sidecar.config_file import from_mapping
 from studies.proof_verdicts import HOLD
-from studies.proof_worlds import WORLDS
 from tests.support.launching import ROOT
 from verl.envs.factory import count_tasks, evaluation_states
 from verl.envs.robosuite_env import TASKS
 from verl.errors import ConfigError
 from verl.trainer.assemble import critic_asked
-from verl.trainer.critic_folder import read_rules
 from verl.trainer.load_config import CONFIG_FOLDER, load_config
 from verl.trainer.ppo.schedule import Schedule
 
@@ -89,25 +87,33 @@ def handed_on(folder, script, *arguments, **environment):
     return config
 
 
-def test_two_cubes_start_from_their_own_policy(tmp_path):
-    """The shipped policy has the statistics of that scene."""
-    config = handed_on(tmp_path, "two_cubes.sh")
-    assert list(config.env["tasks"]) == ["LiftRed", "LiftGreen"] and config.data.val_batch_size == 7
+@pytest.mark.parametrize("env", ["robosuite_lift", "robosuite_cubes", "robosuite_tasks"])
+def test_tasks_bring_their_own_policy_and_critic(env):
+    """The policy has that environment's statistics, and the critic is one that lies here."""
+    config, _ = load_config([f"env={env}"])
     folder = ROOT / "models" / Path(config.model.path).name
     assert config.rollout.unnorm_key in json.loads((folder / "dataset_statistics.json").read_text())
+    assert json.loads((folder / "config.json").read_text())["num_actions_chunk"] == config.model.action_chunks_len
+    assert (ROOT / "models" / Path(config.critic.sidecar.config["model"]).name / "critic.yaml").is_file()
 
 
-def test_five_tasks_train_by_the_proofs_recipe_and_the_critics_own_thresholds(tmp_path):
-    """Whoever changes the one must change the other."""
-    config = handed_on(tmp_path, "five_tasks.sh", "data.val_batch_size=100")
-    recipe, _ = load_config([*WORLDS["robosuite"].keys, *WORLDS["robosuite"].recipe])
-    assert (config.env, config.data) == (recipe.env, recipe.data)
-    assert (config.algorithm, config.actor) == (recipe.algorithm, recipe.actor)
-    folder = ROOT / "models" / Path(config.model.path).name
-    assert config.rollout.unnorm_key in json.loads((folder / "dataset_statistics.json").read_text())
-    words = {TASKS[name].instruction for name in config.env["tasks"]}
-    rules = {rule.key: rule.value for rule in read_rules(ROOT / "models" / "vlac-tiny-tasks" / "critic.yaml")}
-    assert rules["critic.hold"] == HOLD and {told for told, _ in rules["critic.thresholds"]} == words
+def test_two_cubes_ask_more_strictly_than_their_critic_wants_to_be_asked():
+    """The rule that its folder holds is for one cube."""
+    critic = load_config(["env=robosuite_cubes"])[0].critic
+    assert (critic.hold, critic.threshold) == (5, 0.97)
+
+
+def test_the_label_free_critic_is_asked_by_its_own_thresholds():
+    """One for each instruction of the five tasks."""
+    words = {TASKS[name].instruction for name in load_config(["env=robosuite_tasks"])[0].env["tasks"]}
+    for env in ("robosuite_lift", "robosuite_tasks"):
+        critic = load_config([f"env={env}"])[0].critic
+        assert critic.hold == HOLD and {told for told, _ in critic.thresholds} == words
+
+
+def test_what_an_environment_brings_gives_way_to_a_machines_preset():
+    config, _ = load_config(["env=robosuite_lift", "hardware=h100_1"])
+    assert config.rollout.dtype == "bfloat16" and Path(config.model.path).name == "openvla-oft-tiny-lift"
 
 
 def test_a_published_critic_gets_the_plain_rule(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from studies.proof_learnt import measured, moment
+from studies.proof_learnt import follows, measured, moment
 
 
 def scene(eef: tuple[float, float, float], **cubes: tuple[float, float, float]) -> dict[str, np.ndarray]:
@@ -39,3 +39,13 @@ def test_a_push_is_measured_where_cube_and_mat_are_nearest() -> None:
     places = (0.0, 0.03, 0.02)
     episode = [(scene((0, 0, 0), cube=(x, 0, 0.02), mat=(0.1, 0, 0.0)), 1.0) for x in places]
     assert measured("Slide", episode) == pytest.approx({"step": 1, "apart_mm": 70})
+
+
+def test_a_hand_that_goes_to_one_place_follows_nothing() -> None:
+    """One that goes to the cube, with the same error everywhere, follows it; one that goes half the way does half."""
+    places = [(0.1, 0.0, 0.02), (-0.1, 0.05, 0.02), (0.0, -0.08, 0.02), (0.05, 0.06, 0.02)]
+
+    def told(share: float) -> float:
+        return follows([scene((share * x + 0.01, share * y, 0.0), cube=(x, y, z)) for x, y, z in places], "cube")
+
+    assert [told(0.0), told(0.5), told(1.0)] == pytest.approx([0.0, 0.5, 1.0])

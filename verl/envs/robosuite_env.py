@@ -79,6 +79,8 @@ class RobosuiteConfig:
             0.03 in Lift, 0.08 with two cubes.
         zoom: how much larger the first camera shows the middle of its picture than robosuite does; at 2 agentview still
             shows all of a square of 10 cm.
+        success_steps: a task is done when it has been for so many steps in a row; more than one, and a cube that goes
+            up for a moment is not lifted.
     """
 
     tasks: tuple[str, ...] = ("Lift",)
@@ -90,6 +92,7 @@ class RobosuiteConfig:
     task_steps: tuple[int, ...] = ()
     cube_within: float | None = None
     zoom: float = 1.0
+    success_steps: int = 1
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -106,6 +109,7 @@ class RobosuiteConfig:
         in_range("env.image_size", self.image_size, SMALLEST, LARGEST)
         in_range("env.samples", self.samples, 0, MOST_SAMPLES)
         in_range("env.zoom", self.zoom, 1.0, MOST_ZOOM)
+        in_range("env.success_steps", self.success_steps, 1, self.max_steps)
         in_range("env.cube_within", self.cube_within, 0.0, FARTHEST_M)
         if len(self.task_steps) not in (0, len(self.tasks)):
             raise ConfigError(f"env.task_steps={list(self.task_steps)}: allowed are none, or one for each of env.tasks")
@@ -140,6 +144,7 @@ class RobosuiteEnv:
         self.instruction = TASKS[config.tasks[0]].instruction
         self._worlds: dict[str, _World] = {}
         self._world: _World | None = None
+        self._lasted = 0
 
     def reset(self, seed: int, task: int = 0, training: bool = True) -> None:
         """Each seed is a state of its own: the seeds are apart already, so ``training`` changes nothing."""
@@ -152,6 +157,7 @@ class RobosuiteEnv:
         self._world = self._worlds[name]
         self.instruction = TASKS[name].instruction
         self._world.reset(seed)
+        self._lasted = 0
 
     @property
     def world(self) -> _World:
@@ -161,7 +167,8 @@ class RobosuiteEnv:
 
     def step(self, action: np.ndarray) -> bool:
         self.world.step(action)
-        return self.world.success()
+        self._lasted = self._lasted + 1 if self.world.success() else 0
+        return self._lasted >= self.config.success_steps
 
     def render(self, camera: str, out: np.ndarray) -> None:
         self.world.renderer.render(camera, out)

@@ -17,6 +17,8 @@ in ``scripted_robosuite`` and ``scripted_libero``. Each kind of episode bends th
                        task's mistake: close too high (Lift, LiftRed), let go at once (LiftGreen) or before the tower
                        or the mat (Stack, Place), open it before the cubes meet or the cube is on the mat (Push, Slide).
                        Action noise of 0.02, and see :meth:`ScriptedExpert.disturbed`
+    otherwise          the same, but the mistake is another one: of Lift seven in ten let go at once, of LiftRed and
+                       LiftGreen four in five lift the other cube
 
 Everything is drawn from the seed given; the simulator's success is never looked at.
 """
@@ -28,7 +30,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from verl.envs import scripted_robosuite
-from verl.envs.waypoints import OPEN, Objects, Script
+from verl.envs.waypoints import EXACT, OPEN, Objects, Script
 from verl.errors import ConfigError, UnknownTaskError
 
 KINDS = (
@@ -43,13 +45,14 @@ KINDS = (
     "sloppy",
     "varied",
     "mixed",
+    "otherwise",
 )
 SLOPPY_NOISE = 0.02
 DISTURBANCE = (0.05, 0.45)  # range of the standard deviation of what a mixed demonstration's moves are disturbed by
 LASTING = 0.6  # of it that is still there a step later
 MOST_ASIDE_M = 0.008  # standard deviation of the aim of the least competent of the varied
 MOST_NOISE = 0.5
-_WITH_AN_END = ("success", "drop", "sloppy", "varied", "mixed")
+_WITH_AN_END = ("success", "drop", "sloppy", "varied", *EXACT)
 METRES_PER_ACTION = 0.05  # OSC_POSE: an action of 1 moves the controller's goal by this much
 RADIANS_PER_ACTION = 0.5  # ... and turns it by this much
 TURN = "eef_turn"  # of the objects the one that is no position
@@ -80,10 +83,10 @@ class ScriptedExpert:
         self.step = self._since = self._index = 0
         self._gain = float(self.rng.uniform(0.8, 1.25)) * TRACKING
         self._noise = {"noisy": self.rng.uniform(0.35, 0.8), "idle": 0.02}.get(kind, self.rng.uniform(0.02, 0.12))
-        if kind in ("sloppy", "mixed"):  # they differ in one thing: noise is what a policy gradient drowns in
+        if kind in ("sloppy", *EXACT):  # they differ in one thing: noise is what a policy gradient drowns in
             self._gain, self._noise = TRACKING, SLOPPY_NOISE
         self._off, self._moving = np.zeros(3), False
-        self._disturbance = float(self.rng.uniform(*DISTURBANCE)) if kind == "mixed" else 0.0
+        self._disturbance = float(self.rng.uniform(*DISTURBANCE)) if kind in EXACT else 0.0
         self._aside = np.zeros(3)
         if kind == "varied":
             incompetence = self.rng.uniform()
@@ -121,11 +124,12 @@ class ScriptedExpert:
         return clipped
 
     def disturbed(self, action: np.ndarray) -> np.ndarray:
-        """(7,) float32: what is to be done for an ``action`` that :meth:`act` returned. The moves of a mixed
-        demonstration to a place are disturbed and the file has the action without that (DART, Laskey et al. 2017,
-        arXiv:1703.09327): corrections are shown, the disturbance is not imitated. It must be as large as the learner's
-        own errors, or it learns that a hand which is near is nearly there. All other kinds do the action."""
-        if self.kind != "mixed":
+        """(7,) float32: what is to be done for an ``action`` that :meth:`act` returned. The moves to a place, of a
+        mixed demonstration or an otherwise mistaken one, are disturbed, and the file has the action without that (DART,
+        Laskey et al. 2017, arXiv:1703.09327): corrections are shown, the disturbance is not imitated. It must be as
+        large as the learner's own errors, or it learns that a hand which is near is nearly there. All other kinds do
+        the action."""
+        if self.kind not in EXACT:
             return action
         fresh = np.sqrt(1 - LASTING**2) * self.rng.normal(0.0, self._disturbance, 3)
         self._off = LASTING * self._off + fresh if self._moving else np.zeros(3)

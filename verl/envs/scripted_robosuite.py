@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from verl.envs.waypoints import CLOSED, MISTAKEN, OPEN, Script, Waypoint, behind, mistaken, pushing, short_of
+from verl.envs.waypoints import CLOSED, EXACT, MISTAKEN, OPEN, Script, Waypoint, behind, mistaken, pushing, short_of
 
 BEHIND_M = 0.075  # between the red cube and the hand that is to push it
 MET_M = 0.06  # between the centres of cubeA and cubeB, seen from above: they touch, or nearly do
@@ -21,6 +21,8 @@ NEARLY_ON_MAT_M = (0.055, 0.1)  # ... where a near miss lets go
 NEARLY_PUSHED_M = (0.065, 0.1)  # ... where it stops to push: the cube slides on a little
 MOSTLY = 0.75  # the share of the mistaken in LiftRed, LiftGreen and Place
 MOST = 0.8  # ... in Lift and Slide
+LET_GO = 0.7  # the share of the otherwise mistaken in Lift, who let go at once
+OTHER_CUBE = 0.8  # ... in LiftRed and LiftGreen, who take the other cube
 
 
 def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
@@ -46,15 +48,24 @@ def _grasp(cube: str, rng: np.random.Generator) -> Waypoint:
 
 
 def _lift(
-    kind: str, rng: np.random.Generator, cube: str = "cube", brief: bool = False, share: float = MOST
+    kind: str,
+    rng: np.random.Generator,
+    cube: str = "cube",
+    brief: bool = False,
+    share: float = MOST,
+    other: str | None = None,
 ) -> list[Waypoint]:
-    """The cube, up by 2 cm at least. The mistaken close too high, or (``brief``) for too short."""
+    """The cube, up by 2 cm at least. The mistaken close too high, or (``brief``) for too short; the otherwise mistaken
+    take the ``other`` cube, or where there is none close for too short."""
+    if kind == "otherwise" and other is not None and rng.uniform() < OTHER_CUBE:
+        cube = other
     high = float(rng.uniform(0.06, 0.14))
     up = Waypoint("here", (0.0, 0.0, high), CLOSED, 14, 0.012)
     hold = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(3, 9)))
-    full = [*_reach(rng, cube, exact=kind == "mixed"), _grasp(cube, rng), up, hold]
-    if mistaken(kind, rng, share):
-        if brief:
+    full = [*_reach(rng, cube, exact=kind in EXACT), _grasp(cube, rng), up, hold]
+    lets_go = kind == "otherwise" and other is None and rng.uniform() < LET_GO
+    if lets_go or mistaken(kind, rng, share):
+        if brief or lets_go:
             touch, free = (Waypoint("here", (0.0, 0.0, 0.0), gripper, BRIEF_STEPS) for gripper in (CLOSED, OPEN))
             return [*full[:2], touch, free, Waypoint("here", (0.0, 0.0, high), OPEN, 14, 0.012)]
         grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(*HIGH_M))), OPEN, 14, 0.012)
@@ -83,7 +94,7 @@ def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     release = Waypoint("here", (0.0, 0.0, 0.0), OPEN, 4)
     leave = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.04, 0.09))), OPEN, int(rng.integers(4, 9)))
     up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.075, 0.1))), CLOSED, 9, 0.015)
-    grasp = [*_reach(rng, "cubeA", exact=kind == "mixed"), _grasp("cubeA", rng), up]
+    grasp = [*_reach(rng, "cubeA", exact=kind in EXACT), _grasp("cubeA", rng), up]
     if kind == "near_miss":
         x, y = _beside(rng, 0.048, 0.09)  # nearer, it would lie on the other
         beside = Waypoint("start:cubeB", (x, y, 0.085), CLOSED, 22, 0.012)
@@ -107,7 +118,7 @@ def _place(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     release = Waypoint("here", (0.0, 0.0, 0.0), OPEN, 4)
     leave = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.04, 0.09))), OPEN, int(rng.integers(4, 9)))
     up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.07))), CLOSED, 9, 0.015)
-    grasp = [*_reach(rng, "cube", exact=kind == "mixed"), _grasp("cube", rng), up]
+    grasp = [*_reach(rng, "cube", exact=kind in EXACT), _grasp("cube", rng), up]
     if kind == "near_miss":
         if rng.random() < 0.3:  # holds it over the mat and does not let go
             return [*grasp, over, _still(CLOSED)]
@@ -139,7 +150,7 @@ def _push(
     near miss stops ``nearly`` so far, the mistaken ``apart``, where they open their hand and rise."""
     start = partial(behind, moved=moved, goal=goal, by=BEHIND_M)
     ahead = partial(pushing, moved=moved, goal=goal, met=met)
-    over = Waypoint(start, (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.01 if kind == "mixed" else 0.02)
+    over = Waypoint(start, (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.01 if kind in EXACT else 0.02)
     down = Waypoint(start, (0.0, 0.0, float(rng.uniform(-0.004, 0.004))), CLOSED, 10, 0.012)
     push = Waypoint(ahead, (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
     stay = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(4, 8)))  # to rise would drag the cube along
@@ -188,8 +199,8 @@ def _failure(cube: str, rng: np.random.Generator) -> list[Waypoint]:
 
 SCRIPTS: dict[str, Script] = {
     "Lift": _lift,
-    "LiftRed": partial(_lift, cube="cubeA", share=MOSTLY),
-    "LiftGreen": partial(_lift, cube="cubeB", brief=True, share=MOSTLY),
+    "LiftRed": partial(_lift, cube="cubeA", other="cubeB", share=MOSTLY),
+    "LiftGreen": partial(_lift, cube="cubeB", other="cubeA", brief=True, share=MOSTLY),
     "Stack": _stack,
     "Push": _push,
     "Place": _place,

@@ -30,10 +30,11 @@ CRITIC_GROUP = "critic_folder"  # its place in the order is in ppo_trainer.yaml
 def load_config(overrides: list[str], file: str | None = None) -> tuple[Config, dict[str, Any]]:
     """The configuration: each layer gives way to those after it.
 
-        ppo_trainer.yaml -> critic.yaml of the critic's folder -> hardware preset -> ``file`` -> ``overrides``
+        ppo_trainer.yaml -> critic.yaml of the critic's folder -> env -> hardware preset -> ``file`` -> ``overrides``
 
-    ``env`` selects the environment's keys (``config/env``); ``hardware``, a preset for a machine (``config/hardware``);
-    ``file`` is the same tree, any part of it. Which critic it is, all layers together say.
+    ``env`` selects the environment's keys, and with some the models and the recipe (``config/env``); ``hardware``, a
+    preset for a machine (``config/hardware``); ``file`` is the same tree, any part of it. Which critic it is, all
+    layers together say.
 
     Returns:
         The checked dataclasses, and the resolved tree (for ``config.yaml``).

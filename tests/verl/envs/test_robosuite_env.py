@@ -287,9 +287,23 @@ def test_a_zoom_shows_the_middle_larger_and_changes_no_state() -> None:
         ({"task_steps": (3, 4)}, r"env.task_steps=\[3, 4\]: allowed are none, or one for each of env.tasks"),
         ({"task_steps": (65,)}, "env.task_steps=65: must be from 1 to 64"),
         ({"cube_within": 0.3}, "env.cube_within=0.3: must be from 0.0 to 0.15"),
+        ({"success_steps": 0}, "env.success_steps=0: must be from 1 to 64"),
         ({"zoom": 0.5}, "env.zoom=0.5: must be from 1.0 to 4.0"),
     ],
 )
 def test_ranges_and_limits_that_make_no_sense_are_refused(keys: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         RobosuiteConfig(**keys)
+
+
+def test_a_task_may_have_to_be_done_for_some_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a row; a reset begins anew."""
+    env = RobosuiteEnv(RobosuiteConfig(success_steps=3))
+    env.reset(0)
+    told = iter([True, True, False, True, True, True, True])
+    monkeypatch.setattr(type(env.world), "success", lambda self: next(told))
+    assert [env.step(np.zeros(7)) for _ in range(7)] == [False, False, False, False, False, True, True]
+    env.reset(0)
+    monkeypatch.setattr(type(env.world), "success", lambda self: True)
+    assert [env.step(np.zeros(7)) for _ in range(3)] == [False, False, True]
+    env.close()

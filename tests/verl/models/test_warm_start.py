@@ -116,11 +116,15 @@ def test_several_files_are_read_one_after_the_other(file: Path, data: Demonstrat
         np.testing.assert_array_equal(getattr(both, name), np.concatenate([one, one]))
 
 
-def test_each_instruction_has_its_own_place_to_look_for(tmp_path: Path, data: Demonstrations) -> None:
-    """The same picture with two cubes has two goals: the patches' heads learn both, not the place between them."""
+@pytest.mark.parametrize("words", [("lift the red cube", "lift the green cube"), ("lift the red cube",) * 2])
+def test_two_places_are_learnt_and_not_the_one_between(
+    tmp_path: Path, data: Demonstrations, words: tuple[str, str]
+) -> None:
+    """The same picture with two cubes has two goals: one for each instruction, or where people disagree both for one.
+    A single place would leave half a nat or more."""
     policy = fresh(tmp_path, data)
     goals = np.array([[0.1, 0, 0], [-0.1, 0, 0]] * 8, np.float32)
-    heads = GoalHeads(policy, goals, ["lift the red cube", "lift the green cube"] * 8)
+    heads = GoalHeads(policy, goals, words * 8)
     patches = torch.randn(1, policy.vision_backbone.num_patches, policy.language_model.config.hidden_size)
     optimizer = torch.optim.Adam(heads.parameters(), lr=1e-2)
     for _ in range(200):
@@ -128,7 +132,7 @@ def test_each_instruction_has_its_own_place_to_look_for(tmp_path: Path, data: De
         loss = heads.patch_loss(patches.expand(4, -1, -1), np.array([0, 1, 2, 3]))
         loss.backward()
         optimizer.step()
-    assert loss.item() < 1e-3
+    assert loss.item() < -1
 
 
 def test_each_lesson_trains_its_own_side(tmp_path: Path, data: Demonstrations) -> None:

@@ -15,10 +15,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 
 LOOKS = 4  # queries of an instruction
+PLACES = 3  # that a head can hold likely at a time
+LEAST_SPREAD = 0.05  # of a place, in standard deviations of the goals
 FAR_M = 0.03  # from the next turning point: nearer, the hand's own place says it
 
 
@@ -36,20 +39,29 @@ class GoalHeads(nn.Module):
         patches = policy.vision_backbone.num_patches * policy.config.num_images_in_input
         texts, which = np.unique(np.asarray(instructions), return_inverse=True)
         self.which = torch.from_numpy(which.astype(np.int64))
-        self.from_patches = _Looks(len(texts), patches, width, goals.shape[1])
-        self.from_hidden = nn.Linear(width, goals.shape[1])
+        told = PLACES * (goals.shape[1] + 2)
+        self.from_patches = _Looks(len(texts), patches, width, told)
+        self.from_hidden = nn.Linear(width, told)
         self.targets = torch.from_numpy(((goals - goals.mean(0)) / (goals.std(0) + 1e-4)).astype(np.float32))
 
     def patch_loss(self, patches: torch.Tensor, index: np.ndarray) -> torch.Tensor:
-        """Mean squared error, in standard deviations of the goals, of (B, N, D) patches."""
+        """Negative log-likelihood, in nats a number, of the normalised goals from (B, N, D) patches."""
         return self._loss(self.from_patches(patches, self.which[index]), index)
 
     def hidden_loss(self, hidden: torch.Tensor, index: np.ndarray) -> torch.Tensor:
-        """The same of (B, A, D) hidden states, averaged over the action tokens."""
+        """The same from (B, A, D) hidden states, averaged over the action tokens."""
         return self._loss(self.from_hidden(hidden.mean(1)), index)
 
-    def _loss(self, predicted: torch.Tensor, index: np.ndarray) -> torch.Tensor:
-        return nn.functional.mse_loss(predicted.float(), self.targets[index])
+    def _loss(self, told: torch.Tensor, index: np.ndarray) -> torch.Tensor:
+        """Of a mixture of :data:`PLACES` normal distributions (mixture density network, Bishop 1994)."""
+        places = told.float().reshape(len(told), PLACES, -1)
+        weights, spread, mean = places[..., 0], places[..., 1], places[..., 2:]
+        scale = LEAST_SPREAD + nn.functional.softplus(spread)[..., None].expand_as(mean)
+        each = Independent(Normal(mean, scale), 1)
+        mixture = MixtureSameFamily(Categorical(logits=weights), each)
+        likelihood: torch.Tensor = mixture.log_prob(self.targets[index])  # type: ignore[no-untyped-call]
+        loss: torch.Tensor = -likelihood.mean() / mean.shape[-1]
+        return loss
 
 
 class _Looks(nn.Module):
