@@ -41,7 +41,9 @@ def trainings(
             command += [f"trainer.default_local_dir={folder}", f"actor_rollout_ref.model.path={model}"]
             command += [f"data.seed={seed}", "trainer.save_freq=1", "trainer.videos=0"]
             command.append(f"data.val_seed={FRESH_SEED}")
-            command += [f"critic.hold={HOLD}", f"critic.sidecar.config.model={judge}"]
+            command.append(f"critic.sidecar.config.model={judge}")
+            if world.critic is None:  # else its folder and the environment's recipe say so
+                command.append(f"critic.hold={HOLD}")
             command += [*world.recipe, *ARMS[arm], *overrides]
             if (run / "checkpoints").is_dir():
                 command.append("trainer.resume_mode=auto")
