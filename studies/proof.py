@@ -53,7 +53,7 @@ from studies.proof_imitation import good_files, imitate
 from studies.proof_kept import KEPT, MODELS, copy, take
 from studies.proof_report import results
 from studies.proof_training import ARMS, trainings
-from studies.proof_verdicts import HOLD, ended
+from studies.proof_verdicts import ended
 from studies.proof_worlds import CHUNK, FRESH_SEED, WORLDS
 from studies.results import enter
 from verl.envs.base import Environment
@@ -172,7 +172,7 @@ def audit(options: argparse.Namespace) -> None:
             threshold = thresholds[env.instruction]
             report = judge_heldout(judging, played, HeldoutOptions(threshold, values=False, wrong_frames=0))
             table = report.table()
-            found = {"frames": table["done_frames"], "episodes": ended(report.episodes, threshold, HOLD)}
+            found = {"frames": table["done_frames"], "episodes": ended(report.episodes, threshold, world.hold)}
             write_json(file, found)
             print(f"{task}: {found}", flush=True)
     env.close()
@@ -198,7 +198,7 @@ def imitation(options: argparse.Namespace) -> None:
             return (episode(env, policy, seed, TEMPERATURE, task) for seed in seeds)
 
         with _judge(model) as judging:
-            files = good_files(options.work / "good", tasks, played, judging, thresholds, HOLD)
+            files = good_files(options.work / "good", tasks, played, judging, thresholds, world.hold)
         return _read(files, "policy") if files else None
 
     for name, data in (("cloning", cloning), ("rejection", rejection)):

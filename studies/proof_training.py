@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from studies.proof_verdicts import HOLD
 from studies.proof_worlds import FRESH_SEED, OTHER_TASK, World
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,9 +40,7 @@ def trainings(
             command += [f"trainer.default_local_dir={folder}", f"actor_rollout_ref.model.path={model}"]
             command += [f"data.seed={seed}", "trainer.save_freq=1", "trainer.videos=0"]
             command.append(f"data.val_seed={FRESH_SEED}")
-            command.append(f"critic.sidecar.config.model={judge}")
-            if world.critic is None:  # else its folder and the environment's recipe say so
-                command.append(f"critic.hold={HOLD}")
+            command += [f"critic.hold={world.hold}", f"critic.sidecar.config.model={judge}"]
             command += [*world.recipe, *ARMS[arm], *overrides]
             if (run / "checkpoints").is_dir():
                 command.append("trainer.resume_mode=auto")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studies.proof_verdicts import HOLD
 from verl.envs.factory import create_environment
 from verl.envs.libero_env import LiberoEnv
 from verl.envs.robosuite_env import RobosuiteEnv
@@ -40,6 +41,7 @@ class World:
         episodes: demonstrations of each task for the policy.
         steps: of imitation.
         critic: the checkpoint that judges, with thresholds of its own; None: one is made.
+        hold: dones in a row that end an episode.
     """
 
     keys: tuple[str, ...]
@@ -50,6 +52,7 @@ class World:
     episodes: int = 300
     steps: int = 20_000
     critic: Path | None = None
+    hold: int = HOLD
 
     def environment(self, fresh: bool = False) -> tuple[RobosuiteEnv | LiberoEnv, dict[str, Any]]:
         """The environment and its section of the configuration."""
@@ -104,6 +107,7 @@ WORLDS = {
         episodes=600,
         steps=8_000,
         critic=ROOT / "models" / "vlac-tiny-tasks",
+        hold=5,  # as env.success_steps
     ),
     "libero": World(
         keys=(
