@@ -50,5 +50,8 @@ if [ "${1:-}" = preflight ]; then
     module=preflight
     shift
 fi
-case " $* " in *" env="* | *" --config"*) ;; *) set -- "$@" env=robosuite_lift ;; esac
-exec "$VENV/bin/python" -m "verl.$module" "$@"
+own=env=robosuite_lift
+for argument in "$@"; do
+    case "$argument" in env=* | --config | --config=*) own= ;; esac
+done
+exec "$VENV/bin/python" -m "verl.$module" "$@" ${own:+"$own"}

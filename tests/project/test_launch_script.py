@@ -30,7 +30,11 @@ def test_relative_paths_are_the_callers(tmp_path: Path) -> None:
         command = [str(checkout / "launch.sh"), *words, "--config", "my, file=1.yaml"]
         ran = subprocess.run(command, cwd=caller, env=environment, capture_output=True, text=True, timeout=60)
         assert ran.stdout == f"{words[0] if words else 'launch'} {caller} --config my, file=1.yaml\n", ran.stderr
-    for words, told in (((), "env=robosuite_lift"), (("env=libero",), "env=libero")):
+    for words, told in (
+        ((), "env=robosuite_lift"),
+        (("env=libero",), "env=libero"),
+        (("a=b env=c",), "a=b env=c env=robosuite_lift"),
+    ):
         ran = subprocess.run(
             [command[0], *words], cwd=caller, env=environment, capture_output=True, text=True, timeout=60
         )
