@@ -137,11 +137,11 @@ def _rate(file: Path, player: Any, fresh: Environment, options: argparse.Namespa
 
 
 def critic(options: argparse.Namespace) -> Path:
-    demos, given = options.work / "demos", WORLDS[options.world].critic
-    if given is not None:
-        return given
+    demos, world = options.work / "demos", WORLDS[options.world]
+    if world.critic is not None:
+        return world.critic
     play = films(demos, "play", "near")
-    return label_free(options.work / "critic", films(demos, "expert"), play, options.critic_steps)
+    return label_free(options.work / "critic", films(demos, "expert"), play, options.critic_steps, world.shares)
 
 
 def calibrate(options: argparse.Namespace) -> dict[str, float]:
@@ -268,8 +268,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--published", action="store_true", help="go on from what the repository has of this study")
     parser.add_argument("--work", type=Path, help="folder of all that is made; runs/proof, or runs/proof-WORLD")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--episodes", type=int, help="demonstrations of each task for the policy: 300; lift: 600")
-    parser.add_argument("--steps", type=int, help="of imitation: 20,000; lift: 8,000")
+    parser.add_argument("--episodes", type=int, help="demonstrations of each task for the policy; by default the world's")
+    parser.add_argument("--steps", type=int, help="of imitation; by default the world's")
     parser.add_argument("--imitated", type=int, default=1000, help="steps of the rows that learn by imitation")
     parser.add_argument("--critic-steps", type=int, default=4000, help="of the critic; its first lesson: half")
     parser.add_argument("--trials", type=int, default=200, help="states of a search, and of rejection")

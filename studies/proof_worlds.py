@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evo_vlac.training.pairs import Shares
+from studies.proof_critic import SHARES
 from studies.proof_verdicts import HOLD
 from verl.envs.factory import create_environment
 from verl.envs.libero_env import LiberoEnv
@@ -41,6 +43,7 @@ class World:
         episodes: demonstrations of each task for the policy.
         steps: of imitation.
         critic: the checkpoint that judges, with thresholds of its own; None: one is made.
+        shares: of the kinds of pairs that a critic made here learns from.
         hold: dones in a row that end an episode.
     """
 
@@ -52,6 +55,7 @@ class World:
     episodes: int = 300
     steps: int = 20_000
     critic: Path | None = None
+    shares: Shares = SHARES
     hold: int = HOLD
 
     def environment(self, fresh: bool = False) -> tuple[RobosuiteEnv | LiberoEnv, dict[str, Any]]:
@@ -87,8 +91,11 @@ def _kinds(play: str, near: str) -> dict[str, str]:
     }
 
 
+TOLD = Shares(  # with descriptions, for the words (studies/proof_words.py)
+    done=0.5, done_wrong_task=0.15, critic=0.12, reversed=0.04, stagnant=0.03, failed=0.04, describe=0.12
+)
 _ROBOSUITE = ("--cube-within", "0.1", "--zoom", "2.0")
-_LIBERO = ("--env", "libero", "--suite", "libero_goal", "--image-size", "112", "--max-steps", "150")
+_LIBERO = ("--env", "libero", "--suite", "libero_goal", "--image-size", "112", "--max-steps", "120", "--split-step")
 WORLDS = {
     "robosuite": World(
         keys=("env=robosuite_tasks",),
@@ -114,10 +121,11 @@ WORLDS = {
             "env=libero",
             "data.task_suite_name=libero_goal",
             "env.tasks=[5, 7, 8]",
-            "env.max_steps=150",
+            "env.max_steps=120",
             "env.image_size=112",
             "env.effects=false",
             "env.samples=0",
+            "env.split_step=true",
             "env.keep=3",
         ),
         fresh=("env.fresh_states=true",),
@@ -126,6 +134,9 @@ WORLDS = {
             for name, number in (("push_the_plate", "5"), ("turn_on_the_stove", "7"), ("bowl_on_the_plate", "8"))
         },
         kinds=_kinds("random:0.3,failure:0.65,idle:0.05", "failure"),
+        episodes=150,
+        steps=12_000,
+        shares=TOLD,
         recipe=(
             *_COMMON,
             "data.train_batch_size=3",

@@ -148,7 +148,7 @@ class ScriptedExpert:
         error = place + np.array(waypoint.offset) - objects["eef"]
         if waypoint.anchor != "here":
             error = error + self._aside
-        self._since, self._moving = self._since + 1, waypoint.anchor != "here"
+        self._since, self._moving = self._since + 1, waypoint.anchor != "here" and not waypoint.steady
         near = waypoint.tolerance is not None and float(np.linalg.norm(error)) < waypoint.tolerance
         if near or self._since >= waypoint.steps:
             self._index, self._since, self._here = self._index + 1, 0, objects["eef"].copy()

@@ -71,7 +71,9 @@ def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     inside = partial(behind, moved=PLATE, goal=FRONT, by=-INSIDE_M)
     end = SHORT_M if mistaken(kind, rng) else PUSHED_M
     first, then = partial(_onwards, aside=AROUND_M, met=AROUND_MET_M), partial(_onwards, aside=0.0, met=end)
-    push = [Waypoint(way, (0.0, 0.0, PRESS_M), CLOSED, most, 0.02) for way, most in ((first, 50), (then, 40))]
+    push = [
+        Waypoint(way, (0.0, 0.0, PRESS_M), CLOSED, most, 0.02, steady=True) for way, most in ((first, 50), (then, 40))
+    ]
     above = Waypoint(inside, (0.0, 0.0, float(rng.uniform(0.07, 0.1))), CLOSED, 40, 0.02)
     down = Waypoint(inside, (0.0, 0.0, PRESS_M), CLOSED, 16, 0.008)
     rise = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.07, 0.1))), CLOSED, 8, 0.02)

@@ -16,7 +16,7 @@ if importlib.util.find_spec("libero") is None:
 from verl.envs.collect import LIBERO_STEPS, main, record
 from verl.envs.libero_env import LiberoConfig, LiberoEnv
 from verl.envs.libero_setup import find_assets, initial_states, suite_tasks
-from verl.envs.scripted import TURN
+from verl.envs.scripted import TURN, ScriptedExpert
 from verl.envs.scripted_libero import SCRIPTS, SUITE
 from verl.errors import AssetsMissingError
 
@@ -112,3 +112,16 @@ def test_of_the_mixed_two_thirds_make_the_tasks_mistake_and_the_others_do_it_as_
 
     right = [ends("mixed", seed) == ends("success", 0) for seed in range(100)]
     assert 20 <= sum(right) <= 50
+
+
+def test_a_hand_that_pushes_is_not_disturbed_and_one_on_its_way_is() -> None:
+    """Half of the plates were lost where it was."""
+    at = {name: np.zeros(3) for name in ("eef", "plate_1", "main_table_stove_front_region")}
+    at["main_table_stove_front_region"] = np.array([0.3, 0.0, 0.0])
+    expert = ScriptedExpert("push_the_plate_to_the_front_of_the_stove", "mixed", 3, scripts=SCRIPTS)
+    moved = []
+    for step in range(60):
+        meant = expert.act({**at, "eef": np.array([0.02, 0.0, 0.1 if step < 3 else 0.003])})
+        assert meant is not None
+        moved.append(not np.array_equal(expert.disturbed(meant), meant))
+    assert moved[0] and not any(moved[-20:])
