@@ -268,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--published", action="store_true", help="go on from what the repository has of this study")
     parser.add_argument("--work", type=Path, help="folder of all that is made; runs/proof, or runs/proof-WORLD")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--episodes", type=int, help="demonstrations of each task for the policy; by default the world's")
+    parser.add_argument("--episodes", type=int, help="mixed films of each task; by default the world's")
     parser.add_argument("--steps", type=int, help="of imitation; by default the world's")
     parser.add_argument("--imitated", type=int, default=1000, help="steps of the rows that learn by imitation")
     parser.add_argument("--critic-steps", type=int, default=4000, help="of the critic; its first lesson: half")
