@@ -48,7 +48,7 @@ KINDS = (
     "otherwise",
 )
 SLOPPY_NOISE = 0.02
-DISTURBANCE = (0.05, 0.45)  # range of the standard deviation of what a mixed demonstration's moves are disturbed by
+DISTURBANCE = (0.05, 0.35)  # range of the standard deviation of what a mixed demonstration's moves are disturbed by
 LASTING = 0.6  # of it that is still there a step later
 MOST_ASIDE_M = 0.008  # standard deviation of the aim of the least competent of the varied
 MOST_NOISE = 0.5
