@@ -12,6 +12,7 @@ apart_mm  Slide: between the centres of cube and mat, seen from above, the least
 step      at which it happens
 follows   slope of the hand's place there against the cube's (the mat's), seen from above, least squares over all
           episodes: 1 where the hand goes wherever the cube is, 0 where it goes to one place whatever is seen
+missed_mm  median of aside_mm in the episodes that fail
 """
 
 from __future__ import annotations
@@ -107,10 +108,13 @@ def look(policy: OpenVLAOFTPolicy, env: RobosuiteEnv, tasks: Sequence[str], epis
     found: dict[str, Any] = {}
     for number, task in enumerate(tasks):
         watched: Any = Watched(env)
-        success, _ = success_rate(policy, watched, range(FRESH_SEED, FRESH_SEED + episodes), 0.0, number)
-        rows = [row for one in watched.episodes if (row := measured(task, one)) is not None]
+        success, steps = success_rate(policy, watched, range(FRESH_SEED, FRESH_SEED + episodes), 0.0, number)
+        every = [measured(task, one) for one in watched.episodes]
+        rows = [row for row in every if row is not None]
+        failed = [row["aside_mm"] for row, step in zip(every, steps) if row and step < 0 and "aside_mm" in row]
         columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
         other = {"other": round(float(np.mean(columns.pop("other"))), 3)} if "other" in columns else {}
+        other |= {"missed_mm": round(float(np.median(failed)), 3)} if failed else {}
         spread = {key: np.quantile(column, (0.25, 0.5, 0.75)).round(3).tolist() for key, column in columns.items()}
         if task in AIMED and len(rows) > 1:
             at = [(one, step) for one in watched.episodes if (step := moment(task, one)) is not None]

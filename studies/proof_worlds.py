@@ -135,7 +135,7 @@ WORLDS = {
         },
         kinds=_kinds("random:0.3,failure:0.65,idle:0.05", "failure"),
         episodes=150,
-        steps=12_000,
+        steps=9_000,
         shares=TOLD,
         recipe=(
             *_COMMON,
