@@ -140,7 +140,8 @@ WORLDS = {
         recipe=(
             *_COMMON,
             "data.train_batch_size=3",
-            "trainer.total_episodes=600",
+            "actor_rollout_ref.rollout.envs_per_worker=2",  # three simulators each
+            "trainer.total_episodes=480",
             "trainer.test_freq=5",
             "data.val_batch_size=30",
         ),
