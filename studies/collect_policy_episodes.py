@@ -19,6 +19,7 @@ import torch
 
 from evo_vlac.datasets import Trajectory
 from evo_vlac.datasets.hdf5 import Hdf5Writer
+from verl.envs.collect import Demo
 from verl.envs.libero_env import LiberoEnv
 from verl.envs.robosuite_env import RobosuiteConfig, RobosuiteEnv
 from verl.models.openvla_oft.policy import OpenVLAOFTPolicy
@@ -34,23 +35,25 @@ def episode(
     temperature: float,
     task: int = 0,
     training: bool = True,
-) -> Trajectory:
+) -> Demo:
     """One episode to its last step: what comes after a success (a drop, say) is worth seeing too."""
     env.reset(seed, task, training)
     generator = torch.Generator().manual_seed(seed)
-    camera = env.cameras[0]
-    buffer = np.empty(camera.shape, np.uint8)
-    frames, dones, proprio, objects, actions = [], [False], [env.proprio()], [env.objects()], []
+    seen: dict[str, list[np.ndarray]] = {camera.name: [] for camera in env.cameras}
+    dones, proprio, objects, actions = [False], [env.proprio()], [env.objects()], []
 
     def see() -> None:
-        env.render(camera.name, buffer)
-        frames.append(np.ascontiguousarray(camera.upright(buffer)))
+        for camera in env.cameras:
+            buffer = np.empty(camera.shape, np.uint8)
+            env.render(camera.name, buffer)
+            seen[camera.name].append(np.ascontiguousarray(camera.upright(buffer)))
 
     see()
     while len(actions) < env.max_steps:
+        pictures = np.stack([frames[-1] for frames in seen.values()])
         with torch.inference_mode():
             chunk = policy.predict(
-                frames[-1][None, None], [env.instruction], proprio[-1][None], temperature, generator
+                pictures[None], [env.instruction], proprio[-1][None], temperature, generator
             ).actions[0]
         for action in np.asarray(chunk, np.float32)[: env.max_steps - len(actions)]:
             dones.append(env.step(action))
@@ -58,10 +61,11 @@ def episode(
             proprio.append(env.proprio())
             objects.append(env.objects())
             see()
-    return Trajectory(
+    frames = {name: np.stack(pictures) for name, pictures in seen.items()}
+    trajectory = Trajectory(
         name=f"seed {seed}",
         task=env.instruction,
-        frames=np.stack(frames),
+        frames=frames.pop(env.cameras[0].name),
         dones=tuple(map(bool, dones)),
         success=any(dones),
         kind="policy",
@@ -70,6 +74,7 @@ def episode(
         proprio=np.stack(proprio),
         objects={name: np.stack([places[name] for places in objects]).astype(np.float32) for name in objects[0]},
     )
+    return Demo(trajectory, frames)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
             for index in range(options.episodes):
                 seed = options.seed + index
                 temperature = float(np.random.default_rng(seed).uniform(*options.temperatures))
-                demo = episode(env, policy, seed, temperature)
+                demo = episode(env, policy, seed, temperature).trajectory
                 writer.write(demo)
                 successes += bool(demo.success)
                 if (index + 1) % 20 == 0:

@@ -96,7 +96,7 @@ def episodes(options: argparse.Namespace) -> Path:
             rng = np.random.default_rng(seed)
             shift = SHIFTS[int(rng.integers(len(SHIFTS)))]
             player: Any = policy if shift is None else Shifted(policy, shift)
-            writer.write(episode(env, player, seed, float(rng.uniform(0.2, 0.8))))
+            writer.write(episode(env, player, seed, float(rng.uniform(0.2, 0.8))).trajectory)
     env.close()
     return file
 
@@ -167,7 +167,8 @@ def _played(model: Path, first: int, count: int) -> list[Trajectory]:
     torch.set_num_threads(1)
     policy, env = OpenVLAOFTPolicy.from_pretrained(model).eval(), _environment(STEPS)
     try:
-        return [episode(env, policy, seed, TEMPERATURE, training=False) for seed in range(first, first + count)]
+        seeds = range(first, first + count)
+        return [episode(env, policy, seed, TEMPERATURE, training=False).trajectory for seed in seeds]
     finally:
         env.close()
 

@@ -40,7 +40,6 @@ os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa: one thread
 import torch
 
 from evo_vlac.critic import Critic
-from evo_vlac.datasets import Trajectory
 from evo_vlac.evaluation.heldout import HeldoutOptions, judge_heldout
 from evo_vlac.outputs import write_json
 from evo_vlac.swift_engine import SwiftEngine
@@ -54,9 +53,10 @@ from studies.proof_kept import KEPT, MODELS, copy, take
 from studies.proof_report import results
 from studies.proof_training import ARMS, trainings
 from studies.proof_verdicts import ended
-from studies.proof_worlds import CHUNK, FRESH_SEED, WORLDS
+from studies.proof_worlds import CHUNK, FRESH_SEED, WORLDS, World
 from studies.results import enter
 from verl.envs.base import Environment
+from verl.envs.collect import Demo
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.tiny import TinySize, make_policy
 from verl.models.warm_start import Demonstrations, TrainConfig, success_rate, train
@@ -82,11 +82,11 @@ def start(options: argparse.Namespace) -> Path:
     if (final / "config.json").exists():
         return final
     world = WORLDS[options.world]
-    data = _read([options.work / "demos" / f"{task}-mixed.h5" for task in world.tasks], world.kinds["mixed"])
+    data = _read([options.work / "demos" / f"{task}-mixed.h5" for task in world.tasks], world)
     random = options.work / "random"
     if not (random / "config.json").exists():
-        key = load_config(list(world.keys))[0].env["unnorm_key"]
-        make_policy(random, TinySize(patch=PATCH), {key: data.norm_stats()}, PROPRIO, num_actions_chunk=CHUNK)
+        stats, cameras = {world.section["unnorm_key"]: data.norm_stats()}, len(world.section["cameras"])
+        make_policy(random, TinySize(patch=PATCH), stats, PROPRIO, cameras=cameras, num_actions_chunk=CHUNK)
     policy = OpenVLAOFTPolicy.from_pretrained(random)
     steps = options.steps
     looks, reads = (round(share * steps) for share in LESSONS)
@@ -167,7 +167,7 @@ def audit(options: argparse.Namespace) -> None:
             if file.exists():
                 continue
             seeds = range(AUDIT_SEED, AUDIT_SEED + options.audited)
-            played = (episode(env, policy, seed, TEMPERATURE, number, training=False) for seed in seeds)
+            played = (episode(env, policy, seed, TEMPERATURE, number, training=False).trajectory for seed in seeds)
             env.reset(AUDIT_SEED, number)
             threshold = thresholds[env.instruction]
             report = judge_heldout(judging, played, HeldoutOptions(threshold, values=False, wrong_frames=0))
@@ -187,19 +187,17 @@ def imitation(options: argparse.Namespace) -> None:
     (env, _), (fresh, _), tasks = world.environment(), world.environment(fresh=True), world.tasks
 
     def cloning() -> Demonstrations:
-        return _read(
-            [options.work / "demos" / f"{task}-mixed.h5" for task in tasks], world.kinds["mixed"], succeeded=True
-        )
+        return _read([options.work / "demos" / f"{task}-mixed.h5" for task in tasks], world, succeeded=True)
 
     def rejection() -> Demonstrations | None:
         policy, seeds = OpenVLAOFTPolicy.from_pretrained(begin), range(REJECTION_SEED, REJECTION_SEED + options.trials)
 
-        def played(task: int) -> Iterator[Trajectory]:
+        def played(task: int) -> Iterator[Demo]:
             return (episode(env, policy, seed, TEMPERATURE, task) for seed in seeds)
 
         with _judge(model) as judging:
             files = good_files(options.work / "good", tasks, played, judging, thresholds, world.hold)
-        return _read(files, "policy") if files else None
+        return _read(files, world, "policy") if files else None
 
     for name, data in (("cloning", cloning), ("rejection", rejection)):
         file = options.work / f"rated-{name}.json"
@@ -213,8 +211,10 @@ def _judge(model: Path) -> Critic:
     return Critic(SwiftEngine(model, device="cpu", max_batch_size=32), batch_size=64)
 
 
-def _read(files: Sequence[Path], kind: str, succeeded: bool = False) -> Demonstrations:
-    return Demonstrations.read(files, ["agentview"], CHUNK, (kind,), succeeded)
+def _read(files: Sequence[Path], world: World, kind: str = "", succeeded: bool = False) -> Demonstrations:
+    """Of the kind that the world's are, where none is given."""
+    cameras = list(world.section["cameras"])
+    return Demonstrations.read(files, cameras, CHUNK, (kind or world.kinds["mixed"],), succeeded)
 
 
 def train_arms(options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from evo_vlac.critic import Critic
 from evo_vlac.datasets import Trajectory
 from evo_vlac.datasets.hdf5 import Hdf5Writer, stored_demos
 from studies.proof_verdicts import held_at
+from verl.envs.collect import Demo
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.warm_start import Demonstrations, TrainConfig, train
 
@@ -31,14 +32,14 @@ def imitate(start: Path, data: Demonstrations | None, config: TrainConfig, out: 
     return policy
 
 
-def good_episodes(
-    played: Iterable[Trajectory], critic: Critic, thresholds: Mapping[str, float], hold: int
-) -> Iterator[Trajectory]:
+def good_episodes(played: Iterable[Demo], critic: Critic, thresholds: Mapping[str, float], hold: int) -> Iterator[Demo]:
     """Those that the critic calls done by their instruction's threshold, each up to there."""
     for one in played:
-        answers = critic.done(list(one.frames), one.task, threshold=thresholds[one.task])
+        shown = one.trajectory
+        answers = critic.done(list(shown.frames), shown.task, threshold=thresholds[shown.task])
         if last := held_at([answer.done for answer in answers], hold):
-            yield shortened(one, last)
+            others = {name: frames[: last + 1] for name, frames in one.other_cameras.items()}
+            yield Demo(shortened(shown, last), others)
 
 
 def shortened(played: Trajectory, last: int) -> Trajectory:
@@ -52,7 +53,7 @@ def shortened(played: Trajectory, last: int) -> Trajectory:
 def good_files(
     folder: Path,
     tasks: Sequence[str],
-    played: Callable[[int], Iterable[Trajectory]],
+    played: Callable[[int], Iterable[Demo]],
     critic: Critic,
     thresholds: Mapping[str, float],
     hold: int,
@@ -63,7 +64,7 @@ def good_files(
         if not file.exists():
             with Hdf5Writer(file, "robosuite", task) as writer:
                 for one in good_episodes(played(number), critic, thresholds, hold):
-                    writer.write(one)
+                    writer.write(one.trajectory, one.other_cameras)
             print(f"{task}: {writer.count} good episodes", flush=True)
     return [file for file in (folder / f"{task}.h5" for task in tasks) if _holds_any(file)]
 

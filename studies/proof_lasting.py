@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         policy, found, seeds = OpenVLAOFTPolicy.from_pretrained(policies[name]), {}, range(options.episodes)
         for number, task in enumerate(world.tasks):
-            played = [episode(env, policy, FRESH_SEED + seed, 0.0, number, training=False).dones for seed in seeds]
-            found[task] = lasting(played)
+            played = [episode(env, policy, FRESH_SEED + seed, 0.0, number, training=False) for seed in seeds]
+            found[task] = lasting([one.trajectory.dones for one in played])
             print(f"{name}, {task}: {found[task]}", flush=True)
         write_json(file, found)
     env.close()

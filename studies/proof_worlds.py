@@ -58,6 +58,11 @@ class World:
     shares: Shares = SHARES
     hold: int = HOLD
 
+    @property
+    def section(self) -> dict[str, Any]:
+        """The environment's section of the configuration."""
+        return load_config(list(self.keys))[0].env
+
     def environment(self, fresh: bool = False) -> tuple[RobosuiteEnv | LiberoEnv, dict[str, Any]]:
         """The environment and its section of the configuration."""
         section = load_config([*self.keys, *(self.fresh if fresh else ())])[0].env
@@ -94,6 +99,7 @@ def _kinds(play: str, near: str) -> dict[str, str]:
 TOLD = Shares(  # with descriptions, for the words (studies/proof_words.py)
     done=0.5, done_wrong_task=0.15, critic=0.12, reversed=0.04, stagnant=0.03, failed=0.04, describe=0.12
 )
+_BOTH = ("agentview", "robot0_eye_in_hand")
 _ROBOSUITE = ("--cube-within", "0.1", "--zoom", "2.0")
 _LIBERO = ("--env", "libero", "--suite", "libero_goal", "--image-size", "112", "--max-steps", "120", "--split-step")
 WORLDS = {
@@ -109,7 +115,7 @@ WORLDS = {
     "lift": World(
         keys=("env=robosuite_lift",),
         fresh=(),
-        collected={"Lift": ("--task", "Lift", "--max-steps", "48", *_ROBOSUITE)},
+        collected={"Lift": ("--task", "Lift", "--max-steps", "48", "--cameras", ",".join(_BOTH), *_ROBOSUITE)},
         kinds={"mixed": "otherwise"},
         episodes=600,
         steps=8_000,
@@ -133,7 +139,7 @@ WORLDS = {
             name: ("--task", number, *_LIBERO)
             for name, number in (("push_the_plate", "5"), ("turn_on_the_stove", "7"), ("bowl_on_the_plate", "8"))
         },
-        kinds=_kinds("random:0.3,failure:0.65,idle:0.05", "failure"),
+        kinds=_kinds("random:0.3,failure:0.65,idle:0.05", "near_miss"),
         episodes=150,
         steps=9_000,
         shares=TOLD,

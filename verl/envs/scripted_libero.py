@@ -7,7 +7,8 @@
 
 The knob sticks to whatever touches it (its contacts have rolling friction), so it must be turned, not pushed.
 
-A failure is one of several ways to do it wrong, drawn by the seed; all of them begin like the task.
+A failure is one of several ways to do it wrong, drawn by the seed; all of them begin like the task. A near miss is what
+most of the mixed do wrong, by any amount: the knob turned too little, the plate or the bowl left before its place.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from verl.envs.waypoints import CLOSED, OPEN, Objects, Script, Waypoint, behind, mistaken, short_of
 
 SUITE = "libero_goal"
-KINDS = ("success", "failure", "idle", "noisy", "random", "expert_then_random", "varied", "mixed")
+KINDS = ("success", "failure", "near_miss", "idle", "noisy", "random", "expert_then_random", "varied", "mixed")
 STOVE, PLATE, BOWL = "flat_stove_1", "plate_1", "akita_black_bowl_1"
 FRONT = "main_table_stove_front_region"
 STILL = (0.0, 0.0, 0.0)
@@ -35,6 +36,8 @@ PUSHED_M = 0.015  # the plate is this near to its goal; 4 cm from the region's m
 BEYOND_M = 0.015  # from the region's middle to the goal, away from the box
 SHORT_M = 0.09  # before the place, where the mistaken stop to push, or let the bowl go
 TOO_LITTLE_RAD = 0.3  # by which the mistaken turn the knob
+NEARLY_RAD = (0.0, 0.25)  # by which near misses turn it; the stove is on from 0.5 on, and the knob follows loosely
+NEARLY_THERE_M = (0.07, 0.13)  # before the place, where near misses leave plate and bowl
 OFF_M = 0.085  # the hand has slipped off the plate
 RIM_M = 0.046  # from the bowl's axis to its rim
 LAID_M = 0.048  # the hand over the plate when the bowl touches it
@@ -56,6 +59,8 @@ def _stove(kind: str, rng: np.random.Generator) -> list[Waypoint]:
             return [*above, Waypoint("here", STILL, CLOSED, 12), Waypoint("here", STILL, CLOSED, FOR_EVER, turn=ON_RAD)]
         return _hover(above[0], rng)
     turn = TOO_LITTLE_RAD if mistaken(kind, rng) else ON_RAD
+    if kind == "near_miss":
+        turn = float(rng.uniform(*NEARLY_RAD))
     return [
         *above,
         down,
@@ -70,6 +75,8 @@ def _stove(kind: str, rng: np.random.Generator) -> list[Waypoint]:
 def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     inside = partial(behind, moved=PLATE, goal=FRONT, by=-INSIDE_M)
     end = SHORT_M if mistaken(kind, rng) else PUSHED_M
+    if kind == "near_miss":
+        end = float(rng.uniform(*NEARLY_THERE_M))
     first, then = partial(_onwards, aside=AROUND_M, met=AROUND_MET_M), partial(_onwards, aside=0.0, met=end)
     push = [
         Waypoint(way, (0.0, 0.0, PRESS_M), CLOSED, most, 0.02, steady=True) for way, most in ((first, 50), (then, 40))
@@ -125,8 +132,9 @@ def _bowl(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         if way == 2:  # lets go where it was
             return [*lift, *rest]
         return _hover(above, rng)
-    if mistaken(kind, rng):
-        before = partial(short_of, goal=PLATE, start=f"start:{BOWL}", by=SHORT_M)
+    if mistaken(kind, rng) or kind == "near_miss":
+        by = float(rng.uniform(*NEARLY_THERE_M)) if kind == "near_miss" else SHORT_M
+        before = partial(short_of, goal=PLATE, start=f"start:{BOWL}", by=by)
         return [*lift, Waypoint(before, (0.0, RIM_M, high), CLOSED, 40, 0.015), release, leave]
     return [
         *lift,
