@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,13 @@ from evo_vlac.evaluation.evaluator import Judged
 from studies.constant_shift import Shift, every_shift, halve
 from studies.proof import main
 from studies.proof_films import FILES
-from studies.proof_imitation import shortened
+from studies.proof_imitation import good_episodes, shortened
 from studies.proof_kept import ROOT, copy, take
 from studies.proof_report import difference, episodes_to, results
 from studies.proof_verdicts import HOLD, ended, held_at
 from studies.proof_worlds import OTHER_TASK, WORLDS
 from verl.envs import scripted_libero
-from verl.envs.collect import _parser, configure, parse_kinds, task_name
+from verl.envs.collect import Demo, _parser, configure, parse_kinds, task_name
 from verl.envs.factory import create_environment
 from verl.envs.libero_env import LiberoEnv
 from verl.envs.libero_setup import instruction_of
@@ -158,6 +159,16 @@ def test_a_good_episode_ends_with_its_last_done_and_has_no_word_of_the_simulator
     kept = shortened(played, last)
     assert len(kept) == 5 and kept.actions is not None and kept.actions.shape == (4, 7)
     assert kept.dones is None and kept.success is None and kept.kind == "policy"
+
+
+def test_a_good_episodes_other_cameras_end_with_it() -> None:
+    """The policy imitates all pictures that it sees; VLAC is shown the first camera's."""
+    frames, hand = np.zeros((6, 4, 4, 3), np.uint8), np.arange(6, dtype=np.uint8).repeat(48).reshape(6, 4, 4, 3)
+    said = [SimpleNamespace(done=i >= 2) for i in range(6)]
+    critic: Any = SimpleNamespace(done=lambda shown, task, threshold: said if not np.any(shown) else [])
+    played = Demo(Trajectory("seed 1", "lift", frames, kind="policy"), {"robot0_eye_in_hand": hand})
+    (kept,) = good_episodes([played], critic, {"lift": 0.5}, 2)
+    assert len(kept.trajectory) == 4 and kept.other_cameras["robot0_eye_in_hand"].tolist() == hand[:4].tolist()
 
 
 def test_the_difference_is_paired_by_task_and_seed_and_its_interval_is_over_seeds() -> None:
