@@ -36,9 +36,9 @@ def _reach(
 ) -> list[Waypoint]:
     """Above the cube (or beside it by ``aside``), then down to it. ``exact``: to a centimetre, then to 6 mm; a policy
     aims worse than those it imitates."""
-    spread, above, near = (0.001, 0.01, 0.006) if exact else (0.004, 0.025, 0.012)
+    spread, deep, above, near = (0.001, 0.003, 0.01, 0.006) if exact else (0.004, 0.006, 0.025, 0.012)
     x, y = (float(v + rng.uniform(-spread, spread)) for v in aside)
-    low = float(rng.uniform(-0.006, 0.006)) if not exact else float(rng.uniform(-0.003, 0.003))
+    low = float(rng.uniform(-deep, deep))
     return [
         Waypoint(cube, (x, y, float(rng.uniform(0.05, 0.09))), OPEN, 24, above),
         Waypoint(cube, (x, y, low), OPEN, 14, near),
