@@ -57,6 +57,7 @@ from studies.proof_worlds import CHUNK, FRESH_SEED, WORLDS, World
 from studies.results import enter
 from verl.envs.base import Environment
 from verl.envs.collect import Demo
+from verl.envs.waypoints import EXACT
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.tiny import TinySize, make_policy
 from verl.models.warm_start import Demonstrations, TrainConfig, success_rate, train
@@ -87,8 +88,9 @@ def start(options: argparse.Namespace) -> Path:
     if not (random / "config.json").exists():
         stats, cameras = {world.section["unnorm_key"]: data.norm_stats()}, len(world.section["cameras"])
         make_policy(random, TinySize(patch=PATCH), stats, PROPRIO, cameras=cameras, num_actions_chunk=CHUNK)
-    policy = OpenVLAOFTPolicy.from_pretrained(random)
-    steps = options.steps
+    policy, steps = OpenVLAOFTPolicy.from_pretrained(random), options.steps
+    if world.begins is not None:
+        policy.load_state_dict(OpenVLAOFTPolicy.from_pretrained(world.begins).state_dict())
     looks, reads = (round(share * steps) for share in LESSONS)
     config = TrainConfig(steps, looks, reads, goal_weight=0.3, lr=LEARNING_RATE, bfloat16=True)
 
@@ -146,12 +148,12 @@ def critic(options: argparse.Namespace) -> Path:
 
 def calibrate(options: argparse.Namespace) -> dict[str, float]:
     """By instruction its threshold, from ``thresholds.json``; see :mod:`studies.proof_calibration`."""
-    file, demos, given = options.work / "thresholds.json", options.work / "demos", WORLDS[options.world].critic
-    if given is not None:
-        return dict(load_config([f"critic.sidecar.config.model={given}"])[0].critic.thresholds)
+    file, demos, world = options.work / "thresholds.json", options.work / "demos", WORLDS[options.world]
+    if world.critic is not None:
+        return dict(load_config([f"critic.sidecar.config.model={world.critic}"])[0].critic.thresholds)
     if not file.exists():
         with _judge(critic(options)) as judging:
-            write_json(file, calibrated(judging, films(demos, "expert_new"), films(demos, "near_new")))
+            write_json(file, calibrated(judging, films(demos, "expert_new"), films(demos, "near_new"), world.hold))
     return {task: told["threshold"] for task, told in json.loads(file.read_text()).items()}
 
 
@@ -197,7 +199,7 @@ def imitation(options: argparse.Namespace) -> None:
 
         with _judge(model) as judging:
             files = good_files(options.work / "good", tasks, played, judging, thresholds, world.hold)
-        return _read(files, world, "policy") if files else None
+        return _read(files, world, ("policy",)) if files else None
 
     for name, data in (("cloning", cloning), ("rejection", rejection)):
         file = options.work / f"rated-{name}.json"
@@ -211,10 +213,8 @@ def _judge(model: Path) -> Critic:
     return Critic(SwiftEngine(model, device="cpu", max_batch_size=32), batch_size=64)
 
 
-def _read(files: Sequence[Path], world: World, kind: str = "", succeeded: bool = False) -> Demonstrations:
-    """Of the kind that the world's are, where none is given."""
-    cameras = list(world.section["cameras"])
-    return Demonstrations.read(files, cameras, CHUNK, (kind or world.kinds["mixed"],), succeeded)
+def _read(files: Sequence[Path], world: World, kinds: Sequence[str] = EXACT, succeeded: bool = False) -> Demonstrations:
+    return Demonstrations.read(files, list(world.section["cameras"]), CHUNK, kinds, succeeded)
 
 
 def train_arms(options: argparse.Namespace) -> None:

@@ -27,7 +27,8 @@ def collect(world: World, folder: Path, episodes: int, workers: int) -> None:
             if out.exists() or name not in world.kinds:
                 continue
             command = [sys.executable, "-m", "verl.envs.collect", *arguments, "--out", out, "--workers", workers]
-            command += ["--kinds", world.kinds[name], "--episodes", max(1, round(share * episodes))]
+            kinds = "otherwise" if name == "mixed" and task in world.otherwise else world.kinds[name]
+            command += ["--kinds", kinds, "--episodes", max(1, round(share * episodes))]
             command += ["--seed", first + 20_000 * number]
             subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
 

@@ -39,9 +39,11 @@ class World:
             each seed is a state.
         collected: by a task's name, its arguments of ``verl.envs.collect``.
         kinds: of each file of demonstrations, and their weights.
+        otherwise: the tasks in whose mixed file people make the other mistake, see ``verl.envs.scripted``.
         recipe: ``key=value`` of every training, beside what ``keys`` bring.
         episodes: demonstrations of each task for the policy.
         steps: of imitation.
+        begins: the policy whose weights imitation goes on from; None: random ones.
         critic: the checkpoint that judges, with thresholds of its own; None: one is made.
         shares: of the kinds of pairs that a critic made here learns from.
         hold: dones in a row that end an episode.
@@ -51,9 +53,11 @@ class World:
     fresh: tuple[str, ...]
     collected: Mapping[str, tuple[str, ...]]
     kinds: Mapping[str, str]
+    otherwise: tuple[str, ...] = ()
     recipe: tuple[str, ...] = ()
     episodes: int = 300
     steps: int = 20_000
+    begins: Path | None = None
     critic: Path | None = None
     shares: Shares = SHARES
     hold: int = HOLD
@@ -99,7 +103,7 @@ def _kinds(play: str, near: str) -> dict[str, str]:
 TOLD = Shares(  # with descriptions, for the words (studies/proof_words.py)
     done=0.5, done_wrong_task=0.15, critic=0.12, reversed=0.04, stagnant=0.03, failed=0.04, describe=0.12
 )
-_BOTH = ("agentview", "robot0_eye_in_hand")
+_TWO_CAMERAS = ("--cameras", "agentview,robot0_eye_in_hand")
 _ROBOSUITE = ("--cube-within", "0.1", "--zoom", "2.0")
 _LIBERO = ("--env", "libero", "--suite", "libero_goal", "--image-size", "112", "--max-steps", "120", "--split-step")
 WORLDS = {
@@ -107,16 +111,22 @@ WORLDS = {
         keys=("env=robosuite_tasks",),
         fresh=(),
         collected={
-            task: ("--task", task, "--max-steps", str(steps), *_ROBOSUITE)
+            task: ("--task", task, "--max-steps", str(steps), *_TWO_CAMERAS, *_ROBOSUITE)
             for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Place", 72), ("Slide", 56))
         },
         kinds=_kinds("random:0.3,failure:0.25,near_miss:0.4,idle:0.05", "near_miss"),
+        otherwise=("Lift",),
+        steps=16_000,
+        begins=ROOT / "models" / "openvla-oft-tiny-lift",
+        shares=TOLD,
+        hold=5,  # as env.success_steps
     ),
     "lift": World(
         keys=("env=robosuite_lift",),
         fresh=(),
-        collected={"Lift": ("--task", "Lift", "--max-steps", "48", "--cameras", ",".join(_BOTH), *_ROBOSUITE)},
-        kinds={"mixed": "otherwise"},
+        collected={"Lift": ("--task", "Lift", "--max-steps", "48", *_TWO_CAMERAS, *_ROBOSUITE)},
+        kinds={"mixed": "mixed"},
+        otherwise=("Lift",),
         episodes=600,
         steps=8_000,
         critic=ROOT / "models" / "vlac-tiny-tasks",

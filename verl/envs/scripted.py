@@ -3,9 +3,11 @@
 An expert is a list of way points (:mod:`verl.envs.waypoints`) worked off by a proportional controller. The lists are
 in ``scripted_robosuite`` and ``scripted_libero``. Each kind of episode bends the list:
 
-    success            reach, close, lift (Stack, Place: carry, lower, open); goes on for some steps afterwards
+    success            reach, close, lift (Stack, Place: carry, lower, open); goes on for some steps afterwards; Place:
+                       anywhere on the mat
     failure            one of: closes beside the cube and stays, pushes it, hovers, rises without closing
-    near_miss          grasps and lifts too little, or closes beside the cube and rises as if it held it
+    near_miss          lifts too little; closes beside the cube, over it or for a moment, and rises as if it held it;
+                       puts it down, drops it or stops to push it beside the mat. By any amount, and to the last step
     drop               lifts, then opens
     idle, random       (almost) no motion; a smooth random walk
     noisy              the successful list under large action noise; succeeds or not

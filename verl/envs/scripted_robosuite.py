@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,12 +13,15 @@ BEHIND_M = 0.075  # between the red cube and the hand that is to push it
 MET_M = 0.06  # between the centres of cubeA and cubeB, seen from above: they touch, or nearly do
 BRIEF_STEPS = 4  # for which the mistaken close, or open, before they go on: a whole chunk of a policy's
 HIGH_M = (0.03, 0.04)  # over the cube's centre, where the mistaken close: the fingers slip off
+NEARLY_LOW_M = (0.03, 0.06)  # ... where a near miss closes
 SHORT_M = 0.07  # before the green cube's centre, seen from above, where the mistaken let go
 NEARLY_MET_M = (0.08, 0.11)  # between the cubes' centres where a near miss stops to push
 APART_M = 0.095  # between the cubes' centres where the mistaken stop to push
 ON_MAT_M = 0.015  # between the centres of a cube and the mat, seen from above: it lies well on it
 BEFORE_MAT_M = 0.09  # ... where the mistaken let go, or stop to push: 4 cm and more from where it counts
-NEARLY_ON_MAT_M = (0.055, 0.1)  # ... where a near miss lets go
+NEARLY_ON_MAT_M = (0.055, 0.1)  # ... where a near miss puts it down, along one side
+DROPPED_M = (0.065, 0.13)  # ... where it lets go on the way
+ON_MAT_ANYWHERE_M = 0.03  # ... along each side, where the critic's films put it; 4 cm count
 NEARLY_PUSHED_M = (0.065, 0.1)  # ... where it stops to push: the cube slides on a little
 MOSTLY = 0.75  # the share of the mistaken in LiftRed, LiftGreen and Place
 MOST = 0.8  # ... in Lift and Slide
@@ -76,17 +80,29 @@ def _lift(
         grip = Waypoint(cube, (0.0, 0.0, float(rng.uniform(0.005, 0.04))), OPEN, 14, 0.012)
         return [full[0], grip, *full[2:]]
     if kind == "near_miss":
-        if rng.random() < 0.5:
-            barely = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.003, 0.011))), CLOSED, 64)
-            return [*_reach(rng, cube), _grasp(cube, rng), barely]
-        aside = _miss(rng)
-        return [*_reach(rng, f"start:{cube}", aside), _grasp(cube, rng), up, Waypoint("here", (0, 0, 0), CLOSED, 64)]
+        return _nearly_lifted(cube, up, rng)
     if kind == "drop":
         away = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.0, 0.05))), OPEN, int(rng.integers(12, 20)))
         return [*full[:3], up, Waypoint("here", (0, 0, 0), CLOSED, int(rng.integers(1, 5))), away]
     if kind == "failure":
         return _failure(cube, rng)
     return full
+
+
+def _nearly_lifted(cube: str, up: Waypoint, rng: np.random.Generator) -> list[Waypoint]:
+    """Lifts it by too little, or closes beside it, over it or for a moment and rises as if it held it."""
+    way = int(rng.integers(4))
+    if way == 0:
+        barely = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.003, 0.011))), CLOSED, 64)
+        return [*_reach(rng, cube), _grasp(cube, rng), barely]
+    if way == 1:
+        return [*_reach(rng, f"start:{cube}", _miss(rng)), _grasp(cube, rng), up, _still(CLOSED)]
+    above, low = _reach(rng, cube)
+    if way == 2:
+        high = Waypoint(cube, (0.0, 0.0, float(rng.uniform(*NEARLY_LOW_M))), OPEN, 14, 0.012)
+        return [above, high, _grasp(cube, rng), up, _still(CLOSED)]
+    touch, free = (Waypoint("here", (0.0, 0.0, 0.0), g, int(rng.integers(2, 7))) for g in (CLOSED, OPEN))
+    return [above, low, touch, free, replace(up, gripper=OPEN), _still(OPEN)]
 
 
 def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
@@ -114,7 +130,8 @@ def _stack(kind: str, rng: np.random.Generator) -> list[Waypoint]:
 
 def _place(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     """The red cube, carried onto the mat."""
-    x, y = (float(v) for v in rng.uniform(-0.012, 0.012, 2))
+    spread = ON_MAT_ANYWHERE_M if kind == "success" else 0.012  # a policy imitates those that are alike
+    x, y = (float(v) for v in rng.uniform(-spread, spread, 2))
     high = float(rng.uniform(0.06, 0.08))
     over, down = Waypoint("mat", (x, y, high), CLOSED, 22, 0.012), Waypoint("mat", (x, y, 0.024), CLOSED, 8, 0.006)
     release = Waypoint("here", (0.0, 0.0, 0.0), OPEN, 4)
@@ -122,8 +139,12 @@ def _place(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.07))), CLOSED, 9, 0.015)
     grasp = [*_reach(rng, "cube", exact=kind in EXACT), _grasp("cube", rng), up]
     if kind == "near_miss":
-        if rng.random() < 0.3:  # holds it over the mat and does not let go
+        way = rng.random()
+        if way < 0.25:  # holds it over the mat and does not let go
             return [*grasp, over, _still(CLOSED)]
+        if way < 0.6:
+            before = partial(short_of, goal="mat", start="start:cube", by=float(rng.uniform(*DROPPED_M)))
+            return [*grasp, Waypoint(before, over.offset, CLOSED, 22, 0.012), release, leave, _still(OPEN)]
         aside = rng.uniform(*NEARLY_ON_MAT_M), rng.uniform(-0.08, 0.08)  # outside in one direction at least
         x, y = (float(v) * float(rng.choice([-1, 1])) for v in rng.permutation(aside))
         beside = Waypoint("start:mat", (x, y, high), CLOSED, 22, 0.012)
@@ -159,6 +180,8 @@ def _push(
     rise = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.09))), CLOSED, int(rng.integers(4, 8)), 0.012)
     if kind == "near_miss":  # stops before they meet
         short = Waypoint(partial(ahead, met=float(rng.uniform(*nearly))), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
+        if rng.random() < 0.4:
+            return [over, down, short, _free(), replace(rise, gripper=OPEN), _still(OPEN)]
         return [over, down, short, *([stay, rise] if rng.random() < 0.5 else []), _still(CLOSED)]
     if kind == "drop":  # pushes too high: over the cube and on
         return [over, Waypoint(ahead, (0.0, 0.0, float(rng.uniform(0.04, 0.06))), CLOSED, 20), _still(CLOSED)]
@@ -166,9 +189,13 @@ def _push(
         return _failure(moved, rng)
     if mistaken(kind, rng, share):
         part = Waypoint(partial(ahead, met=apart), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
-        free = Waypoint("here", (0.0, 0.0, 0.0), OPEN, BRIEF_STEPS)
-        return [over, down, part, free, Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.09))), OPEN, 14, 0.012)]
+        up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.09))), OPEN, 14, 0.012)
+        return [over, down, part, _free(), up]
     return [over, down, push, stay]
+
+
+def _free() -> Waypoint:
+    return Waypoint("here", (0.0, 0.0, 0.0), OPEN, BRIEF_STEPS)
 
 
 def _still(gripper: float) -> Waypoint:

@@ -134,6 +134,29 @@ def test_what_comes_near_the_mat_does_not_lie_on_it(wide: RobosuiteEnv) -> None:
                 assert not any(play(wide, task, kind, seed)[0]), (name, kind, seed)
 
 
+def test_what_comes_near_a_lift_does_what_the_mistaken_do_and_never_succeeds(wide: RobosuiteEnv) -> None:
+    """Some let go again: their hand is open at the end, and was closed before."""
+    let_go = 0
+    for seed in range(700, 712):
+        wide.reset(seed, 0)
+        expert, told = ScriptedExpert("Lift", "near_miss", seed, 48), list[float]()
+        while (action := expert.act(wide.objects())) is not None:
+            assert not wide.step(action), seed
+            told.append(float(action[6]))
+        let_go += told[-1] < 0 < max(told)
+    assert 1 <= let_go <= 8
+
+
+def test_a_cube_is_shown_anywhere_on_the_mat(wide: RobosuiteEnv) -> None:
+    """A critic that saw it in the middle alone misses what lies at the edge."""
+    task, aside = wide.config.tasks.index("Place"), []
+    for seed in range(700, 708):
+        seen = record(wide, task, "success", seed).trajectory.objects
+        assert seen is not None
+        aside.append(float(np.abs((seen["cube"] - seen["mat"])[-1, :2]).max()))
+    assert max(aside) > 0.02 and sum(one < 0.04 for one in aside) >= 7, aside
+
+
 def test_most_of_the_mixed_let_go_or_stop_before_the_mat(wide: RobosuiteEnv) -> None:
     for name in ("Place", "Slide"):
         brought = [any(play(wide, wide.config.tasks.index(name), "mixed", seed)[0]) for seed in range(600, 612)]
