@@ -112,10 +112,10 @@ WORLDS = {
         fresh=(),
         collected={
             task: ("--task", task, "--max-steps", str(steps), *_TWO_CAMERAS, *_ROBOSUITE)
-            for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Place", 72), ("Slide", 56))
+            for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Slide", 56))
         },
         kinds=_kinds("random:0.3,failure:0.25,near_miss:0.4,idle:0.05", "near_miss"),
-        otherwise=("Lift",),
+        otherwise=("Lift", "LiftRed", "Slide"),
         steps=16_000,
         begins=ROOT / "models" / "openvla-oft-tiny-lift",
         shares=TOLD,

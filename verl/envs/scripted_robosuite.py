@@ -25,8 +25,7 @@ ON_MAT_ANYWHERE_M = 0.03  # ... along each side, where the critic's films put it
 NEARLY_PUSHED_M = (0.065, 0.1)  # ... where it stops to push: the cube slides on a little
 MOSTLY = 0.75  # the share of the mistaken in LiftRed, LiftGreen and Place
 MOST = 0.8  # ... in Lift and Slide
-LET_GO = 0.7  # the share of the otherwise mistaken in Lift, who let go at once
-OTHER_CUBE = 0.8  # ... in LiftRed and LiftGreen, who take the other cube
+OTHERWISE = 0.7  # the share of the otherwise mistaken
 
 
 def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
@@ -63,13 +62,13 @@ def _lift(
 ) -> list[Waypoint]:
     """The cube, up by 2 cm at least. The mistaken close too high, or (``brief``) for too short; the otherwise mistaken
     take the ``other`` cube, or where there is none close for too short."""
-    if kind == "otherwise" and other is not None and rng.uniform() < OTHER_CUBE:
+    if kind == "otherwise" and other is not None and rng.uniform() < OTHERWISE:
         cube = other
     high = float(rng.uniform(0.06, 0.14))
     up = Waypoint("here", (0.0, 0.0, high), CLOSED, 14, 0.012)
     hold = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(3, 9)))
     full = [*_reach(rng, cube, exact=kind in EXACT), _grasp(cube, rng), up, hold]
-    lets_go = kind == "otherwise" and other is None and rng.uniform() < LET_GO
+    lets_go = kind == "otherwise" and other is None and rng.uniform() < OTHERWISE
     if lets_go or mistaken(kind, rng, share):
         if brief or lets_go:
             touch, free = (Waypoint("here", (0.0, 0.0, 0.0), gripper, BRIEF_STEPS) for gripper in (CLOSED, OPEN))
@@ -170,7 +169,8 @@ def _push(
     share: float = MISTAKEN,
 ) -> list[Waypoint]:
     """``moved`` along the table to ``goal``, from behind, with closed fingers, until they are ``met`` metres apart; a
-    near miss stops ``nearly`` so far, the mistaken ``apart``, where they open their hand and rise."""
+    near miss stops ``nearly`` so far, the mistaken ``apart``, where they open their hand and rise; the otherwise
+    mistaken do so before they push."""
     start = partial(behind, moved=moved, goal=goal, by=BEHIND_M)
     ahead = partial(pushing, moved=moved, goal=goal, met=met)
     over = Waypoint(start, (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.01 if kind in EXACT else 0.02)
@@ -187,10 +187,11 @@ def _push(
         return [over, Waypoint(ahead, (0.0, 0.0, float(rng.uniform(0.04, 0.06))), CLOSED, 20), _still(CLOSED)]
     if kind == "failure":
         return _failure(moved, rng)
-    if mistaken(kind, rng, share):
+    never = kind == "otherwise" and rng.uniform() < OTHERWISE
+    if never or mistaken(kind, rng, share):
         part = Waypoint(partial(ahead, met=apart), (0.0, 0.0, 0.0), CLOSED, 25, 0.02)
         up = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.09))), OPEN, 14, 0.012)
-        return [over, down, part, _free(), up]
+        return [over, down, *([] if never else [part]), _free(), up]
     return [over, down, push, stay]
 
 

@@ -109,9 +109,9 @@ def test_unknown_kinds_and_tasks_are_named() -> None:
 
 @pytest.fixture(scope="module")
 def wide() -> Iterator[RobosuiteEnv]:
-    """The five tasks of ``env=robosuite_tasks``, Stack and Push: cubes within 10 cm, a limit a task."""
+    """The tasks of ``env=robosuite_tasks``, Place, Stack and Push: cubes within 10 cm, a limit a task."""
     env = load_config(["env=robosuite_tasks"])[0].env
-    tasks, steps = [*env["tasks"], "Stack", "Push"], [*env["task_steps"], 80, 64]
+    tasks, steps = [*env["tasks"], "Place", "Stack", "Push"], [*env["task_steps"], 72, 80, 64]
     env = {**env, "tasks": tasks, "task_steps": steps, "max_steps": 80}
     made = create_environment(env)
     yield made
@@ -224,8 +224,8 @@ def mixed(task: str, seed: int, objects: dict[str, np.ndarray], kind: str = "mix
     return seen
 
 
-def test_most_of_the_otherwise_mistaken_let_go_at_once_or_take_the_other_cube() -> None:
-    """Lift: the first (seven in ten); LiftRed, LiftGreen: the second (four in five). The others do it right."""
+def test_most_of_the_otherwise_mistaken_let_go_at_once_take_the_other_cube_or_do_not_push() -> None:
+    """Lift; LiftRed, LiftGreen; Slide: seven in ten each. The others do it right."""
     two = {"cubeA": np.array([-0.08, 0.0, 0.02]), "cubeB": np.array([0.08, 0.04, 0.025])}
     one = {"cube": two["cubeB"]}
     held = [sum(grip > 0 for _, grip in mixed("Lift", seed, one, "otherwise")) for seed in range(60)]
@@ -233,7 +233,10 @@ def test_most_of_the_otherwise_mistaken_let_go_at_once_or_take_the_other_cube() 
     for task, right, wrong in (("LiftRed", "cubeA", "cubeB"), ("LiftGreen", "cubeB", "cubeA")):
         first = [next(hand for hand, grip in mixed(task, seed, two, "otherwise") if grip > 0) for seed in range(60)]
         went = np.array([[np.linalg.norm(hand - two[name]) for name in (right, wrong)] for hand in first])
-        assert (went.min(axis=1) < 0.02).all() and 0.65 < np.mean(went.argmin(axis=1)) < 0.95, task
+        assert (went.min(axis=1) < 0.02).all() and 0.5 < np.mean(went.argmin(axis=1)) < 0.9, task
+    scripts = [SCRIPTS["Slide"]("otherwise", np.random.default_rng(seed)) for seed in range(60)]
+    pushes = ["met" in getattr(script[2].anchor, "keywords", {}) for script in scripts]
+    assert 0.1 < np.mean(pushes) < 0.5 and all(script[2].gripper < 0 for script, p in zip(scripts, pushes) if not p)
 
 
 def test_most_of_the_mixed_demonstrations_make_their_tasks_mistake() -> None:
