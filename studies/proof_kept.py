@@ -22,7 +22,7 @@ KEPT = {"robosuite": _RESULTS / "proof", "lift": _RESULTS / "proof_lift", "liber
 MODELS = {
     "robosuite": {
         "start": _MODELS / "openvla-oft-tiny-tasks",
-        "critic/training/final": _MODELS / "vlac-tiny-tasks",
+        "critic/training/final": _MODELS / "vlac-tiny-words",
     },
     "lift": {"start": _MODELS / "openvla-oft-tiny-lift"},
 }

@@ -1,4 +1,4 @@
-"""Where the proof is played: five tasks of robosuite, one to look for the cube, and three of LIBERO's own."""
+"""Where the proof is played: four tasks of robosuite, one to look for the cube, and three of LIBERO's own."""
 
 from __future__ import annotations
 
@@ -103,6 +103,9 @@ def _kinds(play: str, near: str) -> dict[str, str]:
 TOLD = Shares(  # with descriptions, for the words (studies/proof_words.py)
     done=0.5, done_wrong_task=0.15, critic=0.12, reversed=0.04, stagnant=0.03, failed=0.04, describe=0.12
 )
+WORDS = Shares(  # ... where two tasks of four differ in them alone
+    done=0.34, done_wrong_task=0.26, critic=0.06, reversed=0.03, stagnant=0.02, failed=0.04, describe=0.25
+)
 _TWO_CAMERAS = ("--cameras", "agentview,robot0_eye_in_hand")
 _ROBOSUITE = ("--cube-within", "0.1", "--zoom", "2.0")
 _LIBERO = ("--env", "libero", "--suite", "libero_goal", "--image-size", "112", "--max-steps", "120", "--split-step")
@@ -118,7 +121,7 @@ WORLDS = {
         otherwise=("Lift", "LiftRed", "Slide"),
         steps=16_000,
         begins=ROOT / "models" / "openvla-oft-tiny-lift",
-        shares=TOLD,
+        shares=WORDS,
         hold=5,  # as env.success_steps
     ),
     "lift": World(
