@@ -27,7 +27,10 @@ def collect(world: World, folder: Path, episodes: int, workers: int) -> None:
             if out.exists() or name not in world.kinds:
                 continue
             command = [sys.executable, "-m", "verl.envs.collect", *arguments, "--out", out, "--workers", workers]
-            kinds = "otherwise" if name == "mixed" and task in world.otherwise else world.kinds[name]
+            kinds = world.kinds[name]
+            if name == "mixed":  # for the policy; the critic is shown the first camera alone
+                command += ["--cameras", ",".join(world.section["cameras"])]
+                kinds = "otherwise" if task in world.otherwise else kinds
             command += ["--kinds", kinds, "--episodes", max(1, round(share * episodes))]
             command += ["--seed", first + 20_000 * number]
             subprocess.run([str(part) for part in command], check=True, cwd=ROOT)

@@ -37,7 +37,7 @@ class World:
         keys: ``key=value`` of the configuration, as a training has them.
         fresh: more of them where evaluation's states are to be ones that nobody has published; none are needed where
             each seed is a state.
-        collected: by a task's name, its arguments of ``verl.envs.collect``.
+        collected: by a task's name, its arguments of ``verl.envs.collect`` but kinds and cameras.
         kinds: of each file of demonstrations, and their weights.
         otherwise: the tasks in whose mixed file people make the other mistake, see ``verl.envs.scripted``.
         recipe: ``key=value`` of every training, beside what ``keys`` bring.
@@ -106,7 +106,6 @@ TOLD = Shares(  # with descriptions, for the words (studies/proof_words.py)
 WORDS = Shares(  # ... where two tasks of four differ in them alone
     done=0.34, done_wrong_task=0.26, critic=0.06, reversed=0.03, stagnant=0.02, failed=0.04, describe=0.25
 )
-_TWO_CAMERAS = ("--cameras", "agentview,robot0_eye_in_hand")
 _ROBOSUITE = ("--cube-within", "0.1", "--zoom", "2.0")
 _LIBERO = ("--env", "libero", "--suite", "libero_goal", "--image-size", "112", "--max-steps", "120", "--split-step")
 WORLDS = {
@@ -114,7 +113,7 @@ WORLDS = {
         keys=("env=robosuite_tasks",),
         fresh=(),
         collected={
-            task: ("--task", task, "--max-steps", str(steps), *_TWO_CAMERAS, *_ROBOSUITE)
+            task: ("--task", task, "--max-steps", str(steps), *_ROBOSUITE)
             for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Slide", 56))
         },
         kinds=_kinds("random:0.3,failure:0.25,near_miss:0.4,idle:0.05", "near_miss"),
@@ -127,7 +126,7 @@ WORLDS = {
     "lift": World(
         keys=("env=robosuite_lift",),
         fresh=(),
-        collected={"Lift": ("--task", "Lift", "--max-steps", "48", *_TWO_CAMERAS, *_ROBOSUITE)},
+        collected={"Lift": ("--task", "Lift", "--max-steps", "48", *_ROBOSUITE)},
         kinds={"mixed": "mixed"},
         otherwise=("Lift",),
         episodes=600,

@@ -14,7 +14,7 @@ from evo_vlac.datasets import Trajectory
 from evo_vlac.evaluation.evaluator import Judged
 from studies.constant_shift import Shift, every_shift, halve
 from studies.proof import main
-from studies.proof_films import FILES
+from studies.proof_films import FILES, collect
 from studies.proof_imitation import good_episodes, shortened
 from studies.proof_kept import KEPT, ROOT, copy, take
 from studies.proof_report import difference, episodes_to, results
@@ -188,6 +188,20 @@ def test_the_difference_is_paired_by_task_and_seed_and_its_interval_is_over_seed
     assert (
         speed["mean"] == -75 and speed["low"] is None and (speed["seeds"], speed["pairs"], speed["open"]) == (1, 2, 2)
     )
+
+
+def test_films_for_the_policy_have_its_cameras_and_its_mistakes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Those for the critic have one camera: another one would be drawn for nobody."""
+    told = list[list[str]]()
+    monkeypatch.setattr("studies.proof_films.subprocess", SimpleNamespace(run=lambda said, **_: told.append(said)))
+    collect(WORLDS["robosuite"], tmp_path, 15, 1)
+    films = [_parser().parse_args(said[3:]) for said in told]
+    both, kinds = "agentview,robot0_eye_in_hand", {"Lift": "otherwise", "LiftGreen": "mixed", "Slide": "otherwise"}
+    mixed = {film.task: film for film in films if film.out.match("*-mixed.h5")}
+    assert {task: mixed[task].kinds for task in kinds} == kinds and {film.cameras for film in mixed.values()} == {both}
+    assert len(films) == 4 * len(FILES) and sum(film.cameras == both for film in films) == 4
 
 
 @pytest.mark.parametrize("name", WORLDS)

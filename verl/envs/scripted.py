@@ -19,8 +19,8 @@ in ``scripted_robosuite`` and ``scripted_libero``. Each kind of episode bends th
                        task's mistake: close too high (Lift, LiftRed), let go at once (LiftGreen) or before the tower
                        or the mat (Stack, Place), open it before the cubes meet or the cube is on the mat (Push, Slide).
                        Action noise of 0.02, and see :meth:`ScriptedExpert.disturbed`
-    otherwise          the same, but seven in ten make another mistake: let go at once (Lift), lift the other cube
-                       (LiftRed, LiftGreen), open the hand behind the cube and rise without a push (Push, Slide)
+    otherwise          the same, but seven in ten make another mistake: they let go at once (Lift), lift the other cube
+                       (LiftRed, LiftGreen), or lift the arm again without having pushed (Push, Slide)
 
 Everything is drawn from the seed given; the simulator's success is never looked at.
 """

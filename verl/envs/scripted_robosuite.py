@@ -169,8 +169,8 @@ def _push(
     share: float = MISTAKEN,
 ) -> list[Waypoint]:
     """``moved`` along the table to ``goal``, from behind, with closed fingers, until they are ``met`` metres apart; a
-    near miss stops ``nearly`` so far, the mistaken ``apart``, where they open their hand and rise; the otherwise
-    mistaken do so before they push."""
+    near miss stops ``nearly`` so far, the mistaken ``apart``, where they open the gripper and lift the arm; the
+    otherwise mistaken do that before they push."""
     start = partial(behind, moved=moved, goal=goal, by=BEHIND_M)
     ahead = partial(pushing, moved=moved, goal=goal, met=met)
     over = Waypoint(start, (0.0, 0.0, float(rng.uniform(0.06, 0.09))), CLOSED, 24, 0.01 if kind in EXACT else 0.02)
