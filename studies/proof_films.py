@@ -30,7 +30,7 @@ def collect(world: World, folder: Path, episodes: int, workers: int) -> None:
             kinds = world.kinds[name]
             if name == "mixed":  # for the policy; the critic is shown the first camera alone
                 command += ["--cameras", ",".join(world.section["cameras"])]
-                kinds = "otherwise" if task in world.otherwise else kinds
+                kinds = world.mistakes.get(task, kinds)
             command += ["--kinds", kinds, "--episodes", max(1, round(share * episodes))]
             command += ["--seed", first + 20_000 * number]
             subprocess.run([str(part) for part in command], check=True, cwd=ROOT)

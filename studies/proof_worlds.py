@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class World:
             each seed is a state.
         collected: by a task's name, its arguments of ``verl.envs.collect`` but kinds and cameras.
         kinds: of each file of demonstrations, and their weights.
-        otherwise: the tasks in whose mixed file people make the other mistake, see ``verl.envs.scripted``.
+        mistakes: by its name the kind of a task's mixed file where that is not "mixed", see ``verl.envs.scripted``.
         recipe: ``key=value`` of every training, beside what ``keys`` bring.
         episodes: demonstrations of each task for the policy.
         steps: of imitation.
@@ -53,7 +53,7 @@ class World:
     fresh: tuple[str, ...]
     collected: Mapping[str, tuple[str, ...]]
     kinds: Mapping[str, str]
-    otherwise: tuple[str, ...] = ()
+    mistakes: Mapping[str, str] = field(default_factory=dict)
     recipe: tuple[str, ...] = ()
     episodes: int = 300
     steps: int = 20_000
@@ -117,7 +117,7 @@ WORLDS = {
             for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Slide", 56))
         },
         kinds=_kinds("random:0.3,failure:0.25,near_miss:0.4,idle:0.05", "near_miss"),
-        otherwise=("Lift", "LiftRed", "Slide"),
+        mistakes={"Lift": "otherwise", "LiftRed": "empty", "Slide": "otherwise"},
         steps=16_000,
         begins=ROOT / "models" / "openvla-oft-tiny-lift",
         shares=WORDS,
@@ -128,7 +128,7 @@ WORLDS = {
         fresh=(),
         collected={"Lift": ("--task", "Lift", "--max-steps", "48", *_ROBOSUITE)},
         kinds={"mixed": "mixed"},
-        otherwise=("Lift",),
+        mistakes={"Lift": "otherwise"},
         episodes=600,
         steps=8_000,
         critic=ROOT / "models" / "vlac-tiny-tasks",

@@ -198,7 +198,7 @@ def test_films_for_the_policy_have_its_cameras_and_its_mistakes(
     monkeypatch.setattr("studies.proof_films.subprocess", SimpleNamespace(run=lambda said, **_: told.append(said)))
     collect(WORLDS["robosuite"], tmp_path, 15, 1)
     films = [_parser().parse_args(said[3:]) for said in told]
-    both, kinds = "agentview,robot0_eye_in_hand", {"Lift": "otherwise", "LiftGreen": "mixed", "Slide": "otherwise"}
+    both, kinds = "agentview,robot0_eye_in_hand", {"Lift": "otherwise", "LiftRed": "empty", "LiftGreen": "mixed"}
     mixed = {film.task: film for film in films if film.out.match("*-mixed.h5")}
     assert {task: mixed[task].kinds for task in kinds} == kinds and {film.cameras for film in mixed.values()} == {both}
     assert len(films) == 4 * len(FILES) and sum(film.cameras == both for film in films) == 4

@@ -26,6 +26,7 @@ NEARLY_PUSHED_M = (0.065, 0.1)  # ... where it stops to push: the cube slides on
 MOSTLY = 0.75  # the share of the mistaken in LiftRed, LiftGreen and Place
 MOST = 0.8  # ... in Lift and Slide
 OTHERWISE = 0.7  # the share of the otherwise mistaken
+EMPTY = 0.5  # ... of the empty-handed
 
 
 def _beside(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
@@ -61,13 +62,15 @@ def _lift(
     other: str | None = None,
 ) -> list[Waypoint]:
     """The cube, up by 2 cm at least. The mistaken close too high, or (``brief``) for too short; the otherwise mistaken
-    take the ``other`` cube, or where there is none close for too short."""
+    take the ``other`` cube, or where there is none close for too short; the empty-handed never close."""
     if kind == "otherwise" and other is not None and rng.uniform() < OTHERWISE:
         cube = other
     high = float(rng.uniform(0.06, 0.14))
     up = Waypoint("here", (0.0, 0.0, high), CLOSED, 14, 0.012)
     hold = Waypoint("here", (0.0, 0.0, 0.0), CLOSED, int(rng.integers(3, 9)))
     full = [*_reach(rng, cube, exact=kind in EXACT), _grasp(cube, rng), up, hold]
+    if kind == "empty" and rng.uniform() < EMPTY:
+        return [*full[:2], Waypoint("here", (0.0, 0.0, high), OPEN, 14, 0.012)]
     lets_go = kind == "otherwise" and other is None and rng.uniform() < OTHERWISE
     if lets_go or mistaken(kind, rng, share):
         if brief or lets_go:

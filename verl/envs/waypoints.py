@@ -9,7 +9,7 @@ import numpy as np
 
 OPEN, CLOSED = -1.0, 1.0
 PUSH_LEAD_M = 0.03
-EXACT = ("mixed", "otherwise")  # kinds for a policy: alike but in what they are mistaken about
+EXACT = ("mixed", "otherwise", "empty")  # kinds for a policy: alike but in what they are mistaken about
 MISTAKEN = 0.65  # of the mixed demonstrations, where a task has no share of its own
 
 Objects = Mapping[str, np.ndarray]

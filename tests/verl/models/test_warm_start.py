@@ -54,19 +54,20 @@ def test_a_sample_is_an_observation_and_the_actions_that_follow(file: Path, data
 
 
 def test_goals_are_where_the_hand_turns_next_and_where_it_ends(file: Path) -> None:
-    """It turns where the gripper begins to close or to open; when that was closed all the time, where the hand first
-    comes low; one that never closes has its end."""
+    """It turns where the gripper begins to close or to open; where that stays closed or open all the time, where the
+    hand first comes low."""
     with h5py.File(file, "a") as changed:
         for name, gripper in (("demo_0", [-1, -1, 1, 1, -1]), ("demo_1", [1] * 9), ("demo_2", [-1] * 12)):
             changed[f"data/{name}/actions"][:, -1] = gripper
         heights = [0.3, 0.2, 0.109, 0.104, 0.1, 0.1, 0.12, 0.2, 0.2, 0.15]
         changed["data/demo_1/obs/proprio"][:, 2] = heights
+        changed["data/demo_2/obs/proprio"][:, 2] = [0.3, 0.2, 0.3, 0.3, 0.1, 0.092, 0.09, *[0.2] * 6]
         hands = [changed[f"data/demo_{i}/obs/proprio"][:, :3] for i in range(3)]
     goals = Demonstrations.read(file, ["agentview"], 8, kinds=("success", "failure")).goals
     for sample, hand, turns in (
         (0, hands[0], [2, 2, 2, 4, 4]),
         (5, hands[1], [2, 2, 2, 9, 9, 9, 9, 9, 9]),
-        (14, hands[2], [12] * 12),
+        (14, hands[2], [5] * 6 + [12] * 6),
     ):
         told = goals[sample : sample + len(turns)]
         assert np.array_equal(told[:, :3], hand[turns])

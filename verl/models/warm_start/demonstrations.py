@@ -34,8 +34,8 @@ class Demonstrations:
         actions: (N, chunk, action_dim) float32, the robot's units.
         mask: (N, chunk) bool, whether the action was really taken.
         goals: (N, 6) float32 metres, where the hand will be at its next turning point, and at the episode's end. It
-            turns where its gripper begins to close or to open; one that is closed all the time, where the hand is first
-            within a centimetre of as low as it comes; after the last of them, at the end.
+            turns where its gripper begins to close or to open; where that stays as it is all the time, where the hand
+            is first within a centimetre of as low as it comes; after the last of them, at the end.
         instructions: N texts.
         episodes: how many episodes they come from.
     """
@@ -148,7 +148,7 @@ def _turning_points(hand: np.ndarray, closed: np.ndarray) -> np.ndarray:
         closed: (T,) bool, whether the gripper is told to close.
     """
     turns = np.flatnonzero(closed[1:] != closed[:-1]) + 1
-    if closed.all():
+    if not turns.size:
         turns = np.flatnonzero(hand[:, 2] < hand[:, 2].min() + LOW_M)[:1]
     turns = np.append(turns, len(hand) - 1)
     following: np.ndarray = hand[turns[np.searchsorted(turns, np.arange(len(closed)))]]
