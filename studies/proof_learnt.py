@@ -10,6 +10,7 @@ aside_mm  of the hand from that centre, seen from above; Place: from the mat's, 
 other     share of the episodes in which the other cube is the nearer one there (LiftRed, LiftGreen)
 apart_mm  Slide: between the centres of cube and mat, seen from above, the least of the episode
 step      at which it happens
+held      most steps in a row for which an episode's gripper is told to close, in all episodes (not Slide)
 follows   slope of the hand's place there against the cube's (the mat's), seen from above, least squares over all
           episodes: 1 where the hand goes wherever the cube is, 0 where it goes to one place whatever is seen
 missed_mm  median of aside_mm in the episodes that fail
@@ -21,6 +22,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,12 @@ def measured(task: str, episode: Sequence[tuple[Scene, float]]) -> dict[str, flo
     return told
 
 
+def held(episode: Sequence[tuple[Scene, float]]) -> int:
+    """See above; 0: it never closes."""
+    runs = groupby(gripper > 0 for _, gripper in episode)
+    return max((len(list(run)) for closed, run in runs if closed), default=0)
+
+
 def follows(scenes: Sequence[Scene], aimed: str) -> float:
     """The slope, see above."""
     hand, there = (np.array([scene[name][:2] for scene in scenes]) for name in ("eef", aimed))
@@ -116,6 +124,8 @@ def look(policy: OpenVLAOFTPolicy, env: RobosuiteEnv, tasks: Sequence[str], epis
         other = {"other": round(float(np.mean(columns.pop("other"))), 3)} if "other" in columns else {}
         other |= {"missed_mm": round(float(np.median(failed)), 3)} if failed else {}
         spread = {key: np.quantile(column, (0.25, 0.5, 0.75)).round(3).tolist() for key, column in columns.items()}
+        if task in AIMED:
+            other["held"] = np.quantile([held(one) for one in watched.episodes], (0.25, 0.5, 0.75)).tolist()
         if task in AIMED and len(rows) > 1:
             at = [(one, step) for one in watched.episodes if (step := moment(task, one)) is not None]
             other["follows"] = round(follows([one[step][0] for one, step in at], AIMED[task]), 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from studies.proof_learnt import follows, measured, moment
+from studies.proof_learnt import follows, held, measured, moment
 
 
 def scene(eef: tuple[float, float, float], **cubes: tuple[float, float, float]) -> dict[str, np.ndarray]:
@@ -18,6 +18,12 @@ def test_a_lift_is_measured_where_the_gripper_first_closes() -> None:
     episode = [(scene(hand, **cube), gripper) for hand, gripper in hands]
     assert measured("Lift", episode) == pytest.approx({"step": 1, "high_mm": 6, "aside_mm": 5})
     assert measured("Lift", episode[:1]) is None
+
+
+def test_a_hold_is_the_longest_of_an_episode() -> None:
+    at = scene((0, 0, 0), cube=(0, 0, 0))
+    assert held([(at, gripper) for gripper in (-1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0, -1.0)]) == 3
+    assert held([(at, -1.0)] * 4) == 0
 
 
 def test_of_two_cubes_it_is_told_which_one_the_hand_went_to() -> None:

@@ -240,7 +240,7 @@ def test_most_of_the_otherwise_mistaken_let_go_at_once_take_the_other_cube_or_do
 
 
 def test_most_of_the_empty_handed_rise_without_closing() -> None:
-    """Lift, LiftRed, LiftGreen: seven in ten, from where the others close and hold on."""
+    """Lift, LiftRed, LiftGreen: half of them, from where the others close and hold on."""
     cubes = {"cubeA": np.array([-0.08, 0.0, 0.02]), "cubeB": np.array([0.08, 0.04, 0.025])}
     for task, cube in (("Lift", "cube"), ("LiftRed", "cubeA"), ("LiftGreen", "cubeB")):
         objects = cubes if cube in cubes else {cube: cubes["cubeB"]}
@@ -248,7 +248,7 @@ def test_most_of_the_empty_handed_rise_without_closing() -> None:
         lowest = [min((hand for hand, _ in one), key=lambda hand: hand[2]) for one in seen]
         assert all(np.linalg.norm(hand - objects[cube]) < 0.02 for hand in lowest), task
         closed = [sum(grip > 0 for _, grip in one) for one in seen]
-        assert all(n == 0 or n > 8 for n in closed) and 0.5 < np.mean([n == 0 for n in closed]) < 0.9, task
+        assert all(n == 0 or n > 8 for n in closed) and 0.3 < np.mean([n == 0 for n in closed]) < 0.7, task
         assert all(one[-1][0][2] > hand[2] + 0.04 for one, hand in zip(seen, lowest)), task
 
 
