@@ -28,13 +28,18 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
-        return interrupt.EXIT_CODE
+        return _interrupted()
     try:
         return run_guarded([sys.executable, "-m", "verl.trainer.main_ppo", *arguments, *extra], claim)
     except KeyboardInterrupt:  # before the guard has taken the signals over
-        return interrupt.EXIT_CODE
+        return _interrupted()
     finally:
         claim.release()
+
+
+def _interrupted() -> int:
+    sys.stderr.write("interrupted: nothing had been started\n")
+    return interrupt.EXIT_CODE
 
 
 def _given_run_id(arguments: list[str]) -> str | None:

@@ -213,3 +213,20 @@ def test_a_trainer_that_cleans_up_itself_dismisses_it(run_id, tmp_path):
         assert not exists(reaper) and exists(child) and Path(tmp_path, "driver.log").read_text() == ""
         for pid in (child, titled, other):
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("where", ["verl.launch.claim.claim_as_launcher", "verl.launch.guard.run_guarded"])
+def test_ctrl_c_before_the_guard_watches_is_told(run_id, where):
+    """While the run's id is claimed, and before the guard has taken the signals over."""
+    module, name = where.rsplit(".", 1)
+    source = f"""
+import {module} as module
+from verl.launch.__main__ import main
+def stop(*_):
+    raise KeyboardInterrupt
+module.{name} = stop
+raise SystemExit(main(["trainer.run_id={run_id}"]))
+"""
+    with program(source) as launcher:
+        assert launcher.wait(20) == 130 and "interrupted" in launcher.stderr.read()
+    assert in_shm(run_id) == []
