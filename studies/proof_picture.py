@@ -2,7 +2,7 @@
 
     python -m studies.proof_picture [FOLDER] [--out FILE]
 
-FOLDER is a work folder of ``studies.proof``, or what is kept of one. Success is that of a training's own
+FOLDER is a work folder of ``studies.proof``; without it, what is kept of one. Success is that of a training's own
 evaluations; the dots on the right are the last policies' on the fresh states, where ``rate`` has been.
 """
 
@@ -63,12 +63,13 @@ def draw(folder: Path, tasks: Sequence[str], target: Path) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=KEPT["robosuite"])
+    parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--world", choices=WORLDS, default="robosuite")
-    parser.add_argument("--out", type=Path, default=KEPT["robosuite"] / "learning.png")
+    parser.add_argument("--out", type=Path, help="learning.png of the folder")
     options = parser.parse_args(arguments)
-    count = draw(options.folder, WORLDS[options.world].tasks, options.out)
-    print(f"{options.out}: {count} trainings")
+    folder: Path = options.folder or KEPT[options.world]
+    out: Path = options.out or folder / "learning.png"
+    print(f"{out}: {draw(folder, WORLDS[options.world].tasks, out)} trainings")
     return 0
 
 

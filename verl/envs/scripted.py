@@ -21,7 +21,7 @@ in ``scripted_robosuite`` and ``scripted_libero``. Each kind of episode bends th
                        Action noise of 0.02, and see :meth:`ScriptedExpert.disturbed`
     otherwise          the same, but seven in ten make another mistake: they let go at once (Lift), lift the other cube
                        (LiftRed, LiftGreen), or lift the arm again without having pushed (Push, Slide)
-    empty              the same, but seven in ten rise from the cube without closing (Lift, LiftRed, LiftGreen)
+    empty              the same, but half of them rise from the cube without closing (Lift, LiftRed, LiftGreen)
 
 Everything is drawn from the seed given; the simulator's success is never looked at.
 """

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _interrupted() -> int:
-    sys.stderr.write("interrupted: nothing had been started\n")
+    sys.stderr.write(interrupt.NOTHING_STARTED)
     return interrupt.EXIT_CODE
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 EXIT_CODE = 130
+NOTHING_STARTED = "interrupted: nothing had been started\n"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SIGUSR1: of schedulers, shortly before a job's time is over
 _asked: list[tuple[float, int]] = []  # when, by which signal
 _held_s = 0.0
@@ -84,5 +85,5 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):
-        os.write(2, b"interrupted: nothing had been started\n")
+        os.write(2, NOTHING_STARTED.encode())
     os._exit(EXIT_CODE)

@@ -239,7 +239,7 @@ def test_most_of_the_otherwise_mistaken_let_go_at_once_take_the_other_cube_or_do
     assert 0.1 < np.mean(pushes) < 0.5 and all(script[2].gripper < 0 for script, p in zip(scripts, pushes) if not p)
 
 
-def test_most_of_the_empty_handed_rise_without_closing() -> None:
+def test_half_of_the_empty_handed_rise_without_closing() -> None:
     """Lift, LiftRed, LiftGreen: half of them, from where the others close and hold on."""
     cubes = {"cubeA": np.array([-0.08, 0.0, 0.02]), "cubeB": np.array([0.08, 0.04, 0.025])}
     for task, cube in (("Lift", "cube"), ("LiftRed", "cubeA"), ("LiftGreen", "cubeB")):
