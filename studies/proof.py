@@ -142,8 +142,8 @@ def critic(options: argparse.Namespace) -> Path:
     demos, world = options.work / "demos", WORLDS[options.world]
     if world.critic is not None:
         return world.critic
-    play = films(demos, "play", "near")
-    return label_free(options.work / "critic", films(demos, "expert"), play, options.critic_steps, world.shares)
+    shown, play = films(demos, "expert"), films(demos, "play", "near")
+    return label_free(options.work / "critic", shown, play, options.critic_steps, world.shares, world.critic_begins)
 
 
 def calibrate(options: argparse.Namespace) -> dict[str, float]:

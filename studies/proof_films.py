@@ -20,9 +20,9 @@ FILES = {  # by their kinds in World.kinds: seed of the first episode (and 20 00
 
 
 def collect(world: World, folder: Path, episodes: int, workers: int) -> None:
-    """``TASK-NAME.h5`` in ``folder`` for each task and each of :data:`FILES`; what is there is not made again."""
-    for number, (task, arguments) in enumerate(world.collected.items()):
-        for name, (first, share) in FILES.items():
+    """``TASK-NAME.h5`` in ``folder`` for each of :data:`FILES` and each task; what is there is not made again."""
+    for name, (first, share) in FILES.items():
+        for number, (task, arguments) in enumerate(world.collected.items()):
             out = folder / f"{task}-{name}.h5"
             if out.exists() or name not in world.kinds:
                 continue

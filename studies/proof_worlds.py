@@ -44,6 +44,7 @@ class World:
         episodes: demonstrations of each task for the policy.
         steps: of imitation.
         begins: the policy whose weights imitation goes on from; None: random ones.
+        critic_begins: likewise of the critic; None: a new one, which looks first.
         critic: the checkpoint that judges, with thresholds of its own; None: one is made.
         shares: of the kinds of pairs that a critic made here learns from.
         hold: dones in a row that end an episode.
@@ -58,6 +59,7 @@ class World:
     episodes: int = 300
     steps: int = 20_000
     begins: Path | None = None
+    critic_begins: Path | None = None
     critic: Path | None = None
     shares: Shares = SHARES
     hold: int = HOLD
@@ -139,6 +141,7 @@ WORLDS = {
             "env=libero",
             "data.task_suite_name=libero_goal",
             "env.tasks=[5, 7, 8]",
+            "env.cameras=[agentview, wrist]",  # VLAC sees the first
             "env.max_steps=120",
             "env.image_size=112",
             "env.effects=false",
@@ -152,14 +155,17 @@ WORLDS = {
             for name, number in (("push_the_plate", "5"), ("turn_on_the_stove", "7"), ("bowl_on_the_plate", "8"))
         },
         kinds=_kinds("random:0.3,failure:0.65,idle:0.05", "near_miss"),
-        episodes=150,
+        episodes=200,
         steps=9_000,
+        begins=ROOT / "models" / "openvla-oft-tiny-lift",
+        critic_begins=ROOT / "models" / "vlac-tiny-words",
         shares=TOLD,
+        hold=5,
         recipe=(
             *_COMMON,
             "data.train_batch_size=3",
             "actor_rollout_ref.rollout.envs_per_worker=2",  # three simulators each
-            "trainer.total_episodes=480",
+            "trainer.total_episodes=600",
             "trainer.test_freq=5",
             "data.val_batch_size=30",
         ),

@@ -17,8 +17,9 @@ in ``scripted_robosuite`` and ``scripted_libero``. Each kind of episode bends th
     sloppy             Lift: closes 0.5 to 4 cm over the cube's centre; over about 2 cm the fingers slip off
     mixed              the successful list by two sorts of people. Two in three, or up to four in five, make their
                        task's mistake: close too high (Lift, LiftRed), let go at once (LiftGreen) or before the tower
-                       or the mat (Stack, Place), open it before the cubes meet or the cube is on the mat (Push, Slide).
-                       Action noise of 0.02, and see :meth:`ScriptedExpert.disturbed`
+                       or the mat (Stack, Place), open it before the cubes meet or the cube is on the mat (Push, Slide);
+                       LIBERO's are in ``scripted_libero``. Action noise of 0.02, and see
+                       :meth:`ScriptedExpert.disturbed`
     otherwise          the same, but seven in ten make another mistake: they let go at once (Lift), lift the other cube
                        (LiftRed, LiftGreen), or lift the arm again without having pushed (Push, Slide)
     empty              the same, but half of them rise from the cube without closing (Lift, LiftRed, LiftGreen)

@@ -7,12 +7,15 @@
 
 The knob sticks to whatever touches it (its contacts have rolling friction), so it must be turned, not pushed.
 
-A failure is one of several ways to do it wrong, drawn by the seed; all of them begin like the task. A near miss is what
-most of the mixed do wrong, by any amount: the knob turned too little, the plate or the bowl left before its place.
+Most of the mixed make a mistake that is one decision: they grip the knob and let go without a turn, they rise from the
+plate without a push, they let the bowl go as soon as they hold it. A failure is one of several ways to do it wrong,
+drawn by the seed; all of them begin like the task. A near miss is a task done in part, by any amount, or that mistake:
+the knob turned too little, the plate or the bowl left before its place, the bowl held over the plate.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -34,10 +37,10 @@ LEAD_M = 0.08
 AROUND_M, AROUND_MET_M = 0.08, 0.03  # to the right of the goal, where the plate goes first
 PUSHED_M = 0.015  # the plate is this near to its goal; 4 cm from the region's middle would do
 BEYOND_M = 0.015  # from the region's middle to the goal, away from the box
-SHORT_M = 0.09  # before the place, where the mistaken stop to push, or let the bowl go
-TOO_LITTLE_RAD = 0.3  # by which the mistaken turn the knob
-NEARLY_RAD = (0.0, 0.25)  # by which near misses turn it; the stove is on from 0.5 on, and the knob follows loosely
-NEARLY_THERE_M = (0.07, 0.13)  # before the place, where near misses leave plate and bowl
+SHARE = 0.7  # of the mixed that are mistaken
+BRIEF_STEPS = 4  # for which they close or open: a whole chunk of a policy's
+NEARLY_RAD = (0.0, 0.25)  # by which near misses turn the knob; on from 0.5 on; it follows loosely
+NEARLY_THERE_M = (0.06, 0.2)  # before the place, where near misses leave plate and bowl
 OFF_M = 0.085  # the hand has slipped off the plate
 RIM_M = 0.046  # from the bowl's axis to its rim
 LAID_M = 0.048  # the hand over the plate when the bowl touches it
@@ -58,9 +61,10 @@ def _stove(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         if way == 1:  # turns above the knob
             return [*above, Waypoint("here", STILL, CLOSED, 12), Waypoint("here", STILL, CLOSED, FOR_EVER, turn=ON_RAD)]
         return _hover(above[0], rng)
-    turn = TOO_LITTLE_RAD if mistaken(kind, rng) else ON_RAD
-    if kind == "near_miss":
-        turn = float(rng.uniform(*NEARLY_RAD))
+    high = float(rng.uniform(0.06, 0.1))
+    if mistaken(kind, rng, SHARE):
+        return [*above, down, close, *_leave(high)]
+    turn = float(rng.uniform(*NEARLY_RAD)) if kind == "near_miss" else ON_RAD
     return [
         *above,
         down,
@@ -68,15 +72,13 @@ def _stove(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         Waypoint(STOVE, (0.0, 0.0, z), CLOSED, 8, turn=turn / 2),
         Waypoint(STOVE, (0.0, 0.0, z), CLOSED, 12, turn=turn),
         Waypoint("here", STILL, OPEN, 6, turn=turn),
-        Waypoint("here", (0.0, 0.0, float(rng.uniform(0.06, 0.1))), OPEN, 8, 0.02, turn=turn),
+        Waypoint("here", (0.0, 0.0, high), OPEN, 8, 0.02, turn=turn),
     ]
 
 
 def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     inside = partial(behind, moved=PLATE, goal=FRONT, by=-INSIDE_M)
-    end = SHORT_M if mistaken(kind, rng) else PUSHED_M
-    if kind == "near_miss":
-        end = float(rng.uniform(*NEARLY_THERE_M))
+    end = float(rng.uniform(*NEARLY_THERE_M)) if kind == "near_miss" else PUSHED_M
     first, then = partial(_onwards, aside=AROUND_M, met=AROUND_MET_M), partial(_onwards, aside=0.0, met=end)
     push = [
         Waypoint(way, (0.0, 0.0, PRESS_M), CLOSED, most, 0.02, steady=True) for way, most in ((first, 50), (then, 40))
@@ -92,6 +94,10 @@ def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
             early = Waypoint(first, (0.0, 0.0, PRESS_M), CLOSED, int(rng.integers(6, 16)))
             return [above, down, early, rise, Waypoint("here", STILL, CLOSED, FOR_EVER)]
         return _hover(above, rng)
+    if mistaken(kind, rng, SHARE):
+        return [above, down, *_leave(rise.offset[2])]
+    if kind == "near_miss" and rng.random() < 0.5:
+        return [above, down, *push, Waypoint("here", STILL, CLOSED, FOR_EVER)]
     return [above, down, *push, rise]
 
 
@@ -132,17 +138,30 @@ def _bowl(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         if way == 2:  # lets go where it was
             return [*lift, *rest]
         return _hover(above, rng)
-    if mistaken(kind, rng) or kind == "near_miss":
-        by = float(rng.uniform(*NEARLY_THERE_M)) if kind == "near_miss" else SHORT_M
-        before = partial(short_of, goal=PLATE, start=f"start:{BOWL}", by=by)
-        return [*lift, Waypoint(before, (0.0, RIM_M, high), CLOSED, 40, 0.015), release, leave]
+    over = Waypoint(PLATE, (0.0, RIM_M, high), CLOSED, 40, 0.015)
+    let_go = [*lift[:2], replace(lift[2], steps=BRIEF_STEPS), *_leave(leave.offset[2])]
+    if mistaken(kind, rng, SHARE):
+        return let_go
+    if kind == "near_miss":
+        part = rng.random()
+        if part < 0.25:
+            return let_go
+        if part < 0.5:  # holds it over the plate
+            return [*lift, over, Waypoint("here", STILL, CLOSED, FOR_EVER)]
+        before = partial(short_of, goal=PLATE, start=f"start:{BOWL}", by=float(rng.uniform(*NEARLY_THERE_M)))
+        return [*lift, replace(over, anchor=before), release, leave]
     return [
         *lift,
-        Waypoint(PLATE, (0.0, RIM_M, high), CLOSED, 40, 0.015),
+        over,
         Waypoint(PLATE, (0.0, RIM_M, LAID_M), CLOSED, 20, 0.008),
         release,
         leave,
     ]
+
+
+def _leave(high: float) -> list[Waypoint]:
+    """Opens the hand and rises."""
+    return [Waypoint("here", STILL, OPEN, BRIEF_STEPS), Waypoint("here", (0.0, 0.0, high), OPEN, 14, 0.012)]
 
 
 def _hover(above: Waypoint, rng: np.random.Generator) -> list[Waypoint]:

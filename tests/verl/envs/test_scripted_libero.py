@@ -18,6 +18,7 @@ from verl.envs.libero_env import LiberoConfig, LiberoEnv
 from verl.envs.libero_setup import find_assets, initial_states, suite_tasks
 from verl.envs.scripted import TURN, ScriptedExpert
 from verl.envs.scripted_libero import SCRIPTS, SUITE
+from verl.envs.waypoints import OPEN
 from verl.errors import AssetsMissingError
 
 try:
@@ -100,8 +101,8 @@ def test_a_wrong_option_ends_in_one_line(
 
 
 @pytest.mark.parametrize("task", SCRIPTS)
-def test_of_the_mixed_two_thirds_make_the_tasks_mistake_and_the_others_do_it_as_an_expert(task: str) -> None:
-    """The knob turned by too little, the plate or the bowl left before the place: by the way points."""
+def test_of_the_mixed_most_make_a_mistake_of_one_decision_and_the_others_do_it_as_an_expert(task: str) -> None:
+    """The knob not turned, the plate not pushed, the bowl let go where it was: by the way points."""
 
     def ends(kind: str, seed: int) -> list[tuple[object, ...]]:
         anchors = SCRIPTS[task](kind, np.random.default_rng(seed))
@@ -111,14 +112,17 @@ def test_of_the_mixed_two_thirds_make_the_tasks_mistake_and_the_others_do_it_as_
         return list(zip(places, (one.turn for one in anchors)))
 
     right = [ends("mixed", seed) == ends("success", 0) for seed in range(100)]
-    assert 20 <= sum(right) <= 50
+    assert 20 <= sum(right) <= 40
+    wrong = [SCRIPTS[task]("mixed", np.random.default_rng(seed)) for seed in range(100) if not right[seed]]
+    assert all(script[-1].gripper == OPEN and script[-1].anchor == "here" for script in wrong)
+    assert not any(one.turn or one.steady or one.anchor == "plate_1" for script in wrong for one in script)
 
 
 def test_a_hand_that_pushes_is_not_disturbed_and_one_on_its_way_is() -> None:
     """Half of the plates were lost where it was."""
     at = {name: np.zeros(3) for name in ("eef", "plate_1", "main_table_stove_front_region")}
     at["main_table_stove_front_region"] = np.array([0.3, 0.0, 0.0])
-    expert = ScriptedExpert("push_the_plate_to_the_front_of_the_stove", "mixed", 3, scripts=SCRIPTS)
+    expert = ScriptedExpert("push_the_plate_to_the_front_of_the_stove", "mixed", 5, scripts=SCRIPTS)
     moved = []
     for step in range(60):
         meant = expert.act({**at, "eef": np.array([0.02, 0.0, 0.1 if step < 3 else 0.003])})
