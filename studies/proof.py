@@ -142,8 +142,8 @@ def critic(options: argparse.Namespace) -> Path:
     demos, world = options.work / "demos", WORLDS[options.world]
     if world.critic is not None:
         return world.critic
-    shown, play = films(demos, "expert"), films(demos, "play", "near")
-    return label_free(options.work / "critic", shown, play, options.critic_steps, world.shares, world.critic_begins)
+    shown, play, steps = films(demos, "expert"), films(demos, "play", "near"), options.critic_steps
+    return label_free(options.work / "critic", shown, play, steps, world.shares, base=world.critic_base)
 
 
 def calibrate(options: argparse.Namespace) -> dict[str, float]:

@@ -20,18 +20,20 @@ def label_free(
     steps: int,
     shares: Shares = SHARES,
     begin: Path | None = None,
+    base: Path | None = None,
 ) -> Path:
-    """Fine-tunes ``begin`` for ``steps``; None: a new one, that looks for half of them first. Nothing is chosen here,
-    and no word of a simulator is read. Returns the folder of the checkpoint; what is there is not made again."""
+    """Fine-tunes ``begin`` for ``steps``; None: ``base``, or a new one, that looks for half of them first. Nothing is
+    chosen here, and no word of a simulator is read. Returns the folder of the checkpoint; what is there is not made
+    again."""
     final: Path = folder / "training" / "final"
     if final.is_dir():
         return final
     if begin is None:
         begin = folder / "look"
-        if not (folder / "base/model.safetensors").is_file():
+        if base is None and not (folder / "base/model.safetensors").is_file():
             build_tiny_vlac(folder / "base", TinyConfig(seed=0))
         if not begin.is_dir():
-            learn_to_look(folder / "base", [*demos, *play], begin, LookConfig(steps=steps // 2, label_free=True))
+            learn_to_look(base or folder / "base", [*demos, *play], begin, LookConfig(steps=steps // 2, label_free=True))
     finetune(
         FinetuneConfig(
             model=begin,

@@ -44,7 +44,7 @@ class World:
         episodes: demonstrations of each task for the policy.
         steps: of imitation.
         begins: the policy whose weights imitation goes on from; None: random ones.
-        critic_begins: likewise of the critic; None: a new one, which looks first.
+        critic_base: likewise of the critic that is made here.
         critic: the checkpoint that judges, with thresholds of its own; None: one is made.
         shares: of the kinds of pairs that a critic made here learns from.
         hold: dones in a row that end an episode.
@@ -59,7 +59,7 @@ class World:
     episodes: int = 300
     steps: int = 20_000
     begins: Path | None = None
-    critic_begins: Path | None = None
+    critic_base: Path | None = None
     critic: Path | None = None
     shares: Shares = SHARES
     hold: int = HOLD
@@ -158,7 +158,7 @@ WORLDS = {
         episodes=200,
         steps=9_000,
         begins=ROOT / "models" / "openvla-oft-tiny-lift",
-        critic_begins=ROOT / "models" / "vlac-tiny-words",
+        critic_base=ROOT / "models" / "vlac-tiny-words",
         shares=TOLD,
         hold=5,
         recipe=(
