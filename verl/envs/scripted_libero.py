@@ -32,9 +32,10 @@ FOR_EVER = 300  # steps: to the episode's end
 HANDLE_M = 0.05  # from the stove's origin to the hand that grips the knob's handle, which is 5 cm high
 ON_RAD = 1.0  # the stove is on from 0.5 on
 PRESS_M = 0.003  # fingers reach the plate's bottom some 2.5 cm higher: they press with the force of that
+TOUCH_M = 0.013  # from there to the fingers that press
 INSIDE_M = 0.02  # between the plate's middle and the fingers that push it
 LEAD_M = 0.08
-AROUND_M, AROUND_MET_M = 0.08, 0.03  # to the right of the goal, where the plate goes first
+AROUND_M, AROUND_MET_M = 0.09, 0.06  # to the right of the goal, where the plate goes first
 PUSHED_M = 0.015  # the plate is this near to its goal; 4 cm from the region's middle would do
 BEYOND_M = 0.015  # from the region's middle to the goal, away from the box
 SHARE = 0.7  # of the mixed that are mistaken
@@ -84,7 +85,7 @@ def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         Waypoint(way, (0.0, 0.0, PRESS_M), CLOSED, most, 0.02, steady=True) for way, most in ((first, 50), (then, 40))
     ]
     above = Waypoint(inside, (0.0, 0.0, float(rng.uniform(0.07, 0.1))), CLOSED, 40, 0.02)
-    down = Waypoint(inside, (0.0, 0.0, PRESS_M), CLOSED, 16, 0.008)
+    down = Waypoint(inside, (0.0, 0.0, PRESS_M), CLOSED, 16, TOUCH_M)
     rise = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.07, 0.1))), CLOSED, 8, 0.02)
     if kind == "failure":
         way = int(rng.integers(3))
