@@ -33,7 +33,9 @@ def label_free(
         if base is None and not (folder / "base/model.safetensors").is_file():
             build_tiny_vlac(folder / "base", TinyConfig(seed=0))
         if not begin.is_dir():
-            learn_to_look(base or folder / "base", [*demos, *play], begin, LookConfig(steps=steps // 2, label_free=True))
+            learn_to_look(
+                base or folder / "base", [*demos, *play], begin, LookConfig(steps=steps // 2, label_free=True)
+            )
     finetune(
         FinetuneConfig(
             model=begin,
