@@ -7,8 +7,8 @@
 
 The knob sticks to whatever touches it (its contacts have rolling friction), so it must be turned, not pushed.
 
-Most of the mixed make a mistake that is one decision: they grip the knob and let go without a turn, they stay on the
-plate and do not push, they let the bowl go as soon as they hold it. A failure is one of several ways to do it wrong,
+Most of the mixed make a mistake that is one decision: they grip the knob and let go without a turn, they rise from the
+plate without a push, they let the bowl go as soon as they hold it. A failure is one of several ways to do it wrong,
 drawn by the seed; all of them begin like the task. A near miss is a task done in part, by any amount, or that mistake:
 the knob turned too little, the plate or the bowl left before its place, the bowl held over the plate.
 """
@@ -40,7 +40,6 @@ PUSHED_M = 0.015  # the plate is this near to its goal; 4 cm from the region's m
 BEYOND_M = 0.015  # from the region's middle to the goal, away from the box
 SHARE = 0.7  # of the mixed that are mistaken
 BRIEF_STEPS = 4  # for which they close or open: a whole chunk of a policy's
-HESITATES = 30  # steps for which they stay on the plate
 NEARLY_RAD = (0.0, 0.25)  # by which near misses turn the knob; on from 0.5 on; it follows loosely
 NEARLY_THERE_M = (0.06, 0.2)  # before the place, where near misses leave plate and bowl
 OFF_M = 0.085  # the hand has slipped off the plate
@@ -97,7 +96,7 @@ def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
             return [above, down, early, rise, Waypoint("here", STILL, CLOSED, FOR_EVER)]
         return _hover(above, rng)
     if mistaken(kind, rng, SHARE):
-        return [above, down, Waypoint("here", STILL, CLOSED, HESITATES)]
+        return [above, down, _leave(rise.offset[2])[1]]
     if kind == "near_miss" and rng.random() < 0.5:
         return [above, down, *push, Waypoint("here", STILL, CLOSED, FOR_EVER)]
     return [above, down, *push, rise]

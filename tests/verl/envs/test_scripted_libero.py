@@ -18,6 +18,7 @@ from verl.envs.libero_env import LiberoConfig, LiberoEnv
 from verl.envs.libero_setup import find_assets, initial_states, suite_tasks
 from verl.envs.scripted import TURN, ScriptedExpert
 from verl.envs.scripted_libero import SCRIPTS, SUITE
+from verl.envs.waypoints import OPEN
 from verl.errors import AssetsMissingError
 
 try:
@@ -113,7 +114,7 @@ def test_of_the_mixed_most_make_a_mistake_of_one_decision_and_the_others_do_it_a
     right = [ends("mixed", seed) == ends("success", 0) for seed in range(100)]
     assert 20 <= sum(right) <= 40
     wrong = [SCRIPTS[task]("mixed", np.random.default_rng(seed)) for seed in range(100) if not right[seed]]
-    assert all(script[-1].anchor == "here" for script in wrong)
+    assert all(script[-1].anchor == "here" and script[-1].gripper == OPEN for script in wrong)
     assert not any(one.turn or one.steady or one.anchor == "plate_1" for script in wrong for one in script)
 
 
