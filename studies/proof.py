@@ -107,7 +107,7 @@ def shift(options: argparse.Namespace) -> None:
     """``shift-TASK.json`` for each task: the best shift of the start, and its success on fresh states."""
     torch.set_num_threads(1)
     policy, world = OpenVLAOFTPolicy.from_pretrained(start(options)), WORLDS[options.world]
-    (env, _), (fresh, _) = world.environment(), world.environment(fresh=True)
+    env, _ = world.environment()
     for number, task in enumerate(world.tasks):
         file = options.work / f"shift-{task}.json"
         if file.exists():
@@ -118,22 +118,20 @@ def shift(options: argparse.Namespace) -> None:
             return success_rate(player, env, seeds, 0.0, task, training=True)[0]
 
         best = halve(every_shift(), lambda one, count: searched(Shifted(policy, one), count), options.trials)
-        found = {"success": _success(Shifted(policy, best), fresh, number, options), **asdict(best)}
+        found = {"success": _success(Shifted(policy, best), env, number, options), **asdict(best)}
         write_json(file, found)
         print(f"{task}: {found}", flush=True)
     env.close()
-    fresh.close()
 
 
-def _success(player: Any, fresh: Environment, task: int, options: argparse.Namespace) -> float:
+def _success(player: Any, env: Environment, task: int, options: argparse.Namespace) -> float:
     """Greedy, on the fresh states that every row of the table is rated on."""
-    return success_rate(player, fresh, range(FRESH_SEED, FRESH_SEED + options.rated), 0.0, task)[0]
+    return success_rate(player, env, range(FRESH_SEED, FRESH_SEED + options.rated), 0.0, task)[0]
 
 
-def _rate(file: Path, player: Any, fresh: Environment, options: argparse.Namespace) -> None:
+def _rate(file: Path, player: Any, env: Environment, options: argparse.Namespace) -> None:
     """Writes the success of each task."""
-    tasks = WORLDS[options.world].tasks
-    rated = {task: _success(player, fresh, number, options) for number, task in enumerate(tasks)}
+    rated = {task: _success(player, env, n, options) for n, task in enumerate(WORLDS[options.world].tasks)}
     write_json(file, rated)
     print(f"{file}: {rated}", flush=True)
 
@@ -186,7 +184,7 @@ def imitation(options: argparse.Namespace) -> None:
     begin, model, thresholds = start(options), critic(options), calibrate(options)
     config = TrainConfig(options.imitated, lr=LEARNING_RATE / 3, seed=1)
     world = WORLDS[options.world]
-    (env, _), (fresh, _), tasks = world.environment(), world.environment(fresh=True), world.tasks
+    (env, _), tasks = world.environment(), world.tasks
 
     def cloning() -> Demonstrations:
         return _read([options.work / "demos" / f"{task}-mixed.h5" for task in tasks], world, succeeded=True)
@@ -204,9 +202,8 @@ def imitation(options: argparse.Namespace) -> None:
     for name, data in (("cloning", cloning), ("rejection", rejection)):
         file = options.work / f"rated-{name}.json"
         if not file.exists():
-            _rate(file, imitate(begin, data(), config, options.work / name), fresh, options)
+            _rate(file, imitate(begin, data(), config, options.work / name), env, options)
     env.close()
-    fresh.close()
 
 
 def _judge(model: Path) -> Critic:
@@ -226,15 +223,18 @@ def train_arms(options: argparse.Namespace) -> None:
 
 
 def rate(options: argparse.Namespace) -> None:
-    """``rated-start.json``, and ``rated.json`` in the folder of each ended training: success by task."""
+    """``rated-start.json``, and ``rated.json`` in the folder of each ended training: success by task. LIBERO's are of
+    its held-out states; ``sampler-start.json`` and ``sampler.json`` of such as its placement sampler draws."""
     torch.set_num_threads(1)
-    fresh, _ = WORLDS[options.world].environment(fresh=True)
+    world = WORLDS[options.world]
     finished = sorted((options.work / "runs").glob("*-[0-9]*/summary.json"))
-    wanted = {run.with_name("rated.json"): run.with_name("checkpoints") / "last" / "policy" for run in finished}
-    for file, policy in {options.work / "rated-start.json": start(options), **wanted}.items():
-        if not file.exists():
-            _rate(file, OpenVLAOFTPolicy.from_pretrained(policy), fresh, options)
-    fresh.close()
+    for name, keys in {"rated": (), **({"sampler": world.sampler} if world.sampler else {})}.items():
+        env, _ = world.environment(keys)
+        wanted = {run.with_name(f"{name}.json"): run.with_name("checkpoints") / "last/policy" for run in finished}
+        for file, policy in {options.work / f"{name}-start.json": start(options), **wanted}.items():
+            if not file.exists():
+                _rate(file, OpenVLAOFTPolicy.from_pretrained(policy), env, options)
+        env.close()
 
 
 def report(options: argparse.Namespace) -> None:

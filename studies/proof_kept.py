@@ -27,7 +27,7 @@ MODELS = {
     "lift": {"start": _MODELS / "openvla-oft-tiny-lift"},
 }
 RUN = "runs/*-[0-9]*"  # not the link to the latest of them
-NAMES = ("*.json", f"{RUN}/summary.json", f"{RUN}/rated.json", f"{RUN}/curve.json")
+NAMES = ("*.json", f"{RUN}/summary.json", f"{RUN}/rated.json", f"{RUN}/sampler.json", f"{RUN}/curve.json")
 Curves = Mapping[str, list[tuple[float, float]]]
 
 

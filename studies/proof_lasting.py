@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     world = WORLDS[options.world]
-    env, _ = world.environment(fresh=True)
+    env, _ = world.environment()
     ended = sorted((options.work / "runs").glob("*-[0-9]*/summary.json"))
     policies = {"start": options.work / "start"}
     policies |= {file.parent.name: file.parent / "checkpoints" / "last" / "policy" for file in ended}

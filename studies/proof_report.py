@@ -32,18 +32,20 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
             told = json.loads(file.read_text())
             found[task]["constant_shift"] = {**told, "success": [told["success"]], "episodes_to_80": [None]}
     for name in ("start", "cloning", "rejection"):
-        file = work / f"rated-{name}.json"
-        for task, success in json.loads(file.read_text()).items() if file.exists() else ():
+        for task, success in _told(work / f"rated-{name}.json").items():
             found[task][name] = {"success": [success], "episodes_to_80": [None]}
+    for task, success in _told(work / "sampler-start.json").items():
+        found[task]["start"]["sampler"] = [success]
     for arm in arms:
         for run in sorted((work / "runs").glob(f"{arm}-*/summary.json")):
-            file = run.with_name("rated.json")
-            rated = json.loads(file.read_text()) if file.exists() else {}
+            rated, sampler = (_told(run.with_name(f"{name}.json")) for name in ("rated", "sampler"))
             for name, points in curves(run.parent, tasks).items():
                 task = found.setdefault(name, {})
                 row = task.setdefault(arm, {"success": [], "episodes_to_80": []})
                 row["success"].append(rated.get(name, points[-1][1]))
                 row["episodes_to_80"].append(episodes_to(points))
+                if name in sampler:
+                    row.setdefault("sampler", []).append(sampler[name])
     audits = {task: work / f"audit-{task}.json" for task in tasks}
     judged = {task: json.loads(file.read_text()) for task, file in audits.items() if file.exists()}
     thresholds = work / "thresholds.json"
@@ -57,6 +59,11 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
         **({"lasting": dict(sorted(lasting.items()))} if lasting else {}),
         **provenance(),
     }
+
+
+def _told(file: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return told
 
 
 def difference(tasks: Mapping[str, Mapping[str, Any]], figure: str) -> dict[str, float | int | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,7 @@ class World:
 
     Attributes:
         keys: ``key=value`` of the configuration, as a training has them.
-        fresh: more of them where evaluation's states are to be ones that nobody has published; none are needed where
-            each seed is a state.
+        sampler: more of them, for states that nobody has published; none where each seed is one anyway.
         collected: by a task's name, its arguments of ``verl.envs.collect`` but kinds and cameras.
         kinds: of each file of demonstrations, and their weights.
         mistakes: by its name the kind of a task's mixed file where that is not "mixed", see ``verl.envs.scripted``.
@@ -51,7 +50,7 @@ class World:
     """
 
     keys: tuple[str, ...]
-    fresh: tuple[str, ...]
+    sampler: tuple[str, ...]
     collected: Mapping[str, tuple[str, ...]]
     kinds: Mapping[str, str]
     mistakes: Mapping[str, str] = field(default_factory=dict)
@@ -69,9 +68,9 @@ class World:
         """The environment's section of the configuration."""
         return load_config(list(self.keys))[0].env
 
-    def environment(self, fresh: bool = False) -> tuple[RobosuiteEnv | LiberoEnv, dict[str, Any]]:
-        """The environment and its section of the configuration."""
-        section = load_config([*self.keys, *(self.fresh if fresh else ())])[0].env
+    def environment(self, more: Sequence[str] = ()) -> tuple[RobosuiteEnv | LiberoEnv, dict[str, Any]]:
+        """The environment, with ``more`` keys, and its section of the configuration."""
+        section = load_config([*self.keys, *more])[0].env
         env = create_environment(section)
         assert isinstance(env, RobosuiteEnv | LiberoEnv)
         return env, section
@@ -113,7 +112,7 @@ _LIBERO = ("--env", "libero", "--suite", "libero_goal", "--image-size", "112", "
 WORLDS = {
     "robosuite": World(
         keys=("env=robosuite_tasks",),
-        fresh=(),
+        sampler=(),
         collected={
             task: ("--task", task, "--max-steps", str(steps), *_ROBOSUITE)
             for task, steps in (("Lift", 48), ("LiftRed", 48), ("LiftGreen", 48), ("Slide", 56))
@@ -127,7 +126,7 @@ WORLDS = {
     ),
     "lift": World(
         keys=("env=robosuite_lift",),
-        fresh=(),
+        sampler=(),
         collected={"Lift": ("--task", "Lift", "--max-steps", "48", *_ROBOSUITE)},
         kinds={"mixed": "mixed"},
         mistakes={"Lift": "otherwise"},
@@ -149,7 +148,7 @@ WORLDS = {
             "env.split_step=true",
             "env.keep=3",
         ),
-        fresh=("env.fresh_states=true",),
+        sampler=("env.fresh_states=true",),
         collected={
             name: ("--task", number, *_LIBERO)
             for name, number in (("push_the_plate", "5"), ("turn_on_the_stove", "7"), ("bowl_on_the_plate", "8"))

@@ -209,7 +209,7 @@ def test_a_world_plays_the_tasks_that_its_demonstrations_show(name: str) -> None
     """In the same order, with the same limits and pictures; each instruction has another one for the arm that asks
     about it, and the recipe's keys exist."""
     world = WORLDS[name]
-    section = load_config([*world.keys, *world.fresh, *world.recipe])[0].env
+    section = load_config([*world.keys, *world.sampler, *world.recipe])[0].env
     env = create_environment(section)
     assert isinstance(env, RobosuiteEnv | LiberoEnv)
     for number, arguments in enumerate(world.collected.values()):
