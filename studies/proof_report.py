@@ -35,7 +35,7 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
         for task, success in _told(work / f"rated-{name}.json").items():
             found[task][name] = {"success": [success], "episodes_to_80": [None]}
     for task, success in _told(work / "sampler-start.json").items():
-        found[task]["start"]["sampler"] = [success]
+        found[task].setdefault("start", {})["sampler"] = [success]
     for arm in arms:
         for run in sorted((work / "runs").glob(f"{arm}-*/summary.json")):
             rated, sampler = (_told(run.with_name(f"{name}.json")) for name in ("rated", "sampler"))
@@ -44,8 +44,10 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
                 row = task.setdefault(arm, {"success": [], "episodes_to_80": []})
                 row["success"].append(rated.get(name, points[-1][1]))
                 row["episodes_to_80"].append(episodes_to(points))
-                if name in sampler:
-                    row.setdefault("sampler", []).append(sampler[name])
+                row.setdefault("sampler", []).append(sampler.get(name))
+    for row in (row for task in found.values() for row in task.values()):
+        if set(row.get("sampler", ())) == {None}:  # it was not asked
+            del row["sampler"]
     audits = {task: work / f"audit-{task}.json" for task in tasks}
     judged = {task: json.loads(file.read_text()) for task, file in audits.items() if file.exists()}
     thresholds = work / "thresholds.json"

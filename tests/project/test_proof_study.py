@@ -67,6 +67,8 @@ def test_the_report_tells_each_task_and_method_by_seed(tmp_path: Path) -> None:
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "rated-start.json").write_text(json.dumps({"Lift": 0.35}))
     (tmp_path / "runs" / "vlac-1" / "rated.json").write_text(json.dumps({"Lift": 0.65}))
+    (tmp_path / "sampler-start.json").write_text(json.dumps({"LiftRed": 0.05}))
+    (tmp_path / "runs" / "vlac-1" / "sampler.json").write_text(json.dumps({"LiftRed": 0.45}))
     (tmp_path / "lasting-vlac-1.json").write_text(json.dumps({"Lift": {"ever": 3, "end": 1}}))
     found = results(tmp_path, ["Lift", "LiftRed"], ("vlac", "simulator"))
     assert found["tasks"]["Lift"]["vlac"] == {"success": [0.9, 0.65], "episodes_to_80": [200, None]}, (
@@ -75,7 +77,8 @@ def test_the_report_tells_each_task_and_method_by_seed(tmp_path: Path) -> None:
     assert found["tasks"]["Lift"]["start"] == {"success": [0.35], "episodes_to_80": [None]}
     shifted = found["tasks"]["Lift"]["constant_shift"]
     assert shifted == {**shift, "success": [0.5], "episodes_to_80": [None]}
-    assert found["tasks"]["LiftRed"] == {"vlac": {"success": [0.1, 0.1], "episodes_to_80": [None, None]}}
+    red = {"success": [0.1, 0.1], "episodes_to_80": [None, None], "sampler": [None, 0.45]}
+    assert found["tasks"]["LiftRed"] == {"vlac": red, "start": {"sampler": [0.05]}}
     assert found["lasting"] == {"vlac-1": {"Lift": {"ever": 3, "end": 1}}}
     assert {"commit", "versions", "date"} <= found.keys()
 
