@@ -49,7 +49,7 @@ from studies.proof_calibration import calibrate as calibrated
 from studies.proof_critic import label_free
 from studies.proof_films import collect, films
 from studies.proof_imitation import good_files, imitate
-from studies.proof_kept import KEPT, MODELS, copy, take
+from studies.proof_kept import KEPT, copy, take
 from studies.proof_report import results
 from studies.proof_training import ARMS, trainings
 from studies.proof_verdicts import ended
@@ -287,8 +287,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.steps = options.steps or WORLDS[options.world].steps
     options.work = (options.work or ROOT / "runs" / folder).absolute()
     if options.published:
-        if options.world not in MODELS:
-            parser.error(f"--published: nothing is published of --world {options.world}")
         take(options.work, options.world)
     for name, stage in STAGES.items():
         if name in options.only:

@@ -25,6 +25,10 @@ MODELS = {
         "critic/training/final": _MODELS / "vlac-tiny-words",
     },
     "lift": {"start": _MODELS / "openvla-oft-tiny-lift"},
+    "libero": {
+        "start": _MODELS / "openvla-oft-tiny-libero",
+        "critic/training/final": _MODELS / "vlac-tiny-libero",
+    },
 }
 RUN = "runs/*-[0-9]*"  # not the link to the latest of them
 NAMES = ("*.json", f"{RUN}/summary.json", f"{RUN}/rated.json", f"{RUN}/sampler.json", f"{RUN}/curve.json")
