@@ -9,8 +9,8 @@ The knob sticks to whatever touches it (its contacts have rolling friction), so 
 
 Most of the mixed make a mistake that is one decision: they grip the knob and let go without a turn, they rise from the
 plate without a push, they let the bowl go as soon as they hold it. A failure is one of several ways to do it wrong,
-drawn by the seed; all of them begin like the task. A near miss is a task done in part, by any amount, or that mistake:
-the knob turned too little, the plate or the bowl left before its place, the bowl held over the plate.
+drawn by the seed; all of them begin like the task. A near miss is a task done in part, by any amount: the knob turned
+too little, the plate or the bowl left before its place, the bowl held over the plate or let go at once.
 """
 
 from __future__ import annotations

@@ -53,6 +53,12 @@ def test_every_expert_does_its_task(env: LiberoEnv, task: int) -> None:
 
 
 @needs_assets
+def test_the_plate_is_not_lost_where_it_turns_to_its_place(env: LiberoEnv) -> None:
+    """These seeds left it 5 cm beside, in films that a critic was to take for successes."""
+    assert all(record(env, 1, "success", seed).trajectory.success for seed in (700_013, 700_048, 700_113))
+
+
+@needs_assets
 @pytest.mark.parametrize("task", range(len(TASKS)), ids=["stove", "plate", "bowl"])
 def test_what_must_not_succeed_does_not(env: LiberoEnv, task: int) -> None:
     """Two ways to fail, and one to miss by little, go on without LIBERO's success."""
