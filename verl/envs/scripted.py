@@ -110,7 +110,7 @@ class ScriptedExpert:
 
         Args:
             objects: positions in metres, see ``RobosuiteEnv.objects``. With ``eef_turn`` (radians) among them the hand
-                is kept as its way point says, upright: noise would add up in a long episode.
+                is kept upright: noise would add up in a long episode.
         """
         if self.step == 0:
             self._start = {f"start:{name}": position.copy() for name, position in objects.items()}
@@ -160,7 +160,7 @@ class ScriptedExpert:
         action = np.zeros(7)
         action[:3] = self._gain * error / METRES_PER_ACTION
         if TURN in objects:
-            action[3:6] = (np.array([*waypoint.tilt, waypoint.turn]) - objects[TURN]) / RADIANS_PER_ACTION
+            action[3:6] = (np.array([0.0, 0.0, waypoint.turn]) - objects[TURN]) / RADIANS_PER_ACTION
         action[6] = waypoint.gripper
         return np.clip(action, -1.0, 1.0)
 

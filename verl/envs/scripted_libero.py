@@ -11,9 +11,6 @@ Most of the mixed make a mistake that is one decision: they grip the knob and le
 plate without a push, they let the bowl go as soon as they hold it. A failure is one of several ways to do it wrong,
 drawn by the seed; all of them begin like the task. A near miss is a task done in part, by any amount: the knob turned
 too little, the plate or the bowl left before its place, the bowl held over the plate or let go at once.
-
-After a success or a near miss the hand stays, or goes to any place near by and tilts: a critic whose films all end in
-one pose reads the pose, not what was done. The mixed rise, all alike: a policy is to learn one way.
 """
 
 from __future__ import annotations
@@ -48,8 +45,6 @@ NEARLY_THERE_M = (0.06, 0.2)  # before the place, where near misses leave plate 
 OFF_M = 0.085  # the hand has slipped off the plate
 RIM_M = 0.046  # from the bowl's axis to its rim
 LAID_M = 0.048  # the hand over the plate when the bowl touches it
-STAYS, HOLDS = 0.3, 0.2  # of experts' films: the hand stays where it let go; does not let go
-AWAY_M, TILT_RAD = 0.1, 0.35  # from where it rose, sideways; about each axis
 
 
 def _stove(kind: str, rng: np.random.Generator) -> list[Waypoint]:
@@ -71,19 +66,15 @@ def _stove(kind: str, rng: np.random.Generator) -> list[Waypoint]:
     if mistaken(kind, rng, SHARE):
         return [*above, down, close, *_leave(high)]
     turn = float(rng.uniform(*NEARLY_RAD)) if kind == "near_miss" else ON_RAD
-    turned = [
+    return [
         *above,
         down,
         close,
         Waypoint(STOVE, (0.0, 0.0, z), CLOSED, 8, turn=turn / 2),
         Waypoint(STOVE, (0.0, 0.0, z), CLOSED, 12, turn=turn),
+        Waypoint("here", STILL, OPEN, 6, turn=turn),
+        Waypoint("here", (0.0, 0.0, high), OPEN, 8, 0.02, turn=turn),
     ]
-    if kind != "mixed" and rng.random() < HOLDS:
-        return [*turned, _stay(kind, CLOSED, turn)]
-    if kind != "mixed":
-        return [*turned, Waypoint("here", STILL, OPEN, BRIEF_STEPS, turn=turn), *_away(kind, rng, OPEN, turn)]
-    release = Waypoint("here", STILL, OPEN, 6, turn=turn)
-    return [*turned, release, Waypoint("here", (0.0, 0.0, high), OPEN, 8, 0.02, turn=turn)]
 
 
 def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
@@ -106,7 +97,9 @@ def _plate(kind: str, rng: np.random.Generator) -> list[Waypoint]:
         return _hover(above, rng)
     if mistaken(kind, rng, SHARE):
         return [above, down, _leave(rise.offset[2])[1]]
-    return [above, down, *push, *([rise] if kind == "mixed" else _away(kind, rng, CLOSED))]
+    if kind == "near_miss" and rng.random() < 0.5:
+        return [above, down, *push, Waypoint("here", STILL, CLOSED, FOR_EVER)]
+    return [above, down, *push, rise]
 
 
 def _onwards(objects: Objects, aside: float, met: float) -> np.ndarray:
@@ -147,43 +140,29 @@ def _bowl(kind: str, rng: np.random.Generator) -> list[Waypoint]:
             return [*lift, *rest]
         return _hover(above, rng)
     over = Waypoint(PLATE, (0.0, RIM_M, high), CLOSED, 40, 0.015)
-    down = Waypoint(PLATE, (0.0, RIM_M, LAID_M), CLOSED, 20, 0.008)
     let_go = [*lift[:2], replace(lift[2], steps=BRIEF_STEPS), *_leave(leave.offset[2])]
     if mistaken(kind, rng, SHARE):
         return let_go
-    if kind == "mixed":
-        return [*lift, over, down, release, leave]
-    away = [replace(release, steps=BRIEF_STEPS), *_away(kind, rng, OPEN)]
     if kind == "near_miss":
         part = rng.random()
         if part < 0.25:
-            return [*let_go[:-2], *away]
+            return let_go
         if part < 0.5:  # holds it over the plate
-            return [*lift, over, _stay(kind, CLOSED)]
+            return [*lift, over, Waypoint("here", STILL, CLOSED, FOR_EVER)]
         before = partial(short_of, goal=PLATE, start=f"start:{BOWL}", by=float(rng.uniform(*NEARLY_THERE_M)))
-        return [*lift, replace(over, anchor=before), *away]
-    return [*lift, over, down, *away]
+        return [*lift, replace(over, anchor=before), release, leave]
+    return [
+        *lift,
+        over,
+        Waypoint(PLATE, (0.0, RIM_M, LAID_M), CLOSED, 20, 0.008),
+        release,
+        leave,
+    ]
 
 
 def _leave(high: float) -> list[Waypoint]:
     """Opens the hand and rises."""
     return [Waypoint("here", STILL, OPEN, BRIEF_STEPS), Waypoint("here", (0.0, 0.0, high), OPEN, 14, 0.012)]
-
-
-def _stay(kind: str, gripper: float, turn: float = 0.0) -> Waypoint:
-    """Nothing more: a film that is to miss lasts as long as it may, an expert's ends."""
-    return Waypoint("here", STILL, gripper, FOR_EVER if kind == "near_miss" else 8, turn=turn)
-
-
-def _away(kind: str, rng: np.random.Generator, gripper: float, turn: float = 0.0) -> list[Waypoint]:
-    """Stays, or rises and goes somewhere else."""
-    if rng.random() < STAYS:
-        return [_stay(kind, gripper, turn)]
-    x, y, z = (float(v) for v in rng.uniform((-AWAY_M, -AWAY_M, -0.02), (AWAY_M, AWAY_M, AWAY_M)))
-    tilt = tuple(float(v) for v in rng.uniform(-TILT_RAD, TILT_RAD, 3))
-    rise = Waypoint("here", (0.0, 0.0, float(rng.uniform(0.05, 0.1))), gripper, 4, 0.02, turn=turn)
-    steps = FOR_EVER if kind == "near_miss" else 6
-    return [rise, Waypoint("here", (x, y, z), gripper, steps, turn=turn + tilt[2], tilt=(tilt[0], tilt[1]))]
 
 
 def _hover(above: Waypoint, rng: np.random.Generator) -> list[Waypoint]:

@@ -27,7 +27,6 @@ class Waypoint:
         steps: most steps spent here; with ``tolerance`` None, exactly this many.
         tolerance: metres from the target at which the next way point's turn comes.
         turn: radians from above, counterclockwise, by which the hand is to be turned; needs ``eef_turn``.
-        tilt: likewise, radians about x and y.
         steady: never disturbed (``ScriptedExpert.disturbed``): a hand that pushes would lose what it pushes.
     """
 
@@ -37,7 +36,6 @@ class Waypoint:
     steps: int
     tolerance: float | None = None
     turn: float = 0.0
-    tilt: tuple[float, float] = (0.0, 0.0)
     steady: bool = False
 
 
