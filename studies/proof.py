@@ -57,6 +57,7 @@ from studies.proof_worlds import CHUNK, FRESH_SEED, WORLDS, World
 from studies.results import enter
 from verl.envs.base import Environment
 from verl.envs.collect import Demo
+from verl.envs.libero_env import LiberoEnv
 from verl.envs.waypoints import EXACT
 from verl.models.openvla_oft import OpenVLAOFTPolicy
 from verl.models.openvla_oft.tiny import TinySize, make_policy
@@ -125,8 +126,10 @@ def shift(options: argparse.Namespace) -> None:
 
 
 def _success(player: Any, env: Environment, task: int, options: argparse.Namespace) -> float:
-    """Greedy, on the fresh states that every row of the table is rated on."""
-    return success_rate(player, env, range(FRESH_SEED, FRESH_SEED + options.rated), 0.0, task)[0]
+    """Greedy, on the fresh states that every row of the table is rated on; each of LIBERO's held-out ones once."""
+    there = env.config.evaluation_states() if isinstance(env, LiberoEnv) else None
+    count = min(options.rated, there or options.rated)
+    return success_rate(player, env, range(FRESH_SEED, FRESH_SEED + count), 0.0, task)[0]
 
 
 def _rate(file: Path, player: Any, env: Environment, options: argparse.Namespace) -> None:
@@ -182,8 +185,7 @@ def imitation(options: argparse.Namespace) -> None:
     """``rated-cloning.json`` and ``rated-rejection.json``: success by task on fresh states."""
     torch.set_num_threads(1)
     begin, model, thresholds = start(options), critic(options), calibrate(options)
-    config = TrainConfig(options.imitated, lr=LEARNING_RATE / 3, seed=1)
-    world = WORLDS[options.world]
+    config, world = TrainConfig(options.imitated, lr=LEARNING_RATE / 3, seed=1), WORLDS[options.world]
     (env, _), tasks = world.environment(), world.tasks
 
     def cloning() -> Demonstrations:
@@ -288,9 +290,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.work = (options.work or ROOT / "runs" / folder).absolute()
     if options.published:
         take(options.work, options.world)
-    for name, stage in STAGES.items():
-        if name in options.only:
-            stage(options)
+    for stage in (STAGES[name] for name in STAGES if name in options.only):
+        stage(options)
     return 0
 
 

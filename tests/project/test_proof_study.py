@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from evo_vlac.datasets import Trajectory
 from evo_vlac.evaluation.evaluator import Judged
 from studies.constant_shift import Shift, every_shift, halve
-from studies.proof import main
+from studies.proof import _success, main
 from studies.proof_films import FILES, collect
 from studies.proof_imitation import good_episodes, shortened
 from studies.proof_kept import KEPT, MODELS, ROOT, copy, take
@@ -23,7 +24,7 @@ from studies.proof_worlds import OTHER_TASK, WORLDS
 from verl.envs import scripted_libero
 from verl.envs.collect import Demo, _parser, configure, parse_kinds, task_name
 from verl.envs.factory import create_environment
-from verl.envs.libero_env import LiberoEnv
+from verl.envs.libero_env import LiberoConfig, LiberoEnv
 from verl.envs.libero_setup import instruction_of
 from verl.envs.robosuite_env import TASKS, RobosuiteEnv
 from verl.envs.scripted import KINDS
@@ -121,6 +122,17 @@ def test_nothing_that_is_published_is_made_again(tmp_path: Path, monkeypatch: py
     take(tmp_path / "work")
     assert (tmp_path / "work" / "thresholds.json").read_text() == "{}"
     assert KEPT.keys() == MODELS.keys() == WORLDS.keys()
+
+
+@pytest.mark.parametrize(("fresh", "count"), [(False, 10), (True, 30)])
+def test_a_held_out_state_of_libero_is_rated_once(fresh: bool, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ten were played three times over where thirty of the sampler's were asked for."""
+    env = object.__new__(LiberoEnv)
+    env.config = LiberoConfig("libero_goal", (5,), fresh_states=fresh)
+    seen: list[range] = []
+    monkeypatch.setattr("studies.proof.success_rate", lambda _, __, seeds, *___: (seen.append(seeds), (1.0, []))[1])
+    assert _success(None, env, 0, Namespace(rated=30)) == 1.0
+    assert [len(seeds) for seeds in seen] == [count]
 
 
 def test_the_link_to_the_latest_training_is_not_kept(tmp_path: Path) -> None:
