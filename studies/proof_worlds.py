@@ -84,7 +84,7 @@ _COMMON = (
     f"actor_rollout_ref.model.action_chunks_len={CHUNK}",
     "data.task_sampling=learnability",
     "algorithm.norm_adv_by_task=true",
-    "algorithm.adv_estimator=gae",  # actions after a mistake are not blamed for it (docs/learning.md)
+    "algorithm.adv_estimator=gae",  # actions after a mistake are not blamed for it (docs/learning_rounds.md)
     "algorithm.loss_agg_mode=seq-mean-token-mean",
     "actor_rollout_ref.actor.ppo_mini_batch_size=16",
 )
