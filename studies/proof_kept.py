@@ -1,7 +1,7 @@
 """What the proof leaves in the repository, so that a later call on any machine goes on where this one stopped.
 
-    docs/results/proof/            of the work folder what is small: ratings, audits, thresholds, the trainings' curves;
-                                   of --world lift in proof_lift/
+    docs/results/proof/            of the work folder what is small: ratings, audits, thresholds, the trainings' curves
+                                   and their dones; of --world lift in proof_lift/
     models/                        the start and the critic that all of that was measured with
 
 With ``--published`` the study begins from these instead of making its own; demonstrations alone are made again.
@@ -31,7 +31,7 @@ MODELS = {
     },
 }
 RUN = "runs/*-[0-9]*"  # not the link to the latest of them
-NAMES = ("*.json", f"{RUN}/summary.json", f"{RUN}/rated.json", f"{RUN}/sampler.json", f"{RUN}/curve.json")
+NAMES = ("*.json", *(f"{RUN}/{name}.json" for name in ("summary", "rated", "sampler", "curve", "dones")))
 Curves = Mapping[str, list[tuple[float, float]]]
 
 
@@ -66,3 +66,18 @@ def curves(run: Path, tasks: Sequence[str]) -> Curves:
         kept.write_text(json.dumps(found) + "\n")
     told: Curves = json.loads(kept.read_text())
     return told
+
+
+def dones(run: Path, tasks: Sequence[str]) -> dict[str, dict[str, int]] | None:
+    """By task, how many of a training's episodes the critic ended rightly and falsely, by the simulator's word, and how
+    many successes it missed; counted from its episodes, or what was kept of that in ``dones.json``. None: neither is
+    there."""
+    kept, played = run / "dones.json", run / "episodes.jsonl"
+    if played.exists():
+        counts = {task: {"right": 0, "false": 0, "missed": 0} for task in tasks}
+        for one in (json.loads(line) for line in played.read_text().splitlines()):
+            if one["training"] and (one["complete"] or one["env_success"]):
+                name = "missed" if not one["complete"] else "right" if one["env_success"] else "false"
+                counts[tasks[one["task"]]][name] += 1
+        kept.write_text(json.dumps(counts) + "\n")
+    return json.loads(kept.read_text()) if kept.exists() else None

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
-from studies.proof_kept import curves
+from studies.proof_kept import curves, dones
+from studies.proof_training import ARMS
 from studies.results import commit
 
 PAIR = ("vlac", "simulator")
@@ -39,15 +40,18 @@ def results(work: Path, tasks: Sequence[str], arms: Sequence[str]) -> dict[str, 
     for arm in arms:
         for run in sorted((work / "runs").glob(f"{arm}-*/summary.json")):
             rated, sampler = (_told(run.with_name(f"{name}.json")) for name in ("rated", "sampler"))
+            said = dones(run.parent, tasks) if "critic.enable=false" not in ARMS[arm] else None
             for name, points in curves(run.parent, tasks).items():
                 task = found.setdefault(name, {})
                 row = task.setdefault(arm, {"success": [], "episodes_to_80": []})
                 row["success"].append(rated.get(name, points[-1][1]))
                 row["episodes_to_80"].append(episodes_to(points))
                 row.setdefault("sampler", []).append(sampler.get(name))
+                row.setdefault("dones", []).append(said and said[name])
     for row in (row for task in found.values() for row in task.values()):
-        if set(row.get("sampler", ())) == {None}:  # it was not asked
-            del row["sampler"]
+        for name in ("sampler", "dones"):
+            if set(map(type, row.get(name, ()))) == {type(None)}:  # it was not asked
+                del row[name]
     audits = {task: work / f"audit-{task}.json" for task in tasks}
     judged = {task: json.loads(file.read_text()) for task, file in audits.items() if file.exists()}
     thresholds = work / "thresholds.json"

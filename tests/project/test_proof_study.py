@@ -92,13 +92,18 @@ def test_a_study_goes_on_from_what_is_kept_of_another_machines(tmp_path: Path) -
     (run / "summary.json").write_text("{}")
     (run / "rated.json").write_text(json.dumps({"Lift": 0.7}))
     (run / "metrics.jsonl").write_text(json.dumps({"train/episodes": 64, "val/success/0": 0.9}) + "\n")
+    played = [(True, True, True), (True, True, False), (True, False, True), (True, False, False), (False, True, True)]
+    rows = ({"task": 0, "training": t, "complete": said, "env_success": so} for t, said, so in played)
+    (run / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (first / "thresholds.json").write_text("{}")
     told = results(first, ["Lift"], ("vlac",))["tasks"]
     copy(first, tmp_path / "kept")
     copy(tmp_path / "kept", later)
-    assert not (later / "runs" / "vlac-0" / "metrics.jsonl").exists() and (later / "thresholds.json").exists()
+    left = {file.name for file in (later / "runs" / "vlac-0").iterdir()}
+    assert left == {"summary.json", "rated.json", "curve.json", "dones.json"} and (later / "thresholds.json").exists()
     assert results(later, ["Lift"], ("vlac",))["tasks"] == told
-    assert told["Lift"]["vlac"] == {"success": [0.7], "episodes_to_80": [64]}
+    right = {"right": 1, "false": 1, "missed": 1}
+    assert told["Lift"]["vlac"] == {"success": [0.7], "episodes_to_80": [64], "dones": [right]}
 
 
 def test_nothing_that_is_published_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
