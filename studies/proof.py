@@ -14,8 +14,8 @@ calibrate       its threshold, by further films
 audit           its verdicts on the start policy's episodes beside the simulator's, for each task
 shift           the best constant added to one action while the gripper is open or closed, on --trials states of its own
 imitation       rows without RL: of the successful demonstrations; of the start's episodes that the critic calls done
-train           RL under each critic and seed: VLAC's verdicts, the simulator's done, the latter without the two keys
-                for several tasks at once (plain) or without a value head (grpo), VLAC's shuffled or of another task
+train           RL under each critic and seed: VLAC's verdicts; the simulator's done; that without the keys for several
+                tasks at once (plain) or a value head (grpo); VLAC's by failure of tasks, shuffled, of another task
 rate            success of the start and of each training's last policy on fresh states, --rated a task
 report          success by task and method; episodes to 80 %, by the trainings' own evaluations
 

@@ -21,9 +21,16 @@ from matplotlib.lines import Line2D
 from studies.proof_kept import KEPT, curves
 from studies.proof_worlds import WORLDS
 
-COLOURS = {"vlac": "tab:blue", "simulator": "tab:green", "shuffled": "tab:gray", "other_task": "tab:orange"}
+COLOURS = {
+    "vlac": "tab:blue",
+    "failure": "tab:purple",
+    "simulator": "tab:green",
+    "shuffled": "tab:gray",
+    "other_task": "tab:orange",
+}
 NAMES = {
     "vlac": "VLAC's verdicts",
+    "failure": "VLAC's, tasks by what they fail",
     "simulator": "the simulator's done",
     "shuffled": "VLAC's rewards, shuffled",
     "other_task": "VLAC, asked about another task",

@@ -15,6 +15,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "simulator": ("critic.enable=false",),
     "plain": ("critic.enable=false", "data.task_sampling=even", "algorithm.norm_adv_by_task=false"),
     "grpo": ("critic.enable=false", "algorithm.adv_estimator=grpo"),
+    "failure": ("data.task_sampling=failure",),
     "shuffled": ("critic.shuffle=true",),
     "other_task": (f"critic.instructions=[{', '.join(f'[{told}, {asked}]' for told, asked in OTHER_TASK.items())}]",),
 }
