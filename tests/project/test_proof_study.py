@@ -202,6 +202,8 @@ def test_the_difference_is_paired_by_task_and_seed_and_its_interval_is_over_seed
     told = difference(tasks, "success")
     assert told["mean"] == pytest.approx(0.025) and (told["seeds"], told["pairs"], told["open"]) == (2, 4, 0)
     assert told["low"] == pytest.approx(0.0) and told["high"] == pytest.approx(0.05)
+    spread = 12.706 * 0.025  # Student's t with one degree of freedom, times the error of the mean of 0 and 0.05
+    assert (told["t_low"], told["t_high"]) == pytest.approx((0.025 - spread, 0.025 + spread), abs=1e-3)
     speed = difference(tasks, "episodes_to_80")
     assert (
         speed["mean"] == -75 and speed["low"] is None and (speed["seeds"], speed["pairs"], speed["open"]) == (1, 2, 2)
