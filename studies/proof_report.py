@@ -73,7 +73,7 @@ def _told(file: Path) -> dict[str, Any]:
 
 
 def difference(tasks: Mapping[str, Mapping[str, Any]], figure: str) -> dict[str, float | int | None]:
-    """VLAC's less the simulator's, paired by task and seed, with 95 % intervals over the seeds: ``low`` and ``high`` by a
+    """VLAC's less the simulator's, paired by task and seed, with 95 % intervals over the seeds: ``low``, ``high`` by a
     bootstrap of means, ``t_low`` and ``t_high`` by Student's t, which are wider and to be believed where seeds are few.
 
     Pairs of which one is None (80 % was never reached) are left out and counted as ``open``. Seeds are drawn whole:
